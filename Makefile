@@ -1,0 +1,63 @@
+# What a person types. Every target sets up .venv first when it is missing or out of date.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+GEN := .venv-gen
+GEN_READY := $(GEN)/.ready
+
+# annoy comes as source only and compiles for the CPU it finds. These flags make what any x86-64 CPU
+# since 2009 runs; the wheel cache does not know flags, so it is left out.
+ifeq ($(shell uname -m),x86_64)
+MARCH := ,-march=x86-64-v2
+endif
+ANNOY_FLAGS := -D_CRT_SECURE_NO_WARNINGS,-fpermissive,-O3,-ffast-math,-fno-associative-math,-DANNOYLIB_MULTITHREADED_BUILD,-std=c++14$(MARCH)
+
+.PHONY: help setup demo test check format protos bench clean
+
+help:  ## Show this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | expand -t 12
+
+setup: $(READY)  ## Set up .venv with everything for development
+
+$(READY): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	ANNOY_COMPILER_ARGS="$(ANNOY_FLAGS)" $(BIN)/python -m pip install --quiet --no-cache-dir --constraint constraints.txt annoy
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+demo: $(READY)  ## Train on sample events, start the server, ask it through the SDK
+	$(BIN)/python scripts/demo.py
+
+test: $(READY)  ## Run the tests
+	$(BIN)/python -m pytest
+
+check: $(READY) $(GEN_READY)  ## Check format, lint, types, walls, protos and generated code
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/buf lint protos
+	$(BIN)/buf format --diff --exit-code protos
+	scripts/generate-protos.sh --check
+
+format: $(READY)  ## Format the code and mend what lint can mend
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+	$(BIN)/buf format --write protos
+
+protos: $(GEN_READY)  ## Generate the Python code of the protos anew
+	scripts/generate-protos.sh
+
+# Generated code must import under old and new protobuf, so its generator is old and lives apart.
+$(GEN_READY): scripts/generate-protos.txt
+	test -x $(GEN)/bin/python || $(PYTHON) -m venv $(GEN)
+	$(GEN)/bin/python -m pip install --quiet --requirement scripts/generate-protos.txt
+	touch $@
+
+bench: $(READY)  ## Print CPU time per call of the server beside the sum of its parts
+	$(BIN)/python benchmarks/bench.py
+
+clean:  ## Remove what was built, not what was trained
+	rm -rf $(VENV) $(GEN) dist build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

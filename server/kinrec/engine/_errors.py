@@ -1,0 +1,46 @@
+"""The engine's errors.
+
+EngineError
+├── BundleError         a bundle cannot be used; the text is one line that names the file
+├── NoSubjectError      neither a user id nor an event was given
+├── UnknownUserError    the user id is not known and no events were given
+└── InvalidFieldError   a field of the request breaks its rule
+"""
+
+from __future__ import annotations
+
+
+class EngineError(Exception):
+    """The root of all errors that the engine raises on purpose."""
+
+
+class BundleError(EngineError):
+    """A bundle cannot be used. The text is one line that names the file and what is wrong."""
+
+
+class NoSubjectError(EngineError):
+    """Neither a user id nor an event was given."""
+
+    def __init__(self) -> None:
+        super().__init__("user_id, events: at least one of the two must be given")
+
+
+class UnknownUserError(EngineError):
+    """The user id is not known to the model and no events were given."""
+
+    def __init__(self) -> None:
+        super().__init__("user_id: not known to the model; send the person's events")
+
+
+class InvalidFieldError(EngineError):
+    """A field of the request breaks its rule.
+
+    Attributes:
+        field: The path of the field, e.g. ``events[3].value``.
+        rule: What is wrong, e.g. ``must be finite``.
+    """
+
+    def __init__(self, field: str, rule: str) -> None:
+        super().__init__(f"{field}: {rule}")
+        self.field = field
+        self.rule = rule

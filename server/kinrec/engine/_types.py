@@ -1,0 +1,109 @@
+"""What goes into the engine and what comes out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+class Event(NamedTuple):
+    """Something a person did with an item.
+
+    Attributes:
+        item_id: The item's id, as in the logs the model was trained on.
+        event_type: What was done; empty if unspecified.
+        time: When, in seconds since 1970 UTC; None if unknown.
+        value: A measure of the event, e.g. a rating; it does not change the answer.
+    """
+
+    item_id: str
+    event_type: str = ""
+    time: float | None = None
+    value: float | None = None
+
+
+class EventReport(NamedTuple):
+    """What became of the events of a request; each is counted once in the second to fifth field.
+
+    Attributes:
+        received: Events in the request.
+        used: Events that the answer takes into account.
+        unknown_item: Events left out because the model does not know the item.
+        repeated: Events left out because they repeat the item and type of the event before.
+        truncated: Oldest events left out because the model has a shorter memory.
+        unknown_event_type: Of the used, those whose type the model does not know.
+        late: Of the used, those whose time is before that of the event before.
+    """
+
+    received: int = 0
+    used: int = 0
+    unknown_item: int = 0
+    repeated: int = 0
+    truncated: int = 0
+    unknown_event_type: int = 0
+    late: int = 0
+
+
+class Basis(Enum):
+    """What recommendations rest on."""
+
+    PERSONAL = "personal"
+    POPULAR = "popular"
+
+
+@dataclass(frozen=True, slots=True)
+class Encoding:
+    """A user-interest vector.
+
+    Attributes:
+        vector: float32, (vector_size,); (0,) if no event was usable.
+        event_report: What became of the events.
+        known_user: Whether a user id was given and is known.
+    """
+
+    vector: NDArray[np.float32]
+    event_report: EventReport
+    known_user: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SimilarUsers:
+    """Known users who behave like a person, the most similar first.
+
+    Attributes:
+        user_ids: Their ids; empty if no event was usable.
+        similarities: Cosine of the factors, -1 to 1, beside each id.
+        event_report: What became of the events.
+        known_user: Whether a user id was given and is known.
+    """
+
+    user_ids: list[str]
+    similarities: list[float]
+    event_report: EventReport
+    known_user: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Recommendations:
+    """Items that a person is likely to want next, the best first.
+
+    Attributes:
+        item_ids: Their ids.
+        scores: The blended scores beside each id; comparable within one answer only.
+        titles: The titles beside each id; empty strings if the model has none.
+        basis: What the recommendations rest on.
+        event_report: What became of the events.
+        known_user: Whether a user id was given and is known.
+    """
+
+    item_ids: list[str]
+    scores: list[float]
+    titles: list[str]
+    basis: Basis
+    event_report: EventReport
+    known_user: bool
