@@ -1,0 +1,114 @@
+"""A gRPC server around an engine: the services, the limits, the port, the drain."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import grpc
+from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
+from kinrec.server.config import MAX_REQUEST_BYTES
+from kinrec.server.errors import ErrorInterceptor
+from kinrec.server.health import HealthServicer
+from kinrec.server.pools import in_pool
+from kinrec.server.port import PortError, check_port
+from kinrec.server.servicer import SERVICE_NAME, RecommenderServicer
+from kinrec.v1 import recommender_pb2_grpc
+
+if TYPE_CHECKING:
+    import threading
+
+    from kinrec.server.config import ServerConfig
+    from kinrec.server.servicer import RecommenderEngine
+
+_HEALTH_NAME = "grpc.health.v1.Health"
+_REFLECTION_THREADS = 4  # an open reflection stream holds one
+
+
+class RecommenderServer:
+    """A server that answers `kinrec.v1.RecommenderService` with an engine.
+
+    It says SERVING from `start` on, until `announce_drain`. A process has the port to itself: a
+    port that another process listens on is refused.
+
+    Args:
+        engine: Answers the calls.
+        config: How to listen and what to take.
+
+    Raises:
+        PortError: The address cannot be listened on.
+    """
+
+    def __init__(self, engine: RecommenderEngine, config: ServerConfig) -> None:
+        self._config = config
+        self._server = grpc.server(
+            ThreadPoolExecutor(config.threads, "call"),
+            interceptors=[ErrorInterceptor()],
+            options=_options(config),
+        )
+        self._health = HealthServicer(("", SERVICE_NAME), max_watches=config.max_watches)
+        self._health.add_to(self._server)
+        recommender_pb2_grpc.add_RecommenderServiceServicer_to_server(
+            RecommenderServicer(engine), self._server
+        )
+        _add_reflection(self._server)
+        check_port(config.host, config.port, config.address())
+        try:
+            self._port = self._server.add_insecure_port(config.address())
+        except RuntimeError as error:  # taken since the check, or by a rule of gRPC's own
+            raise PortError(f"cannot listen on {config.address()}: refused by gRPC") from error
+
+    @property
+    def address(self) -> str:
+        """The address listened on, ``host:port``."""
+        return self._config.address(self._port)
+
+    @property
+    def port(self) -> int:
+        """The port listened on."""
+        return self._port
+
+    def start(self) -> None:
+        """Take calls and say SERVING."""
+        self._server.start()
+        self._health.set_serving(serving=True)
+
+    def announce_drain(self) -> None:
+        """Say NOT_SERVING, and go on answering."""
+        self._health.set_serving(serving=False)
+
+    def stop(self, grace: float) -> threading.Event:
+        """Refuse new calls and give those in flight time to end.
+
+        Args:
+            grace: Seconds after which calls that have not ended are cancelled.
+
+        Returns:
+            An event that is set when all calls have ended.
+        """
+        stopped = self._server.stop(grace)
+        self._health.end_watches()
+        return stopped
+
+
+def _add_reflection(server: grpc.Server) -> None:
+    names = (SERVICE_NAME, _HEALTH_NAME, reflection.SERVICE_NAME)
+    servicer = reflection.ReflectionServicer(names)
+    pool = ThreadPoolExecutor(_REFLECTION_THREADS, "reflection")
+    servicer.ServerReflectionInfo = in_pool(pool, servicer.ServerReflectionInfo)
+    reflection_pb2_grpc.add_ServerReflectionServicer_to_server(servicer, server)
+
+
+def _options(config: ServerConfig) -> list[tuple[str, int]]:
+    """The arguments of the channel: limits, and what keeps connections alive and moving."""
+    return [
+        ("grpc.so_reuseport", 0),
+        ("grpc.max_receive_message_length", MAX_REQUEST_BYTES),
+        ("grpc.max_connection_age_ms", round(config.max_connection_age * 1000)),
+        ("grpc.max_connection_age_grace_ms", round(config.max_connection_age_grace * 1000)),
+        # Clients may ping every 20 s, calls or none; the server finds dead clients within 80 s.
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.min_ping_interval_without_data_ms", 20_000),
+        ("grpc.keepalive_time_ms", 60_000),
+        ("grpc.keepalive_timeout_ms", 20_000),
+    ]

@@ -1,0 +1,79 @@
+"""`kinrec serve`: answer calls with a bundle."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import argparse
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the command."""
+    parser.add_argument("store", type=Path, help="a store, or one bundle of it")
+    parser.add_argument("--version", help="the version to serve (default: the newest)")
+    parser.add_argument("--host", default="127.0.0.1", help="listen on this address (%(default)s)")
+    parser.add_argument(
+        "--port",
+        type=int,
+        default=50051,
+        help="listen on this port; 0 takes a free one (%(default)s)",
+    )
+    parser.add_argument(
+        "--threads", type=int, default=16, help="calls worked on at once (%(default)s)"
+    )
+    parser.add_argument(
+        "--drain-wait",
+        type=float,
+        default=1.0,
+        metavar="SECONDS",
+        help="from saying NOT_SERVING to refusing calls (%(default)s)",
+    )
+    parser.add_argument(
+        "--grace",
+        type=float,
+        default=10.0,
+        metavar="SECONDS",
+        help="for calls in flight to end after that (%(default)s)",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Serve until a signal.
+
+    Returns:
+        0 after a drain; 2 if the bundle, a flag or the port cannot be used, with one line on
+        standard error.
+    """
+    # Imported here so that --help does not wait for grpc and onnxruntime.
+    from kinrec.engine import BundleError  # noqa: PLC0415
+    from kinrec.server.config import ServerConfig  # noqa: PLC0415
+    from kinrec.server.port import PortError  # noqa: PLC0415
+    from kinrec.server.run import run as run_server  # noqa: PLC0415
+
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    try:
+        config = ServerConfig(
+            host=args.host,
+            port=args.port,
+            threads=args.threads,
+            drain_wait=args.drain_wait,
+            grace=args.grace,
+        )
+    except ValueError as error:
+        return _refuse(error)
+    try:
+        run_server(args.store, args.version, config)
+    except (BundleError, PortError) as error:
+        return _refuse(error)
+    return 0
+
+
+def _refuse(error: Exception) -> int:
+    sys.stderr.write(f"kinrec serve: {error}\n")
+    return 2

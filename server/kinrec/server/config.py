@@ -1,0 +1,69 @@
+"""The one configuration object of the server."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from kinrec.engine import MAX_EVENTS, MAX_EXCLUDED_ITEMS, MAX_ID_BYTES
+
+# Two ids per event, one per excluded item, and room for times, values and framing: a request that
+# keeps every other limit is never refused for its size.
+_FRAMING_BYTES = 64
+MAX_REQUEST_BYTES = (
+    MAX_EVENTS * (2 * MAX_ID_BYTES + _FRAMING_BYTES)
+    + MAX_EXCLUDED_ITEMS * (MAX_ID_BYTES + _FRAMING_BYTES)
+    + MAX_ID_BYTES
+    + _FRAMING_BYTES
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerConfig:
+    """How a server listens, how much it takes at once, and how it ends.
+
+    Attributes:
+        host: The address to listen on: a name, an IPv4 or an IPv6 address.
+        port: The port, 0 to 65,535; 0 takes a free one.
+        threads: Calls that are worked on at once, 1 to 1,024. Others wait in line.
+        drain_wait: Seconds between saying NOT_SERVING and refusing calls, so that load balancers
+            have seen it. Not negative.
+        grace: Seconds that calls in flight have to end after that. Not negative.
+        max_watches: Open health watches, at least 1; beyond them a watch is refused.
+        max_connection_age: Seconds after which a client is asked to connect anew, so that new
+            replicas get their share.
+        max_connection_age_grace: Seconds that calls on such a connection have to end.
+
+    Raises:
+        ValueError: A value is out of range. The text is one line that names the field.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 50051
+    threads: int = 16
+    drain_wait: float = 1.0
+    grace: float = 10.0
+    max_watches: int = 1000
+    max_connection_age: float = 300.0
+    max_connection_age_grace: float = 30.0
+
+    def __post_init__(self) -> None:
+        if not self.host:
+            raise ValueError("host: must not be empty")
+        _check_range("port", self.port, 0, 65_535)
+        _check_range("threads", self.threads, 1, 1024)
+        _check_range("drain_wait", self.drain_wait, 0, 3600)
+        _check_range("grace", self.grace, 0, 3600)
+        _check_range("max_watches", self.max_watches, 1, 1_000_000)
+        _check_range("max_connection_age", self.max_connection_age, 1, 86_400)
+        _check_range("max_connection_age_grace", self.max_connection_age_grace, 0, 86_400)
+
+    def address(self, port: int | None = None) -> str:
+        """The address as gRPC writes it, ``host:port``, with another port if one is given."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port if port is None else port}"
+
+
+def _check_range(field: str, value: float, least: float, most: float) -> None:
+    """Refuse what is out of range; NaN is."""
+    if not least <= value <= most:
+        raise ValueError(f"{field}: must be from {least:,} to {most:,}, not {value}")

@@ -1,0 +1,160 @@
+"""From exceptions to statuses: one interceptor around every call, one table.
+
+The details that a status carries are described in `kinrec.v1.ErrorReason`. What the caller cannot
+mend is logged in full under a request id; the caller gets the id and nothing else.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import uuid
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import grpc
+from google.protobuf.any_pb2 import Any as AnyMessage
+from google.protobuf.message import DecodeError
+
+# The package ships stubs without saying so by a py.typed.
+from google.rpc.error_details_pb2 import BadRequest, ErrorInfo  # type: ignore[import-untyped]
+from google.rpc.status_pb2 import Status  # type: ignore[import-untyped]
+from kinrec.engine import InvalidFieldError, NoSubjectError, UnknownUserError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Never, TypeVar
+
+    _Request = TypeVar("_Request")
+    _Response = TypeVar("_Response")
+
+DOMAIN = "kinrec"
+_DETAILS_KEY = "grpc-status-details-bin"
+
+_log = logging.getLogger(__name__)
+
+
+class OverloadedError(Exception):
+    """The server holds as much as it is willing to hold. The text says of what."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A status to end a call with.
+
+    Attributes:
+        code: The status code.
+        reason: A name of `kinrec.v1.ErrorReason` without its prefix.
+        message: What the caller reads.
+        field: The field of the request that breaks a rule; empty if the fault is in none.
+        rule: The rule that it breaks; empty if the request is not at fault.
+    """
+
+    code: grpc.StatusCode
+    reason: str
+    message: str
+    field: str = ""
+    rule: str = ""
+
+    def details(self) -> bytes:
+        """The serialized google.rpc.Status."""
+        status = Status(code=self.code.value[0], message=self.message)
+        info = ErrorInfo(reason=self.reason, domain=DOMAIN)
+        status.details.append(_packed(info))
+        if self.rule:
+            violation = BadRequest.FieldViolation(field=self.field, description=self.rule)
+            status.details.append(_packed(BadRequest(field_violations=[violation])))
+        data: bytes = status.SerializeToString()
+        return data
+
+
+def failure_of(error: BaseException) -> Failure:
+    """The table: how each exception ends a call."""
+    match error:
+        case InvalidFieldError(field=field, rule=rule):
+            return Failure(
+                grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD", str(error), field, rule
+            )
+        case NoSubjectError():
+            rule = "at least one of user_id and events must be given"
+            return Failure(
+                grpc.StatusCode.INVALID_ARGUMENT, "NO_SUBJECT", str(error), "user_id", rule
+            )
+        case UnknownUserError():
+            return Failure(grpc.StatusCode.NOT_FOUND, "UNKNOWN_USER", str(error))
+        case OverloadedError():
+            return Failure(grpc.StatusCode.RESOURCE_EXHAUSTED, "UNAVAILABLE", str(error))
+        case DecodeError():  # the text of the decoder tells of its inside, not of the mistake
+            rule = "the bytes are not a message of the type that the method takes"
+            return Failure(grpc.StatusCode.INVALID_ARGUMENT, "MALFORMED_MESSAGE", rule, "", rule)
+        case _:
+            return _unexpected(error)
+
+
+class ErrorInterceptor(grpc.ServerInterceptor):
+    """Ends a call that raises with the status that the table says.
+
+    It also decodes the request, because bytes that gRPC itself cannot decode end in a traceback in
+    the log and a status without details.
+    """
+
+    def __init__(self) -> None:
+        self._guarded: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
+
+    def intercept_service(
+        self,
+        continuation: Callable[
+            [grpc.HandlerCallDetails], grpc.RpcMethodHandler[_Request, _Response] | None
+        ],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> grpc.RpcMethodHandler[_Request, _Response] | None:
+        """Return the handler of the call, guarded."""
+        method = handler_call_details.method
+        guarded = self._guarded.get(method)
+        if guarded is None:
+            handler = continuation(handler_call_details)
+            # A method that nobody implements, and reflection, which answers errors by itself.
+            if handler is None or handler.request_streaming:
+                return handler
+            guarded = self._guarded[method] = _guard(handler)
+        return guarded
+
+
+def _guard(handler: grpc.RpcMethodHandler[Any, Any]) -> grpc.RpcMethodHandler[Any, Any]:
+    behaviour: Any = handler.unary_stream if handler.response_streaming else handler.unary_unary
+    decode: Any = handler.request_deserializer
+
+    @functools.wraps(behaviour)  # keeps the attributes that name the thread pool
+    def guarded(data: bytes, context: grpc.ServicerContext, *send: object) -> object:
+        try:
+            return behaviour(decode(data), context, *send)
+        # An exception that escapes here leaks its text, or leaves the caller hanging.
+        except BaseException as error:  # noqa: BLE001
+            failure = failure_of(error)
+        _abort(context, failure)
+
+    make = (
+        grpc.unary_stream_rpc_method_handler
+        if handler.response_streaming
+        else grpc.unary_unary_rpc_method_handler
+    )
+    return make(guarded, response_serializer=handler.response_serializer)
+
+
+def _abort(context: grpc.ServicerContext, failure: Failure) -> Never:
+    context.set_trailing_metadata(((_DETAILS_KEY, failure.details()),))
+    context.abort(failure.code, failure.message)
+
+
+def _unexpected(error: BaseException) -> Failure:
+    request_id = uuid.uuid4().hex
+    _log.error("request %s failed", request_id, exc_info=error)
+    return Failure(
+        grpc.StatusCode.INTERNAL, "INTERNAL", f"the service failed; request id {request_id}"
+    )
+
+
+def _packed(message: ErrorInfo | BadRequest) -> AnyMessage:
+    packed = AnyMessage()
+    packed.Pack(message)
+    return packed

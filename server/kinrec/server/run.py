@@ -1,0 +1,70 @@
+"""Runs a server as a process: load, listen, say so, and drain on a signal."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import signal
+import sys
+from typing import TYPE_CHECKING
+
+from kinrec.engine import Engine
+from kinrec.server.app import RecommenderServer
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from kinrec.server.config import ServerConfig
+
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_POLL_SECONDS = 0.05
+
+_log = logging.getLogger(__name__)
+
+
+def run(store: Path, version: str | None, config: ServerConfig) -> None:
+    """Serve a bundle until SIGTERM or SIGINT, then drain; a second signal cuts the drain short.
+
+    When calls can come, one line on standard output says what is served and where:
+    ``kinrec: serving NAME VERSION on HOST:PORT``.
+
+    Args:
+        store: The store, or the bundle itself.
+        version: The version; None for the newest.
+        config: How to serve.
+
+    Raises:
+        BundleError: The bundle cannot be used.
+        PortError: The address cannot be listened on.
+    """
+    # A queue of this kind may be put to from a signal handler; an event's lock may not be taken.
+    signals: queue.SimpleQueue[int] = queue.SimpleQueue()
+    for number in _SIGNALS:
+        signal.signal(number, lambda received, _frame: signals.put(received))
+    engine = Engine.load(store, version)
+    if not signals.empty():
+        return
+    server = RecommenderServer(engine, config)
+    server.start()
+    sys.stdout.write(f"kinrec: serving {engine.name} {engine.version} on {server.address}\n")
+    sys.stdout.flush()
+    _log.info("%s received: draining", signal.Signals(signals.get()).name)
+    _drain(server, config, signals)
+
+
+def _drain(
+    server: RecommenderServer, config: ServerConfig, signals: queue.SimpleQueue[int]
+) -> None:
+    """Tell the health watchers, wait until balancers have seen it, let the calls in flight end."""
+    server.announce_drain()
+    try:
+        signals.get(timeout=config.drain_wait)
+        grace = 0.0
+    except queue.Empty:
+        grace = config.grace
+    stopped = server.stop(grace)
+    while not stopped.wait(_POLL_SECONDS):
+        if not signals.empty():
+            stopped = server.stop(0.0)
+            stopped.wait()
+    _log.info("drained")

@@ -1,0 +1,131 @@
+"""A real server on a free port around an engine that does as it is told."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+import grpc
+import numpy as np
+import pytest
+from kinrec.bundle.v1.manifest_pb2 import Encoder, EventSpec, EventType, Manifest
+from kinrec.engine import Basis, Encoding, EventReport, Recommendations, SimilarUsers
+from kinrec.server.app import RecommenderServer
+from kinrec.server.config import ServerConfig
+from kinrec.v1.recommender_pb2_grpc import RecommenderServiceStub
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from kinrec.engine import Event
+
+
+class StandInEngine:
+    """Notes what it is asked, raises `failure` if there is one, and answers when `gate` is open."""
+
+    name = "stand-in"
+    version = "v1"
+
+    def __init__(self) -> None:
+        self.asked: list[dict[str, object]] = []
+        self.failure: BaseException | None = None
+        self.entered = threading.Event()
+        self.gate = threading.Event()
+        self.gate.set()
+        self.manifest = Manifest(
+            name=self.name,
+            version=self.version,
+            user_count=3,
+            item_count=5,
+            encoder=Encoder(kind="lstm", vector_size=4),
+            event_spec=EventSpec(
+                event_types=[EventType(name="view", weight=1)], include_seen_default=True
+            ),
+        )
+
+    def encode(self, *, user_id: str = "", events: Sequence[Event] = ()) -> Encoding:
+        self._ask(user_id=user_id, events=list(events))
+        vector = np.arange(4, dtype=np.float32)
+        return Encoding(vector, EventReport(7, 1, 2, 3, 1, 1, 0), known_user=True)
+
+    def similar_users(
+        self, *, user_id: str = "", events: Sequence[Event] = (), limit: int = 10
+    ) -> SimilarUsers:
+        self._ask(user_id=user_id, events=list(events), limit=limit)
+        return SimilarUsers(["a", "b"], [0.5, -0.25], EventReport(), known_user=False)
+
+    def recommend(
+        self,
+        *,
+        user_id: str = "",
+        events: Sequence[Event] = (),
+        limit: int = 10,
+        include_seen: bool | None = None,
+        exclude_item_ids: Sequence[str] = (),
+    ) -> Recommendations:
+        self._ask(
+            user_id=user_id,
+            events=list(events),
+            limit=limit,
+            include_seen=include_seen,
+            exclude_item_ids=list(exclude_item_ids),
+        )
+        return Recommendations(
+            ["i1", "i2"], [2.0, 1.0], ["One", ""], Basis.POPULAR, EventReport(), known_user=False
+        )
+
+    def _ask(self, **question: object) -> None:
+        self.asked.append(question)
+        self.entered.set()
+        assert self.gate.wait(30)
+        if self.failure is not None:
+            raise self.failure
+
+
+@pytest.fixture
+def engine() -> StandInEngine:
+    """An engine that does as it is told."""
+    return StandInEngine()
+
+
+@pytest.fixture
+def start_server() -> Iterator[Callable[..., RecommenderServer]]:
+    """Start servers on free ports; they are stopped at the end."""
+    servers: list[RecommenderServer] = []
+
+    def start(engine: StandInEngine, **settings: float) -> RecommenderServer:
+        server = RecommenderServer(engine, ServerConfig(port=0, **settings))
+        server.start()
+        servers.append(server)
+        return server
+
+    yield start
+    for server in servers:
+        assert server.stop(0).wait(10)
+
+
+@pytest.fixture
+def open_channel() -> Iterator[Callable[[RecommenderServer], grpc.Channel]]:
+    """Open channels, each with a connection of its own; they are closed at the end."""
+    channels: list[grpc.Channel] = []
+
+    def connect(server: RecommenderServer) -> grpc.Channel:
+        options = [("grpc.use_local_subchannel_pool", 1)]
+        channels.append(grpc.insecure_channel(server.address, options))
+        return channels[-1]
+
+    yield connect
+    for channel in channels:
+        channel.close()
+
+
+@pytest.fixture
+def channel(engine, start_server, open_channel) -> grpc.Channel:
+    """A channel to a server around `engine`."""
+    return open_channel(start_server(engine))
+
+
+@pytest.fixture
+def stub(channel) -> RecommenderServiceStub:
+    """The recommender service of a server around `engine`."""
+    return RecommenderServiceStub(channel)

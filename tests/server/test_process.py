@@ -1,0 +1,130 @@
+"""`kinrec serve` as a process: what it prints, how it ends."""
+
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import grpc
+import pytest
+from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
+from grpc_health.v1.health_pb2_grpc import HealthStub
+from kinrec.v1 import recommender_pb2 as pb
+from kinrec.v1.recommender_pb2_grpc import RecommenderServiceStub
+
+KINREC = Path(sys.executable).with_name("kinrec")
+
+
+@pytest.fixture
+def serve(bundle_store):
+    """Start `kinrec serve` on a free port; return the process and its address once it is ready."""
+    processes = []
+
+    def start(*flags):
+        command = [KINREC, "serve", bundle_store, "--port", "0", *flags]
+        process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        processes.append(process)
+        line = process.stdout.readline()
+        assert line.startswith("kinrec: serving "), process.stderr.read()
+        return process, line.split()[-1]
+
+    yield start
+    for process in processes:
+        process.kill()
+        process.communicate(timeout=10)
+
+
+def refused(*arguments):
+    """Run `kinrec serve` that must refuse; return its one line."""
+    done = subprocess.run(
+        [KINREC, "serve", *arguments], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    (line,) = done.stderr.splitlines()
+    return line
+
+
+def test_a_missing_store_is_refused(tmp_path):
+    """A store that is not there is named, in one line."""
+    assert str(tmp_path / "nothing") in refused(tmp_path / "nothing")
+
+
+def test_a_port_in_use_is_refused(bundle_store):
+    """A port that another process listens on is named, in one line."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        line = refused(bundle_store, "--port", str(port))
+    assert f"127.0.0.1:{port}" in line
+    assert "in use" in line
+
+
+@pytest.mark.parametrize(
+    "flag", [("--port", "70000"), ("--threads", "0"), ("--grace", "-1"), ("--drain-wait", "nan")]
+)
+def test_a_flag_out_of_range_is_refused(tmp_path, flag):
+    """A flag out of range is named, in one line."""
+    assert flag[0].strip("-").replace("-", "_") in refused(tmp_path, *flag)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_drains(serve, number):
+    """After a signal health is NOT_SERVING while calls are still answered; then it exits with 0."""
+    process, address = serve("--drain-wait", "2")
+    with grpc.insecure_channel(address) as channel:
+        watch = HealthStub(channel).Watch(HealthCheckRequest(), timeout=30)
+        assert next(watch).status == HealthCheckResponse.SERVING
+        process.send_signal(number)
+        assert next(watch).status == HealthCheckResponse.NOT_SERVING
+        request = pb.RecommendRequest(events=[pb.Event(item_id="i")])
+        assert RecommenderServiceStub(channel).Recommend(request, timeout=10).recommendations
+        assert process.wait(15) == 0
+    assert "Traceback" not in process.stderr.read()
+
+
+def test_a_second_signal_cuts_the_drain_short(serve):
+    """A second signal ends the wait at once, and the exit code is still 0."""
+    process, address = serve("--drain-wait", "60")
+    with grpc.insecure_channel(address) as channel:
+        watch = HealthStub(channel).Watch(HealthCheckRequest(), timeout=30)
+        next(watch)
+        process.send_signal(signal.SIGTERM)
+        assert next(watch).status == HealthCheckResponse.NOT_SERVING
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(15) == 0
+
+
+def test_no_call_is_lost_in_a_drain(serve):
+    """Callers that heed health while the server drains see no failed call."""
+    process, address = serve("--drain-wait", "1")
+    draining = threading.Event()
+    failures, answers = [], []
+
+    def calls():
+        with grpc.insecure_channel(address, [("grpc.use_local_subchannel_pool", 1)]) as channel:
+            stub = RecommenderServiceStub(channel)
+            while not draining.is_set():
+                try:
+                    answers.append(stub.GetModel(pb.GetModelRequest(), timeout=10))
+                except grpc.RpcError as error:
+                    failures.append(error)
+
+    threads = [threading.Thread(target=calls) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    with grpc.insecure_channel(address) as channel:
+        watch = HealthStub(channel).Watch(HealthCheckRequest(), timeout=30)
+        next(watch)
+        time.sleep(0.2)
+        process.terminate()
+        next(watch)
+        draining.set()
+        for thread in threads:
+            thread.join(20)
+        assert process.wait(15) == 0
+    assert answers
+    assert not failures
