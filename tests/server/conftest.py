@@ -44,6 +44,7 @@ class StandInEngine:
         )
 
     def encode(self, *, user_id: str = "", events: Sequence[Event] = ()) -> Encoding:
+        """Answer with four numbers."""
         self._ask(user_id=user_id, events=list(events))
         vector = np.arange(4, dtype=np.float32)
         return Encoding(vector, EventReport(7, 1, 2, 3, 1, 1, 0), known_user=True)
@@ -51,6 +52,7 @@ class StandInEngine:
     def similar_users(
         self, *, user_id: str = "", events: Sequence[Event] = (), limit: int = 10
     ) -> SimilarUsers:
+        """Answer with two users."""
         self._ask(user_id=user_id, events=list(events), limit=limit)
         return SimilarUsers(["a", "b"], [0.5, -0.25], EventReport(), known_user=False)
 
@@ -63,6 +65,7 @@ class StandInEngine:
         include_seen: bool | None = None,
         exclude_item_ids: Sequence[str] = (),
     ) -> Recommendations:
+        """Answer with two items."""
         self._ask(
             user_id=user_id,
             events=list(events),

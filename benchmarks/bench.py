@@ -1,0 +1,244 @@
+"""CPU time per call of the server beside the sum of its parts, measured in one run on one core.
+
+Compare ratios within one run: the times depend on the machine and on what else it does.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import grpc
+from google.protobuf.timestamp_pb2 import Timestamp
+from kinrec.engine import Engine, Event
+from kinrec.v1 import recommender_pb2 as pb
+from load import Cost, Load, measure
+from parts import EVENTS, encoder_us, engine_us, item_index_us, user_index_us
+from processes import Cores, Server, serve
+from rich.console import Console
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from google.protobuf.message import Message
+
+BIN = Path(sys.executable).parent
+ECHO = Path(__file__).with_name("echo.py")
+SERVICE = "kinrec.v1.RecommenderService"
+FIRST_TIME = 1_750_000_000  # of the events, in seconds since 1970
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A request that is measured.
+
+    Attributes:
+        name: How it is shown.
+        method: The method, of the recommender and of the echo.
+        request: The serialized request.
+        parts: The parts that an answer takes at the least, besides an empty call.
+    """
+
+    name: str
+    method: str
+    request: bytes
+    parts: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What the servers cost.
+
+    Attributes:
+        start: How the real server started, in words.
+        real: The cost of each question by the number of callers.
+        echo: The cost of an empty call of the same sizes, likewise.
+    """
+
+    start: str
+    real: dict[int, list[Cost]]
+    echo: dict[int, list[Cost]]
+
+
+def main() -> None:
+    """Measure and print."""
+    args = _arguments()
+    console = Console(width=110)
+    store = args.store or _sample_store(console)
+    cores = Cores.choose()
+    os.sched_setaffinity(0, {cores.server})
+    engine = Engine.load(store)
+    item_ids, user_id = _known_ids(engine)
+    bundle = store if (store / "manifest.json").exists() else store / engine.version
+    events = [Event(item_ids[i % len(item_ids)], "", FIRST_TIME + 60.0 * i) for i in range(EVENTS)]
+    console.print(
+        f"{engine.name} {engine.version}: {engine.manifest.user_count:,} users, "
+        f"{engine.manifest.item_count:,} items; server on core {cores.server}, "
+        f"load on {sorted(cores.load)}; {args.callers} callers, {args.threads} threads"
+    )
+    console.print(_engine_table(engine_us(engine, events, user_id)))
+    if args.engine_only:
+        return
+    parts = {
+        "encoder": encoder_us(bundle, engine.manifest),
+        "user index": user_index_us(bundle, engine.manifest),
+        "item index": item_index_us(bundle, engine.manifest),
+    }
+    del engine
+    console.print(_parts_table(parts))
+    questions = _questions(events, user_id)
+    measured = _measure_servers(store, questions, cores, args)
+    console.print(measured.start)
+    for callers, costs in measured.real.items():
+        title = f"Calls, {callers} caller{'s' * (callers > 1)}"
+        console.print(_calls_table(title, questions, costs, measured.echo[callers], parts))
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--store", type=Path, help="a store (default: a sample that is trained)")
+    parser.add_argument("--calls", type=int, default=2000, help="calls per repeat (%(default)s)")
+    parser.add_argument("--repeats", type=int, default=5, help="repeats (%(default)s)")
+    parser.add_argument("--callers", type=int, default=64, help="callers at once (%(default)s)")
+    parser.add_argument("--threads", type=int, default=16, help="server threads (%(default)s)")
+    parser.add_argument("--engine-only", action="store_true", help="only the engine, in process")
+    return parser.parse_args()
+
+
+def _sample_store(console: Console) -> Path:
+    """Train a small model through the public commands, once."""
+    cache = Path(tempfile.gettempdir()) / f"kinrec-benchmark-{os.getuid()}"
+    store = cache / "sample"
+    if not any(store.glob("*/manifest.json")):
+        console.print(f"training a sample model in {cache}")
+        data = cache / "data"
+        command = ["sample-data", "--users", "2000", "--items", "1000", "--seed", "7"]
+        subprocess.run([BIN / "kinrec", *command, "--out", data, "--force"], check=True)
+        files = ["--events", data / "events.csv", "--items", data / "items.csv"]
+        subprocess.run([BIN / "kinrec", "train", *files, "--out", store], check=True)
+    return store
+
+
+def _known_ids(engine: Engine) -> tuple[list[str], str]:
+    """The popular items, and a user who likes them."""
+    nothing = Event("\N{NO ENTRY SIGN} not an item")
+    item_ids = engine.recommend(events=[nothing], limit=EVENTS).item_ids
+    events = [Event(item_id) for item_id in item_ids]
+    return item_ids, engine.similar_users(events=events, limit=1).user_ids[0]
+
+
+def _questions(events: list[Event], user_id: str) -> list[Question]:
+    messages = [
+        pb.Event(item_id=event.item_id, time=Timestamp(seconds=int(event.time or 0)))
+        for event in events
+    ]
+
+    def question(name: str, request: Message, *parts: str) -> Question:
+        method = type(request).__name__.removesuffix("Request")
+        return Question(name, method, request.SerializeToString(), parts)
+
+    encode = pb.EncodeSequenceRequest(events=messages)
+    similar = pb.SimilarUsersRequest(events=messages)
+    recommend = pb.RecommendRequest(events=messages)
+    known = pb.RecommendRequest(user_id=user_id)
+    return [
+        question("EncodeSequence, 50 events", encode, "encoder"),
+        question("SimilarUsers, 50 events", similar, "encoder", "user index"),
+        question("Recommend, 50 events", recommend, "encoder", "user index", "item index"),
+        question("Recommend, known user", known, "user index", "item index"),
+    ]
+
+
+def _measure_servers(
+    store: Path, questions: list[Question], cores: Cores, args: argparse.Namespace
+) -> Measured:
+    """Measure the real server and an echo of the same sizes, alone and under load."""
+    threads = ["--threads", str(args.threads)]
+    command = [BIN / "kinrec", "serve", store, "--port", "0", "--drain-wait", "0", *threads]
+    with serve(command, cores) as server:
+        resident = server.resident_mib()
+        sizes = [f"Q{i}={_answer_size(server, q)}" for i, q in enumerate(questions)]
+        methods = [f"/{SERVICE}/{q.method}" for q in questions]
+        real = _measure_all(server, methods, questions, args)
+        start = (
+            f"ready {server.ready_seconds:.2f} s after the start; resident {resident:.0f} MiB, "
+            f"{server.resident_mib():.0f} MiB after the load"
+        )
+    with serve([sys.executable, ECHO, *threads, *sizes], cores) as server:
+        methods = [f"/kinrec.benchmark.Echo/Q{i}" for i in range(len(questions))]
+        echo = _measure_all(server, methods, questions, args)
+    return Measured(start, real, echo)
+
+
+def _measure_all(
+    server: Server, methods: list[str], questions: list[Question], args: argparse.Namespace
+) -> dict[int, list[Cost]]:
+    """Return the cost of each method by the number of callers."""
+    load = Load(args.calls, args.repeats)
+    return {
+        callers: [
+            measure(server, method, question.request, callers, load)
+            for method, question in zip(methods, questions, strict=True)
+        ]
+        for callers in sorted({1, args.callers})
+    }
+
+
+def _answer_size(server: Server, question: Question) -> int:
+    with grpc.insecure_channel(server.address) as channel:
+        call = channel.unary_unary(f"/{SERVICE}/{question.method}")
+        return len(call(question.request, timeout=60))
+
+
+def _engine_table(costs: dict[str, float]) -> Table:
+    table = Table("in process", title="Engine, 1 caller", title_justify="left")
+    table.add_column("CPU µs", justify="right")
+    for name, cost in costs.items():
+        table.add_row(name, f"{cost:,.0f}")
+    return table
+
+
+def _parts_table(parts: dict[str, float]) -> Table:
+    table = Table("alone", title="Parts", title_justify="left")
+    table.add_column("CPU µs", justify="right")
+    shown = {
+        "encoder": f"onnxruntime, {EVENTS} events",
+        "user index": "user index, one query",
+        "item index": "item index, one query",
+    }
+    for name, cost in parts.items():
+        table.add_row(shown[name], f"{cost:,.0f}")
+    return table
+
+
+def _calls_table(
+    title: str,
+    questions: list[Question],
+    costs: list[Cost],
+    echoes: list[Cost],
+    parts: dict[str, float],
+) -> Table:
+    table = Table("call", title=title, title_justify="left")
+    for column in ("CPU µs", "empty µs", "sum of parts µs", "ratio", "p50 ms", "p99 ms"):
+        table.add_column(column, justify="right")
+    for question, cost, echo in zip(questions, costs, echoes, strict=True):
+        total = echo.cpu_us + sum(parts[name] for name in question.parts)
+        table.add_row(
+            question.name,
+            f"{cost.cpu_us:,.0f}",
+            f"{echo.cpu_us:,.0f}",
+            f"{total:,.0f}",
+            f"{cost.cpu_us / total:.2f}",
+            f"{cost.p50_ms:.2f}",
+            f"{cost.p99_ms:.2f}",
+        )
+    return table
+
+
+if __name__ == "__main__":
+    main()
