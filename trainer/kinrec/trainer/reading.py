@@ -1,0 +1,295 @@
+"""Events and items from files to lazy frames with the same columns, whatever the files look like.
+
+Polars opens the files; what happens to the columns is written in Narwhals.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import narwhals as nw
+from kinrec.trainer import fields
+from kinrec.trainer.errors import ConfigError, DataError
+from kinrec.trainer.files import (
+    INPUT_ORDER,
+    DataFile,
+    Format,
+    column_names,
+    find_files,
+    reading,
+    row_number,
+    scan,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from narwhals.dtypes import DType
+
+USER_ID = "user_id"
+ITEM_ID = "item_id"
+EVENT_TYPE = "event_type"
+TIMESTAMP = "timestamp"
+VALUE = "value"
+TITLE = "title"
+
+EVENT_COLUMNS = (USER_ID, ITEM_ID, EVENT_TYPE, TIMESTAMP, VALUE)
+"""What an event is; ``INPUT_ORDER`` stands beside it."""
+
+_LONGEST_EXAMPLE = 60
+_MOST_NAMES = 20
+_TEXT_COLUMN = "text or whole numbers"
+
+
+@dataclass(frozen=True, slots=True)
+class EventColumns:
+    """The names of the columns of an event log.
+
+    Attributes:
+        user: Who did it. Text or whole numbers.
+        item: With which item. Text or whole numbers.
+        time: When. ISO 8601, dates, or seconds, milli-, micro- or nanoseconds since 1970.
+        type: What was done. A log may lack the column while this is the default.
+        value: A measure, e.g. a rating. A log may lack the column while this is the default.
+    """
+
+    user: str = USER_ID
+    item: str = ITEM_ID
+    time: str = TIMESTAMP
+    type: str = EVENT_TYPE
+    value: str = VALUE
+
+    def __post_init__(self) -> None:
+        _check_names("columns", asdict(self))
+
+    @property
+    def required(self) -> list[str]:
+        """The columns without which a log cannot be read."""
+        renamed = [self.type] if self.type != EVENT_TYPE else []
+        return [self.user, self.item, self.time, *renamed, *self._renamed_value]
+
+    @property
+    def _renamed_value(self) -> list[str]:
+        return [self.value] if self.value != VALUE else []
+
+
+@dataclass(frozen=True, slots=True)
+class ItemColumns:
+    """The names of the columns of a list of items.
+
+    Attributes:
+        item: The item's id. Text or whole numbers.
+        title: What to call it. A list may lack the column while this is the default.
+    """
+
+    item: str = ITEM_ID
+    title: str = TITLE
+
+    def __post_init__(self) -> None:
+        _check_names("item_columns", asdict(self))
+
+
+class _Check(NamedTuple):
+    """A column whose every value must be readable."""
+
+    column: str
+    reading: nw.Expr
+    dtype: DType
+    kind: str
+
+    @property
+    def unreadable(self) -> nw.Expr:
+        return self.reading.is_null() & ~fields.is_missing(self.column, self.dtype)
+
+
+def read_events(paths: Sequence[Path], columns: EventColumns) -> nw.LazyFrame[Any]:
+    """Open event logs.
+
+    Every file is looked through once, so that what is wrong with it is said here; the rows are
+    read when the frame is collected.
+
+    Args:
+        paths: CSV, Parquet or JSON lines, or folders of them.
+        columns: The names of the columns.
+
+    Returns:
+        ``user_id``, ``item_id``, ``event_type`` (String), ``timestamp`` (Float64, seconds since
+        1970 UTC), ``value`` (Float64) and ``input_order`` (Int64); a value that is missing, or
+        whose column is, is null. The order of the rows is that of ``input_order``.
+
+    Raises:
+        DataError: A file cannot be used; names the file, the column and the rule.
+    """
+    files = find_files(paths)
+    frames, rows = [], 0
+    for file in files:
+        frame, count = _read_event_file(file, columns)
+        frames.append(frame)
+        rows += count
+    if rows == 0:
+        raise DataError("holds no events", file=files[0].path)
+    return nw.concat(frames, how="vertical")
+
+
+def read_items(paths: Sequence[Path], columns: ItemColumns) -> nw.LazyFrame[Any]:
+    """Open lists of items.
+
+    Args:
+        paths: CSV, Parquet or JSON lines, or folders of them.
+        columns: The names of the columns.
+
+    Returns:
+        ``item_id`` and ``title`` (String, null if missing), then all other columns as they are.
+        One row per item, the first if an id comes again; rows without an id are left out.
+
+    Raises:
+        DataError: A file cannot be used; names the file, the column and the rule.
+    """
+    files = find_files(paths)
+    frame = nw.concat([_read_item_file(file, columns) for file in files], how="diagonal")
+    with reading(files[-1]):
+        names = [name for name in frame.collect_schema().names() if name != INPUT_ORDER]
+        frame = frame.filter(~fields.is_blank(ITEM_ID))
+        frame = frame.unique(ITEM_ID, keep="first", order_by=INPUT_ORDER)
+        rows = frame.select(nw.len()).collect().item()
+    if rows == 0:
+        raise DataError("holds no items", file=files[0].path)
+    return frame.sort(INPUT_ORDER).select(names)
+
+
+def _read_event_file(file: DataFile, columns: EventColumns) -> tuple[nw.LazyFrame[Any], int]:
+    """Open one event log and count its rows."""
+    wanted = [columns.user, columns.item, columns.time, columns.type, columns.value]
+    frame = nw.from_native(scan(file, wanted))
+    schema = frame.collect_schema()
+    _require(file, schema.names(), columns.required)
+    _check_types(file, schema, columns)
+    survey = _survey(file, frame, schema, columns)
+    if file.format is Format.JSON_LINES:
+        empty = [name for name in columns.required if not survey[f"present {name}"]]
+        if empty and survey["rows"]:
+            _require(file, column_names(file), empty)
+    form = fields.time_form(survey)
+    canonical = _canonical(schema, columns, survey, form)
+    checks = [_Check(columns.time, canonical[TIMESTAMP], schema[columns.time], str(form))]
+    if columns.value in schema:
+        checks.append(_Check(columns.value, canonical[VALUE], schema[columns.value], "a number"))
+    _check_values(file, frame, checks)
+    selected = [canonical[name].alias(name) for name in EVENT_COLUMNS]
+    return frame.select(*selected, nw.col(INPUT_ORDER)), int(survey["rows"] or 0)
+
+
+def _read_item_file(file: DataFile, columns: ItemColumns) -> nw.LazyFrame[Any]:
+    frame = nw.from_native(scan(file))
+    schema = frame.collect_schema()
+    title_required = [columns.title] if columns.title != TITLE else []
+    _require(file, schema.names(), [columns.item, *title_required])
+    if not fields.is_id(schema[columns.item]):
+        raise _type_error(file, columns.item, schema, _TEXT_COLUMN)
+    with reading(file):
+        uncommon = fields.count_other_than_whole(columns.item, schema[columns.item])
+        whole = not frame.select(uncommon.alias("uncommon")).collect().item()
+    item = fields.to_id(columns.item, schema[columns.item], whole=whole)
+    title = fields.to_label(columns.title) if columns.title in schema else _no_text()
+    taken = {columns.item, columns.title, ITEM_ID, TITLE}
+    others = [name for name in schema.names() if name not in taken]
+    return frame.select(item.alias(ITEM_ID), title.alias(TITLE), *others)
+
+
+def _survey(
+    file: DataFile, frame: nw.LazyFrame[Any], schema: nw.Schema, columns: EventColumns
+) -> dict[str, float | None]:
+    """Gather in one pass what the columns look like."""
+    aggregates = {"rows": nw.len(), **fields.survey_times(columns.time, schema[columns.time])}
+    for name in columns.required:
+        aggregates[f"present {name}"] = nw.col(name).count()
+    for name in (columns.user, columns.item):
+        aggregates[f"uncommon {name}"] = fields.count_other_than_whole(name, schema[name])
+    with reading(file):
+        row = frame.select(*(what.alias(name) for name, what in aggregates.items())).collect()
+    return {name: row[name].item() for name in aggregates}
+
+
+def _canonical(
+    schema: nw.Schema,
+    columns: EventColumns,
+    survey: Mapping[str, float | None],
+    form: fields.TimeForm,
+) -> dict[str, nw.Expr]:
+    """Say how each canonical column comes from the columns of the file."""
+
+    def identity(name: str) -> nw.Expr:
+        return fields.to_id(name, schema[name], whole=not survey[f"uncommon {name}"])
+
+    has_type, has_value = columns.type in schema, columns.value in schema
+    return {
+        USER_ID: identity(columns.user),
+        ITEM_ID: identity(columns.item),
+        EVENT_TYPE: fields.to_label(columns.type) if has_type else _no_text(),
+        TIMESTAMP: fields.to_time(columns.time, schema[columns.time], form),
+        VALUE: (
+            fields.to_number(columns.value, schema[columns.value])
+            if has_value
+            else nw.lit(None).cast(nw.Float64)
+        ),
+    }
+
+
+def _check_values(file: DataFile, frame: nw.LazyFrame[Any], checks: Sequence[_Check]) -> None:
+    """Refuse a file with times or values that are there but cannot be read."""
+    with reading(file):
+        counts = frame.select(*(check.unreadable.sum().alias(check.column) for check in checks))
+        unreadable = counts.collect().row(0)
+        for check, count in zip(checks, unreadable, strict=True):
+            if count:
+                bad = frame.filter(check.unreadable).sort(INPUT_ORDER).head(1).collect()
+                row = row_number(bad[INPUT_ORDER].item())
+                rule = f"row {row}: {_example(bad[check.column].item())} is not {check.kind}"
+                raise DataError(rule, file=file.path, column=check.column)
+
+
+def _require(file: DataFile, names: Sequence[str], required: Sequence[str]) -> None:
+    for name in required:
+        if name not in names:
+            found = column_names(file)
+            listed = ", ".join(_example(other) for other in found[:_MOST_NAMES])
+            rest = ", …" if len(found) > _MOST_NAMES else ""
+            raise DataError(
+                f"missing; the file's columns are {listed}{rest}", file=file.path, column=name
+            )
+
+
+def _check_types(file: DataFile, schema: nw.Schema, columns: EventColumns) -> None:
+    for name in (columns.user, columns.item):
+        if not fields.is_id(schema[name]):
+            raise _type_error(file, name, schema, _TEXT_COLUMN)
+    if not fields.is_time(schema[columns.time]):
+        raise _type_error(file, columns.time, schema, "times, text or numbers")
+    if columns.type in schema and not fields.is_id(schema[columns.type]):
+        raise _type_error(file, columns.type, schema, "text")
+    if columns.value in schema and not fields.is_number(schema[columns.value]):
+        raise _type_error(file, columns.value, schema, "numbers")
+
+
+def _type_error(file: DataFile, name: str, schema: nw.Schema, wanted: str) -> DataError:
+    found: DType = schema[name]
+    return DataError(f"is of type {found}, must be {wanted}", file=file.path, column=name)
+
+
+def _no_text() -> nw.Expr:
+    return nw.lit(None).cast(nw.String)
+
+
+def _example(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= _LONGEST_EXAMPLE else f"{text[:_LONGEST_EXAMPLE]}…"
+
+
+def _check_names(key: str, names: Mapping[str, str]) -> None:
+    for role, name in names.items():
+        if not name:
+            raise ConfigError(f"{key}.{role}", name, "must be the name of a column")
+    if len(set(names.values())) < len(names):
+        raise ConfigError(key, list(names.values()), "must be different columns")
