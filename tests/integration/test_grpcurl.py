@@ -56,8 +56,8 @@ def test_recommend_answers(address):
     assert done.returncode == 0, done.stderr
     answer = json.loads(done.stdout)
     assert len(answer["recommendations"]) == 3
-    assert answer["eventReport"]["received"] == 1
-    assert answer["modelVersion"]
+    assert answer["event_report"]["received"] == 1
+    assert answer["model_version"]
 
 
 def test_an_error_shows_its_details(address):

@@ -106,11 +106,15 @@ def test_text_that_is_not_utf8_is_an_invalid_argument(channel, engine):
     assert not engine.asked
 
 
-def test_garbage_to_a_watch_is_an_invalid_argument(channel, caplog):
-    """The stream of the health service refuses what is no message as calls do."""
+def test_garbage_to_a_stream_is_an_invalid_argument(channel, caplog):
+    """A health watch and a reflection stream refuse what is no message as calls do."""
     watch = channel.unary_stream("/grpc.health.v1.Health/Watch")(b"\xff\xff", timeout=10)
-    code, _, reason, _ = failure_of(lambda: list(watch))
-    assert (code, reason) == (grpc.StatusCode.INVALID_ARGUMENT, "MALFORMED_MESSAGE")
+    reflect = channel.stream_stream(
+        "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
+    )(iter([b"\xff\xff"]), timeout=10)
+    for stream in (watch, reflect):
+        code, _, reason, _ = failure_of(lambda stream=stream: list(stream))
+        assert (code, reason) == (grpc.StatusCode.INVALID_ARGUMENT, "MALFORMED_MESSAGE")
     assert not caplog.records
 
 

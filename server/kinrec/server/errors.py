@@ -22,7 +22,7 @@ from google.rpc.status_pb2 import Status  # type: ignore[import-untyped]
 from kinrec.engine import InvalidFieldError, NoSubjectError, UnknownUserError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from typing import Never, TypeVar
 
     _Request = TypeVar("_Request")
@@ -113,10 +113,10 @@ class ErrorInterceptor(grpc.ServerInterceptor):
         guarded = self._guarded.get(method)
         if guarded is None:
             handler = continuation(handler_call_details)
-            # A method that nobody implements, and reflection, which answers errors by itself.
-            if handler is None or handler.request_streaming:
-                return handler
-            guarded = self._guarded[method] = _guard(handler)
+            if handler is None:  # nobody implements the method
+                return None
+            guard = _guard_stream if handler.request_streaming else _guard
+            guarded = self._guarded[method] = guard(handler)
         return guarded
 
 
@@ -139,6 +139,26 @@ def _guard(handler: grpc.RpcMethodHandler[Any, Any]) -> grpc.RpcMethodHandler[An
         else grpc.unary_unary_rpc_method_handler
     )
     return make(guarded, response_serializer=handler.response_serializer)
+
+
+def _guard_stream(handler: grpc.RpcMethodHandler[Any, Any]) -> grpc.RpcMethodHandler[Any, Any]:
+    """Guard reflection, the one method that takes a stream: it answers other errors by itself."""
+    behaviour: Any = handler.stream_stream
+    decode: Any = handler.request_deserializer
+
+    @functools.wraps(behaviour)
+    def guarded(data: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[object]:
+        try:
+            yield from behaviour(map(decode, data), context)
+        except DecodeError as error:
+            failure = failure_of(error)
+        else:
+            return
+        _abort(context, failure)
+
+    return grpc.stream_stream_rpc_method_handler(
+        guarded, response_serializer=handler.response_serializer
+    )
 
 
 def _abort(context: grpc.ServicerContext, failure: Failure) -> Never:
