@@ -1,0 +1,151 @@
+"""Runs the exported encoder, one request at a time or several that wait together."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+import onnxruntime as ort
+
+from kinrec.engine._errors import BundleError
+from kinrec.engine.events import History, gap_codes
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from kinrec.bundle.v1 import manifest_pb2
+
+MAX_BATCH = 32
+
+
+class Encoder:
+    """The exported encoder. Safe to call from many threads.
+
+    Every call has at least one event per history: onnxruntime ends the process on an empty batch
+    and gives wrong values for an empty sequence.
+    """
+
+    def __init__(self, path: Path, spec: manifest_pb2.Encoder) -> None:
+        options = ort.SessionOptions()
+        # One thread that never spins: servers scale by processes. Without the arena one large
+        # request does not hold its memory for good.
+        options.intra_op_num_threads = 1
+        options.inter_op_num_threads = 1
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.enable_cpu_mem_arena = False
+        options.log_severity_level = 3
+        try:
+            self._session = ort.InferenceSession(str(path), options, ["CPUExecutionProvider"])
+        except Exception as error:  # noqa: BLE001 - onnxruntime's errors have no common root
+            raise BundleError(f"{path.name}: onnxruntime cannot load it") from error
+        _check_graph(path.name, self._session, spec)
+        self._vector_size = spec.vector_size
+        self._hidden_size = spec.hidden_size
+
+    def run(self, histories: Sequence[History]) -> NDArray[np.float32]:
+        """Encode at least one history, each of at least one event.
+
+        Returns:
+            float32, (histories, vector_size).
+        """
+        lengths = np.array([len(history) for history in histories], np.int32)
+        shape = (len(histories), int(lengths.max()))
+        items, types, gaps = (np.zeros(shape, np.int64) for _ in range(3))
+        for row, history in enumerate(histories):
+            items[row, : lengths[row]] = history.items
+            types[row, : lengths[row]] = history.event_types
+            gaps[row, : lengths[row]] = gap_codes(history.times)
+        state = np.zeros((1, len(histories), self._hidden_size), np.float32)
+        feed = {"items": items, "event_types": types, "gaps": gaps, "lengths": lengths}
+        feed |= {"h0": state, "c0": state}
+        (vectors,) = self._session.run(["vectors"], feed)
+        return np.asarray(vectors, np.float32)
+
+
+def _check_graph(name: str, session: ort.InferenceSession, spec: manifest_pb2.Encoder) -> None:
+    found = [
+        (node.name, node.type, [str(dim) for dim in node.shape])
+        for node in (*session.get_inputs(), *session.get_outputs())
+    ]
+    named = [
+        (tensor.name, f"tensor({tensor.dtype})", list(tensor.dims))
+        for tensor in (*spec.inputs, *spec.outputs)
+    ]
+    if found != named:
+        raise BundleError(f"{name}: its inputs and outputs are not those the manifest names")
+
+
+@dataclass(slots=True)
+class _Job:
+    """A caller's history, and where the caller finds its vector or its turn to run the batch."""
+
+    history: History
+    ready: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
+    vector: NDArray[np.float32] | None = None
+    error: Exception | None = None
+
+
+class BatchingEncoder:
+    """Encodes what already waits in one run, and never makes a lone caller wait.
+
+    The first caller runs at once. Those who come meanwhile wait; when the run ends, the first of
+    them runs a batch of all whose length is close to its own.
+    """
+
+    def __init__(self, encoder: Encoder) -> None:
+        self._encoder = encoder
+        self._lock = threading.Lock()
+        self._busy = False
+        self._waiting: deque[_Job] = deque()
+
+    def encode(self, history: History) -> NDArray[np.float32]:
+        """Encode one history of at least one event: float32, (vector_size,)."""
+        job = _Job(history)
+        with self._lock:
+            waits = self._busy
+            if waits:
+                self._waiting.append(job)
+            self._busy = True
+        if waits:
+            job.ready.acquire()
+        if job.vector is None and job.error is None:
+            self._run_batch(job)
+        if job.error is not None:
+            raise job.error
+        if job.vector is None:
+            raise RuntimeError("the encoder gave no vector")
+        return job.vector
+
+    def _run_batch(self, first: _Job) -> None:
+        jobs = [first, *self._take_similar(len(first.history))]
+        try:
+            vectors = self._encoder.run([job.history for job in jobs])
+            for job, vector in zip(jobs, vectors, strict=True):
+                job.vector = vector
+        except Exception as error:  # noqa: BLE001 - handed on to every caller of the batch
+            for job in jobs:
+                job.error = error
+        for job in jobs[1:]:
+            job.ready.release()
+        with self._lock:
+            following = self._waiting.popleft() if self._waiting else None
+            self._busy = following is not None
+        if following is not None:
+            following.ready.release()
+
+    def _take_similar(self, length: int) -> list[_Job]:
+        """Take from the queue what costs little in a batch as long as its longest history."""
+        taken: list[_Job] = []
+        with self._lock:
+            kept: deque[_Job] = deque()
+            for job in self._waiting:
+                close = length <= 2 * len(job.history) and len(job.history) <= 2 * length
+                (taken if close and len(taken) < MAX_BATCH - 1 else kept).append(job)
+            self._waiting = kept
+        return taken

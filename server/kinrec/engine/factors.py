@@ -1,0 +1,88 @@
+"""From a history and an interest vector to user factors: training rows and requests alike.
+
+A user's row of the matrix ``[R | alpha * relu(H) | alpha * relu(-H)]`` holds the weighted items,
+each scaled by the logarithm of its inverse frequency and the whole to length one, and the interest
+vector scaled to length one and split by sign. The right singular vectors V of the matrix project a
+row onto factors, whether the row was there when V was made or not: this is the fold-in of latent
+semantic indexing (Deerwester et al., 1990).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from kinrec.engine.events import History
+
+
+def event_weights(
+    from_end: NDArray[np.int64],
+    event_types: NDArray[np.uint8],
+    type_weights: NDArray[np.float32],
+    half_life: float,
+) -> NDArray[np.float32]:
+    """Weigh events by type and by how many events came after them.
+
+    Args:
+        from_end: (n,), the number of later events of the same person.
+        event_types: (n,).
+        type_weights: (types,), by code.
+        half_life: The number of later events after which an event counts half.
+
+    Returns:
+        float32, (n,).
+    """
+    decay = np.exp2(from_end * np.float32(-1.0 / half_life), dtype=np.float32)
+    return np.asarray(type_weights[event_types] * decay, np.float32)
+
+
+def split_by_sign(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Scale vectors (n, d) to length one and put ``relu(x)`` and ``relu(-x)`` side by side (n, 2d)."""
+    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+    unit = vectors / np.maximum(norms, np.float32(1e-12))
+    return np.concatenate([np.maximum(unit, 0.0), np.maximum(-unit, 0.0)], axis=1)
+
+
+@dataclass(frozen=True, slots=True)
+class FoldIn:
+    """What turns a history and an interest vector into user factors.
+
+    Attributes:
+        item_factors: float32, (items, factors): the rows of V for items.
+        interest_factors: float32, (2 * vector_size, factors): those for the interest vector.
+        item_weights: float32, (items,): the log inverse frequency of each item.
+        type_weights: float32, (types,): the weight of each event type, by code.
+        alpha: The weight of the interest vector beside the items.
+        half_life: The number of later events after which an event counts half.
+    """
+
+    item_factors: NDArray[np.float32]
+    interest_factors: NDArray[np.float32]
+    item_weights: NDArray[np.float32]
+    type_weights: NDArray[np.float32]
+    alpha: float
+    half_life: float
+
+    def user(self, history: History, vector: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Give the factors of one person, scaled to length one.
+
+        Args:
+            history: At least one event.
+            vector: The interest vector, (vector_size,).
+
+        Returns:
+            float32, (factors,).
+        """
+        from_end = np.arange(len(history) - 1, -1, -1)
+        weights = event_weights(from_end, history.event_types, self.type_weights, self.half_life)
+        items, places = np.unique(history.items, return_inverse=True)
+        row = np.bincount(places, weights, len(items)).astype(np.float32) * self.item_weights[items]
+        row /= np.maximum(np.sqrt(row @ row), np.float32(1e-12))
+        interest = split_by_sign(vector[np.newaxis])[0] * np.float32(self.alpha)
+        factors = row @ self.item_factors[items] + interest @ self.interest_factors
+        return np.asarray(factors / np.maximum(np.linalg.norm(factors), 1e-12), np.float32)

@@ -1,0 +1,48 @@
+"""Id maps: the strings that callers use, and the dense numbers that arrays are indexed by."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast
+
+import marisa_trie
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+
+class IdMap:
+    """A frozen two-way map of strings to 0..n-1, kept in a memory-mapped trie.
+
+    The numbers are the trie's own key numbers, so no second table is needed.
+    """
+
+    def __init__(self, trie: marisa_trie.Trie) -> None:
+        self._trie = trie
+
+    @classmethod
+    def build(cls, ids: Iterable[str]) -> IdMap:
+        """Make a map of the distinct strings in ``ids``."""
+        return cls(marisa_trie.Trie(sorted(set(ids))))
+
+    @classmethod
+    def open(cls, path: Path) -> IdMap:
+        """Map a file that ``save`` wrote. The caller has verified its checksum."""
+        trie = marisa_trie.Trie()
+        trie.mmap(str(path))
+        return cls(trie)
+
+    def save(self, path: Path) -> None:
+        """Write the map to a file."""
+        self._trie.save(str(path))
+
+    def __len__(self) -> int:
+        return len(self._trie)
+
+    def get(self, key: str) -> int | None:
+        """Give the number of a string, or None if it is not in the map."""
+        return cast("int | None", self._trie.get(key))
+
+    def key(self, number: int) -> str:
+        """Give the string of a number from 0 to ``len - 1``."""
+        return cast("str", self._trie.restore_key(number))

@@ -1,0 +1,129 @@
+"""Nearest neighbours among vectors: an Annoy forest, or a scan where that is as fast."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+from annoy import AnnoyIndex
+
+from kinrec.bundle.v1 import manifest_pb2
+from kinrec.engine._errors import BundleError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+COSINE = "cosine"
+DOT = "dot"
+
+Found = tuple["NDArray[np.int64]", "NDArray[np.float32]"]
+
+
+class VectorIndex(Protocol):
+    """Finds the vectors with the greatest inner product."""
+
+    def search(self, query: NDArray[np.float32], count: int) -> Found:
+        """Give up to ``count`` vectors of the greatest inner product with ``query``.
+
+        Args:
+            query: float32, (dims,), finite.
+            count: At least 1.
+
+        Returns:
+            Their numbers and inner products, the greatest first.
+        """
+        ...
+
+
+def _best(numbers: NDArray[np.int64], scores: NDArray[np.float32], count: int) -> Found:
+    if len(scores) > count:
+        best = np.argpartition(scores, len(scores) - count)[len(scores) - count :]
+        numbers, scores = numbers[best], scores[best]
+    # By number where scores are equal, so that an answer does not hang on the order of candidates.
+    order = np.lexsort((numbers, -scores))
+    return numbers[order], scores[order]
+
+
+class ExactIndex:
+    """A scan of every vector."""
+
+    def __init__(self, vectors: NDArray[np.float32]) -> None:
+        self._vectors = vectors
+        self._numbers = np.arange(len(vectors))
+
+    def search(self, query: NDArray[np.float32], count: int) -> Found:
+        """See VectorIndex."""
+        return _best(self._numbers, self._vectors @ query, count)
+
+
+class AnnoyForest:
+    """An Annoy forest that proposes, and exact inner products that decide."""
+
+    def __init__(
+        self, path: Path, vectors: NDArray[np.float32], spec: manifest_pb2.Index
+    ) -> None:
+        self._vectors = vectors
+        self._search_k = spec.search_k
+        self._neighbours = spec.neighbours
+        self._augmented = spec.metric == DOT
+        # One dimension more turns the greatest inner product into the smallest angle.
+        dims = spec.dims + (1 if self._augmented else 0)
+        self._forest = AnnoyIndex(dims, "angular")
+        try:
+            self._forest.load(str(path))
+        except OSError as error:
+            raise BundleError(f"{path.name}: annoy cannot load it with {dims} dims") from error
+        if self._forest.get_n_items() != spec.count:
+            raise BundleError(
+                f"{path.name}: has {self._forest.get_n_items()} vectors, "
+                f"the manifest says {spec.count}"
+            )
+
+    def search(self, query: NDArray[np.float32], count: int) -> Found:
+        """See VectorIndex."""
+        point = query.tolist()
+        if self._augmented:
+            point.append(0.0)
+        # A longer answer needs a wider search for the recall that was measured.
+        search_k = self._search_k * max(1, -(-count // self._neighbours))
+        numbers = np.array(self._forest.get_nns_by_vector(point, count, search_k), np.int64)
+        return _best(numbers, self._vectors[numbers] @ query, count)
+
+
+def augment(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Add the dimension that gives all vectors one length (Bachrach et al., RecSys 2014).
+
+    Args:
+        vectors: (n, d).
+
+    Returns:
+        (n, d + 1); the angle to ``(query, 0)`` orders them as the inner product with the query.
+    """
+    squares = np.einsum("ij,ij->i", vectors, vectors)
+    rest = np.sqrt(np.maximum(squares.max() - squares, 0.0))
+    return np.concatenate([vectors, rest[:, np.newaxis]], axis=1)
+
+
+def open_index(
+    path: Path, vectors: NDArray[np.float32], spec: manifest_pb2.Index
+) -> VectorIndex:
+    """Open the index over ``vectors`` that a manifest describes.
+
+    Raises:
+        BundleError: The file, the vectors and the manifest do not fit together, or the recall that
+            was measured is below the least allowed.
+    """
+    if vectors.shape != (spec.count, spec.dims):
+        raise BundleError(
+            f"{path.name}: the manifest says {spec.count} vectors of {spec.dims} dims, "
+            f"there are {vectors.shape[0]} of {vectors.shape[1]}"
+        )
+    if spec.recall < spec.min_recall:
+        raise BundleError(f"{path.name}: recall {spec.recall:.3f} is below {spec.min_recall:.3f}")
+    if spec.kind == manifest_pb2.Index.KIND_ANNOY:
+        return AnnoyForest(path, vectors, spec)
+    if spec.kind == manifest_pb2.Index.KIND_EXACT:
+        return ExactIndex(np.asarray(vectors))
+    raise BundleError(f"{path.name}: the manifest names no kind of index")

@@ -1,0 +1,146 @@
+"""Where recommendations come from: each source gives items and a share of one for each.
+
+A share is the source's estimate of how likely the item is the next, so shares of different sources
+can be mixed. Every source is sparse: it names the items it speaks for and no others.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from kinrec.engine.events import History
+    from kinrec.engine.histories import Histories
+    from kinrec.engine.index import Found, VectorIndex
+
+SEQUENCE = "sequence"
+SIMILAR_USERS = "similar_users"
+FACTORS = "factors"
+TRANSITIONS = "transitions"
+POPULARITY = "popularity"
+SOURCES = (SEQUENCE, SIMILAR_USERS, FACTORS, TRANSITIONS, POPULARITY)
+
+# The events of a person or neighbour that vote: older ones carry next to no weight.
+MAX_VOTES_PER_NEIGHBOUR = 50
+MAX_TRANSITION_EVENTS = 20
+
+Shares = tuple["NDArray[np.int64]", "NDArray[np.float32]"]
+
+
+def softmax(found: Found) -> Shares:
+    """Turn the logits of an index search into shares of one."""
+    numbers, scores = found
+    weights = np.exp(scores - scores[0])
+    return numbers, weights / weights.sum()
+
+
+def _to_shares(numbers: NDArray[np.int64], weights: NDArray[np.float32]) -> Shares:
+    total = weights.sum()
+    return numbers, weights / total if total > 0.0 else weights
+
+
+def ranges(starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Join ``starts[i] .. starts[i] + lengths[i] - 1`` for every i."""
+    ends = np.cumsum(lengths)
+    return np.arange(ends[-1] if len(ends) else 0) + np.repeat(starts - (ends - lengths), lengths)
+
+
+class SimilarUserVotes:
+    """User-based collaborative filtering: neighbours vote with what they did last.
+
+    A vote weighs the cosine, the event's type and its recency, as in weighted user-kNN (Herlocker
+    et al., SIGIR 1999), with ``vote_half_life`` as the number of later events that halve a vote.
+    """
+
+    def __init__(
+        self, histories: Histories, type_weights: NDArray[np.float32], half_life: float
+    ) -> None:
+        self._histories = histories
+        self._type_weights = type_weights
+        self._decay = np.exp2(np.arange(MAX_VOTES_PER_NEIGHBOUR) * (-1.0 / half_life)).astype(
+            np.float32
+        )
+
+    def shares(self, neighbours: NDArray[np.int64], similarities: NDArray[np.float32]) -> Shares:
+        """Give each item's share of the votes; an item can come more than once."""
+        history = self._histories
+        stops = history.offsets[neighbours + 1]
+        lengths = np.minimum(stops - history.offsets[neighbours], MAX_VOTES_PER_NEIGHBOUR)
+        places = ranges(stops - lengths, lengths)
+        from_end = np.repeat(stops - 1, lengths) - places
+        weights = np.repeat(np.maximum(similarities, 0.0), lengths) * self._decay[from_end]
+        if len(self._type_weights) > 1:
+            weights = weights * self._type_weights[history.event_types[places]]
+        return _to_shares(history.items[places].astype(np.int64), weights)
+
+
+@dataclass(frozen=True, slots=True)
+class Transitions:
+    """What people did within a few events after an item.
+
+    Attributes:
+        offsets: int64, (items + 1,); the followers of item i are ``offsets[i]:offsets[i + 1]``.
+        items: int32, the followers.
+        weights: float32, beside each follower; those of one item sum to at most one.
+    """
+
+    offsets: NDArray[np.int64]
+    items: NDArray[np.int32]
+    weights: NDArray[np.float32]
+
+    def save(self, directory: Path) -> None:
+        """Write one file per array."""
+        arrays = (self.offsets, self.items, self.weights)
+        for name, array in zip(TRANSITION_FILES, arrays, strict=True):
+            np.save(directory / name, array)
+
+    def shares(self, history: History, half_life: float) -> Shares:
+        """Give each follower's share; an item can come more than once.
+
+        Args:
+            history: What the person did.
+            half_life: The number of later events after which an event counts half.
+        """
+        recent = history.items[-MAX_TRANSITION_EVENTS:][::-1].astype(np.int64)
+        decay = np.exp2(np.arange(len(recent)) * (-1.0 / half_life)).astype(np.float32)
+        starts = self.offsets[recent]
+        lengths = self.offsets[recent + 1] - starts
+        places = ranges(starts, lengths)
+        return _to_shares(
+            self.items[places].astype(np.int64), self.weights[places] * np.repeat(decay, lengths)
+        )
+
+
+TRANSITION_FILES = ("transition_offsets.npy", "transition_items.npy", "transition_weights.npy")
+
+
+class Popularity:
+    """The items that most people want, whoever asks."""
+
+    def __init__(self, popularity: NDArray[np.float32]) -> None:
+        # By number where popularity is equal, so that the order is always the same.
+        self._order = np.lexsort((np.arange(len(popularity)), -popularity)).astype(np.int64)
+        self._shares = popularity[self._order] / max(float(popularity.sum()), 1e-12)
+
+    def shares(self, count: int) -> Shares:
+        """Give the ``count`` most popular items and their shares among all."""
+        return self._order[:count], self._shares[:count]
+
+
+class FactorScores:
+    """The items whose factors fit the person's best: the reconstruction of the matrix."""
+
+    def __init__(self, index: VectorIndex) -> None:
+        self._index = index
+
+    def shares(self, factors: NDArray[np.float32], count: int) -> Shares:
+        """Give the ``count`` items of the greatest inner product, as shares of their sum."""
+        numbers, scores = self._index.search(factors, count)
+        return _to_shares(numbers, np.maximum(scores, 0.0))

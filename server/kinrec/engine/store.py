@@ -1,0 +1,118 @@
+"""Stores and bundles on disk: which versions there are, and whether one is whole."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from google.protobuf import json_format
+
+from kinrec.bundle.v1.manifest_pb2 import Manifest
+from kinrec.engine._errors import BundleError
+
+FORMAT_VERSION = 1
+MANIFEST = "manifest.json"
+REQUIRED_FILES = frozenset(
+    {
+        "encoder.onnx",
+        "history_event_types.npy",
+        "history_items.npy",
+        "history_offsets.npy",
+        "history_times.npy",
+        "interest_factors.npy",
+        "item_embeddings.npy",
+        "item_factors.npy",
+        "item_weights.npy",
+        "items.marisa",
+        "popularity.npy",
+        "transition_items.npy",
+        "transition_offsets.npy",
+        "transition_weights.npy",
+        "user_factors.npy",
+        "user_vectors.npy",
+        "users.marisa",
+    }
+)
+
+
+def find_bundle(path: Path, version: str | None = None) -> Path:
+    """Find a bundle: ``path`` itself, or a version in the store at ``path``.
+
+    Args:
+        path: A bundle's directory or a store's.
+        version: The version in a store; the newest complete one if None.
+
+    Raises:
+        BundleError: There is none.
+    """
+    if not path.is_dir():
+        raise BundleError(f"{path}: no such directory")
+    if (path / MANIFEST).is_file() and version is None:
+        return path
+    if version is not None:
+        if not (path / version / MANIFEST).is_file() or Path(version).name != version:
+            raise BundleError(f"{path}: has no complete version {version!r}")
+        return path / version
+    versions = list_versions(path)
+    if not versions:
+        raise BundleError(f"{path}: holds no complete bundle; 'kinrec train' makes one")
+    return path / versions[-1]
+
+
+def list_versions(store: Path) -> list[str]:
+    """List the complete versions of a store, the oldest first.
+
+    Versions are named by the time of training, so their order is that of their names. Names that
+    start with a dot are work in progress.
+    """
+    return sorted(
+        entry.parent.name
+        for entry in store.glob(f"*/{MANIFEST}")
+        if not entry.parent.name.startswith(".")
+    )
+
+
+def read_manifest(bundle: Path) -> Manifest:
+    """Read a bundle's manifest.
+
+    Raises:
+        BundleError: It is not there, cannot be read, or is of another format version.
+    """
+    path = bundle / MANIFEST
+    try:
+        manifest = json_format.Parse(path.read_text("utf-8"), Manifest(), ignore_unknown_fields=True)
+    except OSError as error:
+        raise BundleError(f"{path}: {error.strerror}") from error
+    except (json_format.ParseError, UnicodeDecodeError, RecursionError) as error:
+        raise BundleError(f"{path}: is not the manifest of a bundle") from error
+    if manifest.format_version != FORMAT_VERSION:
+        raise BundleError(
+            f"{path}: is of format version {manifest.format_version}, "
+            f"this engine reads version {FORMAT_VERSION}"
+        )
+    missing = sorted(REQUIRED_FILES - set(manifest.files))
+    if missing:
+        raise BundleError(f"{path}: does not name the file {missing[0]}")
+    return manifest
+
+
+def verify_files(bundle: Path, manifest: Manifest) -> None:
+    """Compare the size and SHA-256 of every file that the manifest names.
+
+    Raises:
+        BundleError: A file is missing, outside of the bundle, or not what was written.
+    """
+    for name, file in sorted(manifest.files.items()):
+        path = bundle / name
+        if Path(name).name != name:
+            raise BundleError(f"{bundle / MANIFEST}: names {name!r}, which is not a plain file name")
+        try:
+            size = path.stat().st_size
+            if size != file.size:
+                raise BundleError(f"{path}: has {size} bytes, the manifest says {file.size}")
+            with path.open("rb") as stream:
+                digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        except OSError as error:
+            raise BundleError(f"{path}: {error.strerror}") from error
+        if digest != file.sha256:
+            raise BundleError(f"{path}: its SHA-256 is not the one in the manifest")
