@@ -1,0 +1,94 @@
+"""How a client holds its connections: where to, retries, load balancing, deadlines."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from numbers import Real
+from typing import TYPE_CHECKING
+
+from kinrec.client._calls import SERVICE
+from kinrec.client._errors import invalid_field
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import grpc
+
+DEFAULT_TIMEOUT = 2.0  # seconds
+
+# Every method only reads, so a call that no server took may go to the next one. The throttle stops
+# retries while more than half of the calls fail, so that they do not keep a service down.
+_SERVICE_CONFIG = {
+    "loadBalancingConfig": [{"round_robin": {}}],
+    "methodConfig": [
+        {
+            "name": [{"service": SERVICE}],
+            "retryPolicy": {
+                "maxAttempts": 4,
+                "initialBackoff": "0.05s",
+                "maxBackoff": "0.5s",
+                "backoffMultiplier": 2,
+                "retryableStatusCodes": ["UNAVAILABLE"],
+            },
+        }
+    ],
+    "retryThrottling": {"maxTokens": 10, "tokenRatio": 0.1},
+}
+
+_OPTIONS: dict[str, str | int] = {
+    "grpc.service_config": json.dumps(_SERVICE_CONFIG),
+    # Finds connections that died without a word, within 20 s of the first unanswered ping. Pings
+    # go out only while calls do; a server may close connections that ping more often.
+    "grpc.keepalive_time_ms": 60_000,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelConfig:
+    """What a client is made of.
+
+    Attributes:
+        target: Where the server is, ``host:port`` or any target that gRPC resolves.
+        timeout: Seconds that a call gets if it does not say.
+        credentials: For a connection over TLS; None for one in the clear.
+        channel_options: Channel arguments of gRPC; they win over the client's own.
+
+    Raises:
+        InvalidRequestError: `target` or `timeout` cannot be used.
+    """
+
+    target: str
+    timeout: float = DEFAULT_TIMEOUT
+    credentials: grpc.ChannelCredentials | None = None
+    channel_options: Sequence[tuple[str, str | int]] = ()
+
+    def __post_init__(self) -> None:
+        _check_target(self.target)
+        _check_timeout(self.timeout)
+
+    def options(self) -> list[tuple[str, str | int]]:
+        """The arguments of the channel."""
+        return list({**_OPTIONS, **dict(self.channel_options)}.items())
+
+    def seconds(self, timeout: float | None) -> float:
+        """The seconds that a call gets.
+
+        Raises:
+            InvalidRequestError: `timeout` is not a positive number.
+        """
+        return self.timeout if timeout is None else _check_timeout(timeout)
+
+
+def _check_target(target: object) -> None:
+    if not (isinstance(target, str) and target and target.isprintable()):
+        raise invalid_field("target", "must be a host and port, e.g. localhost:50051")
+
+
+def _check_timeout(timeout: float) -> float:
+    if isinstance(timeout, bool) or not isinstance(timeout, Real):
+        raise invalid_field("timeout", f"must be a number, not {type(timeout).__name__}")
+    if not (math.isfinite(timeout) and timeout > 0):
+        raise invalid_field("timeout", f"must be a positive number of seconds, not {timeout}")
+    return float(timeout)

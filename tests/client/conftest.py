@@ -1,0 +1,118 @@
+"""A real server that says what a test tells it to say, and both clients to ask it."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import grpc
+import pytest
+from google.protobuf.any_pb2 import Any as AnyMessage
+from google.rpc.error_details_pb2 import BadRequest, ErrorInfo
+from google.rpc.status_pb2 import Status
+from kinrec.client import AsyncClient, Client
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from google.protobuf.message import Message
+
+
+class Refusal:
+    """How a call is refused.
+
+    Args:
+        code: The status.
+        text: What is said beside it.
+        details: What lies in the trailing metadata; bytes are sent as they are.
+    """
+
+    def __init__(self, code: grpc.StatusCode, text: str = "", details: bytes = b"") -> None:
+        self.code = code
+        self.text = text
+        self.details = details
+
+
+def rich_details(reason: str = "", violation: tuple[str, str] | None = None) -> bytes:
+    """A serialized google.rpc.Status as the kinrec server sends it."""
+    status = Status()
+    messages: list[Message] = []
+    if reason:
+        messages.append(ErrorInfo(reason=reason, domain="kinrec"))
+    if violation:
+        field, rule = violation
+        fault = BadRequest.FieldViolation(field=field, description=rule)
+        messages.append(BadRequest(field_violations=[fault]))
+    for message in messages:
+        packed = AnyMessage()
+        packed.Pack(message)
+        status.details.append(packed)
+    return status.SerializeToString()
+
+
+class ScriptedServer(grpc.GenericRpcHandler):
+    """Answers each call with the next line of its script, and notes what it was sent.
+
+    A line is a message, bytes to send as they are, or a `Refusal`; the last one is repeated. While
+    `gate` is closed no call is answered.
+    """
+
+    def __init__(self) -> None:
+        self.script: list[Message | bytes | Refusal] = []
+        self.calls: list[tuple[str, bytes]] = []
+        self.entered = threading.Event()
+        self.gate = threading.Event()
+        self.gate.set()
+        self.address = ""
+
+    def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler:
+        """Take every method."""
+        method = details.method
+
+        def answer(data: bytes, context: grpc.ServicerContext) -> bytes:
+            self.calls.append((method, data))
+            self.entered.set()
+            assert self.gate.wait(30)
+            line = self.script.pop(0) if len(self.script) > 1 else self.script[0]
+            if isinstance(line, Refusal):
+                if line.details:
+                    context.set_trailing_metadata((("grpc-status-details-bin", line.details),))
+                context.abort(line.code, line.text)
+            return line if isinstance(line, bytes) else line.SerializeToString()
+
+        return grpc.unary_unary_rpc_method_handler(answer)
+
+
+@pytest.fixture
+def server():
+    """A scripted server on a free port."""
+    scripted = ScriptedServer()
+    server = grpc.server(ThreadPoolExecutor(4), handlers=[scripted])
+    scripted.address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+    server.start()
+    yield scripted
+    scripted.gate.set()
+    assert server.stop(0).wait(10)
+
+
+@pytest.fixture(params=["sync", "async"])
+def ask(request, server) -> Callable[..., object]:
+    """Call a method of a new client of the server: `ask("recommend", events, limit=3)`.
+
+    Every test that asks by it holds for both clients.
+    """
+
+    def ask_sync(method, *args, target=server.address, **kwargs):
+        with Client(target) as client:
+            return getattr(client, method)(*args, **kwargs)
+
+    def ask_async(method, *args, target=server.address, **kwargs):
+        async def once():
+            async with AsyncClient(target) as client:
+                return await getattr(client, method)(*args, **kwargs)
+
+        return asyncio.run(once())
+
+    return ask_sync if request.param == "sync" else ask_async
