@@ -6,11 +6,15 @@ A command's module has `add_arguments(parser)` and `run(args)`, which returns th
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, cast
 
 if TYPE_CHECKING:
     import argparse
+
+
+_LARGEST = {"server": "onnxruntime", "trainer": "torch"}
 
 
 class CommandModule(Protocol):
@@ -39,12 +43,12 @@ class Command:
     extra: str
     help: str
 
-    def load(self) -> CommandModule:
-        """Import the module.
+    def is_installed(self) -> bool:
+        """Whether the extra is there, judged by its largest library, which is not imported."""
+        return not self.extra or importlib.util.find_spec(_LARGEST[self.extra]) is not None
 
-        Raises:
-            ModuleNotFoundError: The extra is not installed.
-        """
+    def load(self) -> CommandModule:
+        """Import the module."""
         return cast("CommandModule", importlib.import_module(self.module))
 
 

@@ -80,19 +80,15 @@ def _overview() -> argparse.ArgumentParser:
 
 
 def _run(command: Command, arguments: list[str]) -> int:
-    parser = _Parser(prog=f"kinrec {command.name}", description=_sentence(command.help))
-    try:
-        module = command.load()
-        module.add_arguments(parser)
-        return module.run(parser.parse_args(arguments))
-    except ModuleNotFoundError as error:
-        is_own = (error.name or "").partition(".")[0] == "kinrec"
-        if is_own or not command.extra:
-            raise
+    if not command.is_installed():
         return _refuse(
             f"kinrec {command.name} needs the {command.extra}: "
             f"pip install 'kinrec[{command.extra}]'"
         )
+    module = command.load()
+    parser = _Parser(prog=f"kinrec {command.name}", description=_sentence(command.help))
+    module.add_arguments(parser)
+    return module.run(parser.parse_args(arguments))
 
 
 def _refuse(message: str) -> int:

@@ -1,0 +1,253 @@
+"""`kinrec call` as a process, against a real server."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import grpc
+import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
+from kinrec.v1 import recommender_pb2 as pb
+
+from .conftest import Refusal, rich_details
+
+RECOMMENDED = pb.RecommendResponse(
+    recommendations=[
+        pb.Recommendation(item_id="i9", score=0.75, title="Grüner Tee"),
+        pb.Recommendation(item_id="item-with-a-long-id", score=0.5, title="\x1b[31mRed\nTea"),
+    ],
+    basis=pb.BASIS_PERSONAL,
+    model_version="v1",
+    known_user=True,
+    event_report=pb.EventReport(received=2, used=1, unknown_item=1),
+)
+
+
+@pytest.fixture
+def call(server):
+    """Run `kinrec call` against the server to its end."""
+
+    def run(*arguments, target=server.address, stdin="", **environment):
+        return subprocess.run(
+            [sys.executable, "-m", "kinrec.cli", "call", *arguments, "--target", target],
+            capture_output=True,
+            input=stdin,
+            encoding="utf-8",
+            timeout=60,
+            check=False,
+            env={**os.environ, **environment},
+        )
+
+    return run
+
+
+def sent(server, kind):
+    """The one request that the server got."""
+    ((_, data),) = server.calls
+    return kind.FromString(data)
+
+
+def failed(done, code):
+    """The one line on standard error with which a call failed."""
+    assert (done.returncode, done.stdout) == (code, "")
+    (line,) = done.stderr.splitlines()
+    return line
+
+
+def test_recommend_as_a_table(server, call):
+    """Items stand in aligned columns, without what would colour the terminal, above a summary."""
+    server.script = [RECOMMENDED]
+    done = call("recommend", "--user", "u42", PYTHONUTF8="1")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines() == [
+        "   item                 score   title",
+        "1  i9                   0.7500  Grüner Tee",
+        "2  item-with-a-long-id  0.5000  \ufffd[31mRed\ufffdTea",
+        "",
+        "model v1; known user; basis personal; events: 2 received, 1 used, 1 unknown item",
+    ]
+
+
+def test_a_terminal_that_cannot_show_a_title(server, call):
+    """A title outside of the terminal's character set is escaped, not an error."""
+    server.script = [RECOMMENDED]
+    done = call("recommend", "--user", "u42", PYTHONUTF8="0", PYTHONIOENCODING="ascii")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "Gr\\xfcner Tee" in done.stdout
+
+
+def test_recommend_sends_every_argument(server, call):
+    """Each argument arrives in its field; events of the file come before those typed."""
+    server.script = [RECOMMENDED]
+    lines = (
+        '{"item_id": "a:b", "event_type": "view", "timestamp": 1.5, "value": 2, "user_id": "u"}\n'
+        '\n{"item_id": "c", "event_type": null, "timestamp": "2026-01-01T00:00:00Z"}\n'
+    )
+    done = call(
+        *("recommend", "--user", "u42", "--limit", "3", "--include-seen", "--exclude", "x", "y"),
+        *("--exclude", "z", "--events", "-"),
+        *("--event", "i7", "--event", "i8:buy", "--event", "i9::2026-01-01T01:00:00+01:00"),
+        stdin=lines,
+    )
+    assert done.returncode == 0, done.stderr
+    new_year = Timestamp(seconds=1_767_225_600)
+    assert sent(server, pb.RecommendRequest) == pb.RecommendRequest(
+        user_id="u42",
+        events=[
+            pb.Event(
+                item_id="a:b",
+                event_type="view",
+                time=Timestamp(seconds=1, nanos=500_000_000),
+                value=2,
+            ),
+            pb.Event(item_id="c", time=new_year),
+            pb.Event(item_id="i7"),
+            pb.Event(item_id="i8", event_type="buy"),
+            pb.Event(item_id="i9", time=new_year),
+        ],
+        limit=3,
+        include_seen=True,
+        exclude_item_ids=["x", "y", "z"],
+    )
+
+
+def test_recommend_as_json(server, call):
+    """With --json there is one line with the fields of the result."""
+    server.script = [RECOMMENDED]
+    done = call("recommend", "--user", "u42", "--json")
+    (line,) = done.stdout.splitlines()
+    answer = json.loads(line)
+    assert answer["recommendations"][0] == {"item_id": "i9", "score": 0.75, "title": "Grüner Tee"}
+    assert (answer["basis"], answer["known_user"]) == ("personal", True)
+    assert answer["event_report"]["unknown_item"] == 1
+
+
+def test_encode(server, call):
+    """The vector is shown eight numbers to a line."""
+    server.script = [pb.EncodeSequenceResponse(vector=range(9), model_version="v1")]
+    done = call("encode", "--event", "i7:view")
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = done.stdout.splitlines()
+    assert [float(number) for line in lines[:2] for number in line.split()] == list(range(9))
+    assert lines[3] == "model v1; no known user; events: none"
+    assert sent(server, pb.EncodeSequenceRequest).events[0].event_type == "view"
+
+
+def test_similar_users(server, call):
+    """Users are shown with their similarity."""
+    users = [pb.SimilarUser(user_id="u1", similarity=0.5)]
+    server.script = [pb.SimilarUsersResponse(similar_users=users)]
+    done = call("similar-users", "--user", "u42", "--limit", "1")
+    assert done.stdout.splitlines()[1].split() == ["1", "u1", "0.5000"]
+    assert sent(server, pb.SimilarUsersRequest).limit == 1
+
+
+def test_model(server, call):
+    """The description of the model is shown field by field, and as JSON."""
+    server.script = [
+        pb.GetModelResponse(
+            name="shop", create_time=Timestamp(seconds=1_767_225_600), event_types=["view", "buy"]
+        )
+    ]
+    lines = dict(line.split("  ", 1) for line in call("model").stdout.splitlines() if "  " in line)
+    assert lines["event types"].strip() == "view, buy"
+    assert json.loads(call("model", "--json").stdout)["create_time"] == "2026-01-01T00:00:00+00:00"
+
+
+@pytest.mark.parametrize(
+    ("data", "text", "code"), [(b"\x08\x01", "serving", 0), (b"\x08\x02", "not serving", 1)]
+)
+def test_health(server, call, data, text, code):
+    """The exit code says whether the server takes calls."""
+    server.script = [data]
+    done = call("health")
+    assert (done.stdout, done.returncode) == (f"{text}\n", code)
+
+
+def test_a_refused_call(server, call):
+    """A call that the server refuses ends with 1 and the server's own words."""
+    server.script = [
+        Refusal(grpc.StatusCode.NOT_FOUND, "user_id: not known", rich_details("UNKNOWN_USER"))
+    ]
+    line = failed(call("recommend", "--user", "nobody"), 1)
+    assert line == "kinrec call recommend: user_id: not known"
+
+
+def test_nobody_listens(call):
+    """A server that is not there ends the call with 1."""
+    line = failed(call("health", target="127.0.0.1:1"), 1)
+    assert "127.0.0.1:1" in line
+
+
+def test_no_answer_in_time(server, call):
+    """A timeout ends the call with 1."""
+    server.gate.clear()
+    line = failed(call("model", "--timeout", "0.2"), 1)
+    assert line == "kinrec call model: no answer within 0.2 s"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--event", ":view"], "the item id is missing"),
+        (["--event", "i::yesterday"], "not a time: 'yesterday'"),
+        (["--event", "i::2026-01-01T00:00:00"], "a time needs a time zone"),
+        (["--event", "i::nan"], "events[0].time"),
+        (["--limit", "0"], "limit: must be at least 1"),
+        (["--timeout", "-1"], "timeout: must be a positive number"),
+        (["--events", "no-such-file"], "no-such-file: No such file or directory"),
+    ],
+)
+def test_bad_usage(server, call, arguments, words):
+    """What cannot be sent ends with 2 and one line that names it, and is not sent."""
+    assert words in failed(call("recommend", *arguments), 2)
+    assert server.calls == []
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (b'{"item_id": "i"}\n{"item_id": ', "line 2: not JSON"),
+        (b'["i"]', "line 1: must be a JSON object with an item_id"),
+        (b'{"item": "i"}', "line 1: must be a JSON object with an item_id"),
+        (b'{"item_id": "i", "timestamp": "soon"}', "line 1: not a time: 'soon'"),
+        (b'{"item_id": 7}', "events[0].item_id: must be a string, not int"),
+        (b"\xff\xfe", "not UTF-8 text"),
+    ],
+)
+def test_a_bad_file_of_events(call, tmp_path, text, words):
+    """A file that cannot be read ends with 2 and one line that names the place."""
+    path = tmp_path / "events.jsonl"
+    path.write_bytes(text)
+    assert words in failed(call("recommend", "--events", str(path)), 2)
+
+
+def test_ctrl_c(server):
+    """Ctrl-C during a call ends it with 130 and without a word."""
+    server.gate.clear()
+    command = [sys.executable, "-m", "kinrec.cli", "call", "model", "--timeout", "30"]
+    process = subprocess.Popen(
+        [*command, "--target", server.address], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert server.entered.wait(30)
+    process.send_signal(signal.SIGINT)
+    output, errors = process.communicate(timeout=30)
+    assert (process.returncode, output, errors) == (130, b"", b"")
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_reader_that_has_gone(server, unbuffered):
+    """When the reader of standard output has gone, the command ends with 141 and without a word."""
+    server.script = [RECOMMENDED]
+    command = [sys.executable, "-m", "kinrec.cli", "call", "recommend", "--user", "u"]
+    with subprocess.Popen(
+        [*command, "--target", server.address],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
+    ) as process:
+        process.stdout.close()
+        assert process.wait(60) == 141
+        assert process.stderr.read() == b""
