@@ -68,6 +68,7 @@ class Measured:
 def main() -> None:
     """Measure and print."""
     args = _arguments()
+    _limit_numpy_threads()
     console = Console(width=110)
     store = args.store or _sample_store(console)
     cores = Cores.choose()
@@ -108,6 +109,13 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=16, help="server threads (%(default)s)")
     parser.add_argument("--engine-only", action="store_true", help="only the engine, in process")
     return parser.parse_args()
+
+
+def _limit_numpy_threads() -> None:
+    """Start again with one thread for numpy, as the server has; numpy asks when it is imported."""
+    limit = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+    if any(os.environ.get(name) != count for name, count in limit.items()):
+        os.execve(sys.executable, [sys.executable, *sys.argv], os.environ | limit)  # noqa: S606
 
 
 def _sample_store(console: Console) -> Path:

@@ -35,9 +35,7 @@ def events_from_proto(messages: EventMessages) -> list[Event]:
         InvalidFieldError: There are too many events, or a time is out of range.
     """
     if len(messages) > MAX_EVENTS:  # refused here so that a flood is not converted first
-        raise InvalidFieldError(
-            "events", f"must have at most {MAX_EVENTS:,} entries, not {len(messages):,}"
-        )
+        raise InvalidFieldError("events", f"at most {MAX_EVENTS} are allowed, got {len(messages)}")
     # This loop is the dearest part of a call outside the engine. Building the tuple directly takes
     # half the time of Event(...); asking for the seconds first saves most presence checks.
     new = tuple.__new__

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -48,6 +49,10 @@ def run(args: argparse.Namespace) -> int:
         0 after a drain; 2 if the bundle, a flag or the port cannot be used, with one line on
         standard error.
     """
+    # One process per core: threads of numpy's own would take turns on that core and spin meanwhile.
+    # Numpy reads the variable when it is imported.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
     # Imported here so that --help does not wait for grpc and onnxruntime.
     from kinrec.engine import BundleError  # noqa: PLC0415
     from kinrec.server.config import ServerConfig  # noqa: PLC0415
