@@ -1,8 +1,7 @@
 """Raw columns to ids, numbers and times, as Narwhals expressions over lazy frames.
 
-Text is read by patterns and arithmetic, not by a parser that stops at the first value it cannot
-read: so the same expressions run on every backend, and what does not fit can be searched for.
-Each reading gives null for a missing and for an unreadable value; ``is_missing`` tells the two
+Patterns decide which texts are read, so that no cast or parser meets one that it would stop at:
+the same expressions run on every backend, and what does not fit can be searched for. Each reading gives null for a missing and for an unreadable value; ``is_missing`` tells the two
 apart.
 """
 
@@ -24,11 +23,20 @@ LATEST_TIME = 253_402_300_799.0
 _MISSING = r"(?i)^(nan|nat|null|none|n/?a|\\n)?$"
 _NUMBER = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,2})?$"
 _WHOLE = r"^-?[0-9]+\.0+$"
-_DATE = r"[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])"
-_CLOCK = r"([01][0-9]|2[0-3]):[0-5][0-9](:([0-5][0-9]|60)([.,][0-9]{1,9})?)?"
-_ZONE = r"([Zz]|UTC|[+-][0-9]{2}(:?[0-9]{2})?)"
-_ISO = rf"^{_DATE}([Tt ]{_CLOCK}( ?{_ZONE})?)?$"
-_PLAIN_LENGTH = len("2024-01-02T03:04:05")  # longer ones have a fraction or a zone
+# Only days that exist, for what matches is given to a parser that raises on any other.
+_LEAP_YEAR = r"([0-9]{2}(0[48]|[2468][048]|[13579][26])|([02468][048]|[13579][26])00)"
+_DATE = (
+    r"([0-9]{4}-((0[13578]|1[02])-(0[1-9]|[12][0-9]|3[01])"
+    r"|(0[469]|11)-(0[1-9]|[12][0-9]|30)|02-(0[1-9]|1[0-9]|2[0-8]))"
+    rf"|{_LEAP_YEAR}-02-29)"
+)
+_CLOCK = r"([01][0-9]|2[0-3]):[0-5][0-9](:[0-5][0-9]([.,][0-9]{1,9})?)?"
+_ZONE = r"(Z|UTC|[+-][0-9]{2}(:?[0-9]{2})?)"
+_ISO = rf"^{_DATE}([T ]{_CLOCK}( ?{_ZONE})?)?$"
+_HAS_SECONDS = r"^.{16}:"
+_HAS_FRACTION = r"^.{19}[.,]"
+_FRACTION_COUNTS = r"^.{19}[.,][0-9]*[1-9]"
+_ZONE_COUNTS = r"^.{16}.*[+-][0-9:]*[1-9]"
 
 # Numbers up to each magnitude count that part of a second: years 1973 to 5138 are told apart.
 _UNITS_PER_SECOND = ((1e11, 1.0), (1e14, 1e3), (1e17, 1e6))
@@ -36,7 +44,6 @@ _NANOSECONDS_PER_SECOND = 1e9
 _UNIT_NAMES = {1.0: "seconds", 1e3: "milliseconds", 1e6: "microseconds", 1e9: "nanoseconds"}
 _EXACT_FLOATS_BELOW = 2.0**53
 _LARGEST_FLOAT = 1.7976931348623157e308
-_MARCH_0000_TO_1970 = 719_468  # days; years are counted from March, so that leap days come last
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +52,14 @@ class TimeForm:
 
     Attributes:
         iso: Whether they are ISO 8601 text rather than numbers.
-        plain: ISO 8601: whether none has a zone or a fraction of a second.
+        has_fractions: ISO 8601: whether any has a fraction of a second.
+        has_zones: ISO 8601: whether any has a zone other than UTC.
         per_second: Numbers: how many make up a second.
     """
 
     iso: bool = False
-    plain: bool = False
+    has_fractions: bool = False
+    has_zones: bool = False
     per_second: float = 1.0
 
     def __str__(self) -> str:
@@ -132,7 +141,8 @@ def survey_times(column: str, dtype: DType) -> dict[str, nw.Expr]:
         "middle": to_number(column, dtype).abs().median(),
         "numbers": text.str.contains(_NUMBER).sum(),
         "dates": text.str.contains(_ISO).sum(),
-        "longest": text.str.len_chars().max(),
+        "fractions": text.str.contains(_FRACTION_COUNTS).sum(),
+        "zones": text.str.contains(_ZONE_COUNTS).sum(),
     }
 
 
@@ -143,7 +153,8 @@ def time_form(survey: Mapping[str, float | None]) -> TimeForm:
         survey: The results of ``survey_times``; null where there was nothing to aggregate.
     """
     if (survey.get("dates") or 0) > (survey.get("numbers") or 0):
-        return TimeForm(iso=True, plain=(survey.get("longest") or 0) <= _PLAIN_LENGTH)
+        fractions, zones = bool(survey["fractions"]), bool(survey["zones"])
+        return TimeForm(iso=True, has_fractions=fractions, has_zones=zones)
     middle = survey.get("middle") or 0.0
     for limit, per_second in _UNITS_PER_SECOND:
         if middle < limit:
@@ -156,7 +167,7 @@ def to_time(column: str, dtype: DType, form: TimeForm) -> nw.Expr:
     if _is_calendar(dtype):
         return nw.col(column).dt.timestamp("us").cast(nw.Float64) / 1e6
     if form.iso:
-        return _iso_to_time(column, plain=form.plain)
+        return _iso_to_time(column, form)
     seconds = to_number(column, dtype) / form.per_second
     return nw.when(seconds.abs() <= LATEST_TIME).then(seconds)
 
@@ -183,48 +194,46 @@ def _text_to_number(column: str) -> nw.Expr:
     return nw.when(text.str.contains(_NUMBER)).then(text).cast(nw.Float64)
 
 
-def _iso_to_time(column: str, *, plain: bool) -> nw.Expr:
+def _iso_to_time(column: str, form: TimeForm) -> nw.Expr:
     stripped = _stripped(column)
     text = nw.when(stripped.str.contains(_ISO)).then(stripped)
-    year, month, day = _digits(text, 0, 4), _digits(text, 5, 2), _digits(text, 8, 2)
-    hour, minute = _digits(text, 11, 2), _digits(text, 14, 2)
-    if plain:
-        past_minute, offset = _digits(text, 17, 2).cast(nw.Float64), nw.lit(0)
-    else:
-        past_minute, offset = _past_minute(text), _zone_offset(text)
-    seconds = _days_since_1970(year, month, day) * 86_400 + hour * 3600 + minute * 60 - offset
-    return nw.when(day <= _days_in(year, month)).then(seconds + past_minute)
+    is_day = text.str.len_chars() == len("2024-01-02")
+    has_seconds = text.str.contains(_HAS_SECONDS)
+    local = nw.coalesce(
+        _parse(nw.when(has_seconds).then(text.str.slice(0, 19)), "%Y-%m-%dT%H:%M:%S"),
+        _parse(nw.when(~is_day & ~has_seconds).then(text.str.slice(0, 16)), "%Y-%m-%dT%H:%M"),
+        _parse(nw.when(is_day).then(text), "%Y-%m-%d"),
+    )
+    # What most columns do not need takes longer than the rest.
+    if form.has_zones:
+        local = local - _zone_offset(text)
+    if form.has_fractions:
+        local = local + _fraction(text)
+    return local
 
 
-def _digits(text: nw.Expr, offset: int, length: int) -> nw.Expr:
-    # The zero makes nothing, where a time is not given in full, a 0.
-    return nw.concat_str(nw.lit("0"), text.str.slice(offset, length)).cast(nw.Int64)
+def _parse(text: nw.Expr, layout: str) -> nw.Expr:
+    time = text.str.replace_all(" ", "T", literal=True).str.to_datetime(layout)
+    return time.dt.timestamp("us").cast(nw.Float64) / 1e6
 
 
-def _past_minute(text: nw.Expr) -> nw.Expr:
-    """Seconds past the minute with their fraction."""
-    pattern = r"^.{10}(?:.[0-9]{2}:[0-9]{2}(?::([0-9]{2})(?:[.,]([0-9]+))?)?)?.*$"
-    return text.str.replace_all(pattern, "0$1.$2").cast(nw.Float64)
+def _fraction(text: nw.Expr) -> nw.Expr:
+    """Seconds past the full one."""
+    past_point = nw.when(text.str.contains(_HAS_FRACTION)).then(text.str.slice(20))
+    digits = past_point.str.replace_all(r"[^0-9].*$", "")
+    return nw.concat_str(nw.lit("0."), digits.fill_null("0")).cast(nw.Float64)
 
 
 def _zone_offset(text: nw.Expr) -> nw.Expr:
     """Seconds that the local time is ahead of UTC."""
-    pattern = r"^.{10}[0-9:.,Tt ]*(?:([+-][0-9]{2}):?([0-9]{2})?|[Zz]|UTC)?$"
-    offset = text.str.replace_all(pattern, "$1$2")
-    ahead = _digits(offset, 1, 2) * 3600 + _digits(offset, 3, 2) * 60
-    return nw.when(offset.str.starts_with("-")).then(-ahead).otherwise(ahead)
+    zone = text.str.slice(11).str.replace_all(r"^[0-9:.,]* ?", "")
+    zone = zone.str.replace_all(":", "", literal=True)
+    is_offset = zone.str.contains(r"^[+-]")
+    ahead = _two_digits(zone, is_offset, 1) * 3600 + _two_digits(zone, is_offset, 3) * 60
+    return nw.when(zone.str.starts_with("-")).then(-ahead).otherwise(ahead)
 
 
-def _days_since_1970(year: nw.Expr, month: nw.Expr, day: nw.Expr) -> nw.Expr:
-    from_march = nw.when(month > 2).then(month - 3).otherwise(month + 9)
-    march_year = nw.when(month > 2).then(year).otherwise(year - 1)
-    leap_days = march_year // 4 - march_year // 100 + march_year // 400
-    before_month = (153 * from_march + 2) // 5
-    return 365 * march_year + leap_days + before_month + day - 1 - _MARCH_0000_TO_1970
-
-
-def _days_in(year: nw.Expr, month: nw.Expr) -> nw.Expr:
-    is_leap = (year % 4 == 0) & ((year % 100 != 0) | (year % 400 == 0))
-    february = nw.when(is_leap).then(nw.lit(29)).otherwise(nw.lit(28))
-    short = nw.when((month == 4) | (month == 6) | (month == 9) | (month == 11)).then(nw.lit(30))
-    return nw.when(month == 2).then(february).otherwise(short.otherwise(nw.lit(31)))
+def _two_digits(zone: nw.Expr, is_offset: nw.Expr, offset: int) -> nw.Expr:
+    digits = nw.when(is_offset).then(zone.str.slice(offset, 2)).otherwise(nw.lit(""))
+    # The zero makes a 0 of nothing.
+    return nw.concat_str(nw.lit("0"), digits).cast(nw.Int64)
