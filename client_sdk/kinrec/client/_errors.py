@@ -146,11 +146,13 @@ def error_of(call: FailedCall, timeout: float) -> KinrecError:
 
 def _details_of(call: FailedCall) -> tuple[str, tuple[FieldViolation, ...]]:
     """The reason and the violations; both empty if the server sent none that can be read."""
-    metadata = dict(call.trailing_metadata() or ())
+    # Not by dict(): the metadata of grpc.aio iterates over pairs and is not a dict's equal in every version.
+    metadata = call.trailing_metadata() or ()
+    data = next((value for key, value in metadata if key == _DETAILS_KEY), b"")
     reason = ""
     violations: list[FieldViolation] = []
     try:
-        for detail in Status.FromString(metadata.get(_DETAILS_KEY, b"")).details:
+        for detail in Status.FromString(data).details:
             info, bad_request = ErrorInfo(), BadRequest()
             if detail.Unpack(info) and info.domain == _DOMAIN:
                 reason = info.reason
