@@ -94,6 +94,6 @@ def _index_us(path: Path, index: Index, neighbours: int) -> float:
     forest = AnnoyIndex(dims, "angular")
     forest.load(str(path))
     vector = forest.get_item_vector(0)
-    return cpu_us(
-        lambda: forest.get_nns_by_vector(vector, neighbours, index.search_k, include_distances=True)
-    )
+    # As the engine does: more neighbours than recall was measured for need a wider search.
+    search_k = index.search_k * max(1, -(-neighbours // max(index.neighbours, 1)))
+    return cpu_us(lambda: forest.get_nns_by_vector(vector, neighbours, search_k))
