@@ -1,0 +1,179 @@
+"""Writes a bundle: every file beside its final place, the manifest last, then one rename."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import shutil
+from importlib import metadata
+from typing import TYPE_CHECKING
+
+import numpy as np
+from google.protobuf import json_format
+
+from kinrec.bundle.v1 import manifest_pb2
+from kinrec.engine.model import Titles
+from kinrec.engine.store import FORMAT_VERSION, MANIFEST
+from kinrec.trainer.errors import OutputError
+from kinrec.trainer.export import check_parity, encode_all, export_encoder
+from kinrec.trainer.factorize import factorize_svd
+from kinrec.trainer.indexes import COSINE, DOT, build_index
+from kinrec.trainer.statistics import count_transitions, measure_popularity
+
+if TYPE_CHECKING:
+    import datetime
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from kinrec.engine.histories import Histories
+    from kinrec.trainer.config import TrainConfig
+    from kinrec.trainer.encoders import LstmEncoder
+    from kinrec.trainer.log import EventLog
+
+LIBRARIES = ("annoy", "kinrec", "numpy", "onnx", "onnxruntime", "polars", "scikit-learn", "torch")
+
+# Fixed for now: chosen on the validation events of four public logs, see docs/results.md.
+BLEND = manifest_pb2.Blend(
+    weights={"sequence": 0.5, "transitions": 0.3, "similar_users": 0.15, "popularity": 0.05},
+    vote_half_life=4.0,
+    transition_half_life=1.0,
+)
+
+
+def write_model(
+    directory: Path,
+    log: EventLog,
+    histories: Histories,
+    encoder: LstmEncoder,
+    config: TrainConfig,
+) -> manifest_pb2.Manifest:
+    """Write every file of a bundle but the manifest, and give what is known of it so far.
+
+    Args:
+        directory: An empty directory.
+        log: The id maps, the event types and the report of the cleaning.
+        histories: What the model may know: all of the log's, or a training part.
+        encoder: Trained on ``histories``.
+        config: The configuration.
+    """
+    items, type_weights = len(log.items), log.type_weights
+    stored = histories.last(config.max_history)
+    exported, encoder_spec = export_encoder(encoder, directory)
+    parity = check_parity(encoder, exported, stored, config.max_history)
+    vectors = encode_all(exported, stored, config.max_history, config.vector_size)
+    fold_in, user_factors = factorize_svd(stored, vectors, items, type_weights, config)
+    embeddings = np.load(directory / "item_embeddings.npy")
+    active = stored.lengths > 0
+
+    log.users.save(directory / "users.marisa")
+    log.items.save(directory / "items.marisa")
+    stored.save(directory)
+    count_transitions(histories, items, config.transition_window).save(directory)
+    for name, array in {
+        "popularity": measure_popularity(histories, items, type_weights),
+        "user_vectors": vectors,
+        "user_factors": user_factors,
+        "item_factors": fold_in.item_factors,
+        "interest_factors": fold_in.interest_factors,
+        "item_weights": fold_in.item_weights,
+    }.items():
+        np.save(directory / f"{name}.npy", array)
+    if log.titles is not None:
+        Titles.save(directory, log.titles)
+    blend = manifest_pb2.Blend()
+    blend.CopyFrom(BLEND)
+    blend.neighbours = min(config.neighbours, max(1, len(log.users) // 4))
+    blend.candidates = config.candidates
+    return manifest_pb2.Manifest(
+        format_version=FORMAT_VERSION,
+        user_count=len(log.users),
+        item_count=items,
+        encoder=encoder_spec,
+        event_spec=manifest_pb2.EventSpec(
+            event_types=[
+                manifest_pb2.EventType(name=name, weight=float(weight))
+                for name, weight in zip(log.event_types, type_weights[1:], strict=True)
+            ],
+            drop_immediate_repeats=config.drop_immediate_repeats,
+            max_history=config.max_history,
+        ),
+        factorization=manifest_pb2.Factorization(
+            method="svd",
+            factors=user_factors.shape[1],
+            alpha=config.alpha,
+            half_life=config.half_life,
+        ),
+        user_index=build_index(
+            directory / "users.annoy",
+            user_factors,
+            user_factors[active],
+            metric=COSINE,
+            neighbours=blend.neighbours,
+            min_recall=config.min_recall,
+            seed=config.seed,
+        ),
+        item_index=build_index(
+            directory / "items.annoy",
+            embeddings,
+            vectors[active],
+            metric=DOT,
+            neighbours=min(config.candidates, items),
+            min_recall=config.min_recall,
+            seed=config.seed,
+        ),
+        blend=blend,
+        cleaning=[
+            manifest_pb2.CleaningStep(name=step.name, removed=step.removed, left=step.left)
+            for step in log.cleaning
+        ],
+        parity=parity,
+    )
+
+
+def finish(
+    directory: Path,
+    manifest: manifest_pb2.Manifest,
+    *,
+    name: str,
+    version: str,
+    time: datetime.datetime,
+    config: TrainConfig,
+) -> None:
+    """Complete the manifest with the files of a directory and write it."""
+    manifest.name = name
+    manifest.version = version
+    manifest.create_time.FromDatetime(time)
+    manifest.training_config.update(config.as_dict())
+    for library in LIBRARIES:
+        manifest.library_versions[library] = metadata.version(library)
+    for path in sorted(directory.iterdir()):
+        if path.is_file():
+            with path.open("rb") as stream:
+                digest = hashlib.file_digest(stream, "sha256").hexdigest()
+            manifest.files[path.name].CopyFrom(
+                manifest_pb2.File(size=path.stat().st_size, sha256=digest)
+            )
+    text = json_format.MessageToJson(manifest, preserving_proto_field_name=True, sort_keys=True)
+    with (directory / MANIFEST).open("w", encoding="utf-8") as stream:
+        stream.write(text + "\n")
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+@contextlib.contextmanager
+def new_version(store: Path, version: str) -> Iterator[Path]:
+    """Give a directory to write in that becomes ``store/version`` if all goes well, else nothing.
+
+    Raises:
+        OutputError: The store cannot be written, or is full.
+    """
+    working = store / f".{version}.writing"
+    try:
+        working.mkdir(parents=True)
+        yield working
+        working.rename(store / version)
+    except OSError as error:
+        raise OutputError(store, f"cannot be written: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(working, ignore_errors=True)

@@ -1,0 +1,63 @@
+"""Keeps an unfinished training on disk, so that it can go on after it was stopped."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import TYPE_CHECKING, cast
+
+import torch
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from kinrec.trainer.config import TrainConfig
+    from kinrec.trainer.fit import FitState
+    from kinrec.trainer.log import EventLog
+
+
+class Checkpoints:
+    """The states of the fits of one training, in a file named by the log and the configuration.
+
+    Another log or configuration has another file, so a training never goes on from a stranger's.
+    """
+
+    def __init__(self, store: Path, log: EventLog, config: TrainConfig) -> None:
+        self._directory = store / ".training"
+        self._path = self._directory / f"{fingerprint(log, config)}.pt"
+        self._states: dict[str, FitState] = {}
+
+    def load(self) -> bool:
+        """Read what an earlier run left; False if there is nothing."""
+        if not self._path.is_file():
+            return False
+        self._states = cast("dict[str, FitState]", torch.load(self._path, weights_only=True))
+        return True
+
+    def get(self, phase: str) -> FitState | None:
+        """Give the state of one fit."""
+        return self._states.get(phase)
+
+    def save(self, phase: str, state: FitState) -> None:
+        """Replace the state of one fit, in one step."""
+        self._states[phase] = state
+        self._directory.mkdir(parents=True, exist_ok=True)
+        partial = self._path.with_suffix(".partial")
+        torch.save(self._states, partial)
+        partial.replace(self._path)
+
+    def clear(self) -> None:
+        """Delete the file: the training is finished."""
+        self._path.unlink(missing_ok=True)
+        if self._directory.is_dir() and not any(self._directory.iterdir()):
+            self._directory.rmdir()
+
+
+def fingerprint(log: EventLog, config: TrainConfig) -> str:
+    """Give a short name that changes with the log and the configuration."""
+    digest = hashlib.sha256(json.dumps(config.as_dict(), sort_keys=True).encode())
+    histories = log.histories
+    for array in (histories.offsets, histories.items, histories.event_types, histories.times):
+        digest.update(array.tobytes())
+    digest.update("\0".join(log.items.key(number) for number in range(len(log.items))).encode())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,80 @@
+"""Exports an encoder and checks that the exported one gives what the trained one gives."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from kinrec.bundle.v1 import manifest_pb2
+from kinrec.engine.encoder import Encoder as ExportedEncoder
+from kinrec.trainer.errors import TrainerError
+from kinrec.trainer.windows import Windows
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from kinrec.engine.histories import Histories
+    from kinrec.trainer.encoders import LstmEncoder
+
+EMBEDDINGS = "item_embeddings.npy"
+TOLERANCE = 1e-5
+PARITY_SEQUENCES = 256
+ENCODE_BATCH = 64
+
+
+class ParityError(TrainerError):
+    """The exported encoder differs from the trained one by more than the tolerance."""
+
+
+def export_encoder(
+    encoder: LstmEncoder, directory: Path
+) -> tuple[ExportedEncoder, manifest_pb2.Encoder]:
+    """Write the encoder and its item embeddings, and open it as the engine does."""
+    weights = encoder.item_embedding.weight.detach().numpy()
+    np.save(directory / EMBEDDINGS, np.ascontiguousarray(weights, np.float32))
+    spec = encoder.export(directory, EMBEDDINGS)
+    return ExportedEncoder(directory / "encoder.onnx", spec), spec
+
+
+def check_parity(
+    encoder: LstmEncoder, exported: ExportedEncoder, histories: Histories, limit: int
+) -> manifest_pb2.Parity:
+    """Compare the two encoders on ragged batches of real histories.
+
+    Raises:
+        ParityError: They differ by more than 1e-5.
+    """
+    users = np.flatnonzero(histories.lengths > 0)[:PARITY_SEQUENCES]
+    greatest = 0.0
+    with torch.no_grad():
+        encoder.eval()
+        for chosen, (items, types, gaps, last) in Windows.ends(histories, users, limit):
+            expected = encoder.vectors(items, types, gaps)[torch.arange(len(last)), last].numpy()
+            batch = [histories.user(user, limit) for user in users[chosen].tolist()]
+            difference = np.abs(exported.run(batch) - expected)
+            greatest = max(greatest, float(np.max(difference)))
+    if not greatest <= TOLERANCE:
+        raise ParityError(
+            f"the exported encoder differs from the trained one by {greatest:.2e}, "
+            f"at most {TOLERANCE:.0e} is allowed"
+        )
+    return manifest_pb2.Parity(
+        max_abs_diff=greatest, tolerance=TOLERANCE, sequences=len(users)
+    )
+
+
+def encode_all(
+    exported: ExportedEncoder, histories: Histories, limit: int, vector_size: int
+) -> NDArray[np.float32]:
+    """Give the interest vector of every user, (users, vector_size); zeros without events."""
+    vectors = np.zeros((len(histories), vector_size), np.float32)
+    users = np.flatnonzero(histories.lengths > 0)
+    users = users[np.argsort(histories.lengths[users], kind="stable")]
+    for start in range(0, len(users), ENCODE_BATCH):
+        batch = users[start : start + ENCODE_BATCH]
+        vectors[batch] = exported.run([histories.user(user, limit) for user in batch.tolist()])
+    return vectors

@@ -1,0 +1,295 @@
+"""Fits an encoder to predict the next item, and finds for how many epochs.
+
+The loss is a softmax over the true next item and items sampled by frequency, with the logits
+corrected for how often an item is sampled (Bengio & Senécal, "Adaptive Importance Sampling to
+Accelerate Training of a Neural Probabilistic Language Model", 2008). The learning rate follows one
+cycle (Smith & Topin, "Super-Convergence", 2018).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol, Self
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from kinrec.trainer.encoders import EncoderSizes, LstmEncoder
+from kinrec.trainer.errors import TrainerError
+from kinrec.trainer.metrics import ndcg, ranks_of
+from kinrec.trainer.windows import Windows
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from numpy.typing import NDArray
+
+    from kinrec.engine.histories import Histories
+    from kinrec.trainer.config import TrainConfig
+
+MIN_STEPS = 3_000
+EPOCHS = (20, 60)
+VALIDATION_USERS = 10_000
+GRADIENT_NORM = 5.0
+
+
+class NonFiniteLossError(TrainerError):
+    """The loss was no longer a number; the last checkpoint is from before."""
+
+
+@dataclass(frozen=True, slots=True)
+class Epoch:
+    """The measures of one epoch.
+
+    Attributes:
+        number: From 1.
+        loss: The mean training loss.
+        ndcg_at_10: Of the encoder alone on held-out events; NaN where none are held out.
+        learning_rate: At the end of the epoch.
+    """
+
+    number: int
+    loss: float
+    ndcg_at_10: float
+    learning_rate: float
+
+
+@dataclass(frozen=True, slots=True)
+class Targets:
+    """Held-out items to validate on.
+
+    Attributes:
+        users: int64, (n,), numbers of users with at least one event in the training part.
+        items: int64, (n,), the item each did next.
+    """
+
+    users: NDArray[np.int64]
+    items: NDArray[np.int64]
+
+    def sample(self, most: int, seed: int) -> Targets:
+        """Take at most ``most`` of them at random."""
+        if len(self.users) <= most:
+            return self
+        chosen = np.random.default_rng(seed).choice(len(self.users), most, replace=False)
+        chosen.sort()
+        return Targets(self.users[chosen], self.items[chosen])
+
+
+class Monitor(Protocol):
+    """Sees a fit go on, inside a ``with`` block."""
+
+    def __enter__(self) -> Self:
+        """The fit begins."""
+
+    def __exit__(self, *error: object) -> None:
+        """The fit is over, well or not."""
+
+    def step(self) -> None:
+        """One step is done."""
+
+    def epoch(self, epoch: Epoch, epochs: int) -> None:
+        """One epoch of at most ``epochs`` is done."""
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What to fit on.
+
+    Attributes:
+        histories: The training part.
+        items: Number of items.
+        event_types: Number of event type codes.
+        targets: What to validate on; None to run every epoch.
+        epochs: The epochs of the schedule; 0 chooses by size.
+        stop_after: The epoch after which to stop whatever is measured; 0 for the last.
+    """
+
+    histories: Histories
+    items: int
+    event_types: int
+    targets: Targets | None
+    epochs: int = 0
+    stop_after: int = 0
+
+
+FitState = dict[str, Any]
+
+
+class Fit:
+    """One run over a task: step through ``run``, then read ``encoder``."""
+
+    def __init__(self, task: Task, config: TrainConfig) -> None:
+        self.config = config
+        self.history: list[Epoch] = []
+        self._task = task
+        self._windows = Windows(task.histories, config.window, config.batch_events)
+        steps = self._windows.steps
+        self.epochs = task.epochs or config.epochs or _choose_epochs(steps)
+        self.steps_per_epoch = steps
+        torch.manual_seed(config.seed)
+        self.encoder = LstmEncoder(
+            EncoderSizes(
+                task.items, task.event_types, config.vector_size, config.hidden_size, config.dropout
+            )
+        )
+        self._optimizer = torch.optim.AdamW(
+            self.encoder.parameters(),
+            lr=config.learning_rate,
+            weight_decay=config.weight_decay,
+            fused=True,
+        )
+        self._schedule = torch.optim.lr_scheduler.OneCycleLR(
+            self._optimizer, config.learning_rate, total_steps=self.epochs * steps + 1
+        )
+        self._sampler = NegativeSampler(task.histories.items, task.items, config.negatives)
+        self._best: dict[str, torch.Tensor] = _copy(self.encoder)
+        self._targets = (
+            None if task.targets is None else task.targets.sample(VALIDATION_USERS, config.seed)
+        )
+
+    @property
+    def best_epoch(self) -> int:
+        """The epoch with the greatest NDCG@10; the last if nothing is held out."""
+        if self._targets is None or not self.history:
+            return len(self.history)
+        return max(self.history, key=lambda epoch: (epoch.ndcg_at_10, -epoch.number)).number
+
+    @property
+    def planned_epochs(self) -> int:
+        """The epochs that run unless the search ends early."""
+        return self._task.stop_after or self.epochs
+
+    @property
+    def is_done(self) -> bool:
+        """Whether no further epoch is to be run."""
+        done = len(self.history)
+        if done >= self.planned_epochs:
+            return True
+        return self._targets is not None and done - self.best_epoch >= self.config.patience
+
+    def run(self, monitor: Monitor, save: Callable[[FitState], None]) -> LstmEncoder:
+        """Run the epochs that are left, with ``save`` after each, and give the best encoder."""
+        while not self.is_done:
+            loss = self._epoch(len(self.history), monitor)
+            quality = self.validate() if self._targets is not None else math.nan
+            epoch = Epoch(
+                len(self.history) + 1, loss, quality, float(self._schedule.get_last_lr()[0])
+            )
+            self.history.append(epoch)
+            if self.best_epoch == epoch.number:
+                self._best = _copy(self.encoder)
+            save(self.state())
+            monitor.epoch(epoch, self.planned_epochs)
+        self.encoder.load_state_dict(self._best)
+        self.encoder.eval()
+        return self.encoder
+
+    def state(self) -> FitState:
+        """Give all that a resumed run needs, in types that load without pickle."""
+        return {
+            "model": self.encoder.state_dict(),
+            "best": self._best,
+            "optimizer": self._optimizer.state_dict(),
+            "schedule": self._schedule.state_dict(),
+            "history": [
+                (epoch.number, epoch.loss, epoch.ndcg_at_10, epoch.learning_rate)
+                for epoch in self.history
+            ],
+        }
+
+    def restore(self, state: FitState) -> None:
+        """Go on where ``state`` was taken."""
+        self.encoder.load_state_dict(state["model"])
+        self._best = state["best"]
+        self._optimizer.load_state_dict(state["optimizer"])
+        self._schedule.load_state_dict(state["schedule"])
+        self.history = [Epoch(*values) for values in state["history"]]
+
+    def _epoch(self, number: int, monitor: Monitor) -> float:
+        # Seeded by epoch, so that a resumed run draws what an unbroken one would.
+        torch.manual_seed(self.config.seed * 1_000_003 + number)
+        rng = np.random.default_rng([self.config.seed, number])
+        self.encoder.train()
+        total = 0.0
+        for items, types, gaps, targets, mask in self._windows.batches(rng):
+            vectors = self.encoder.vectors(items, types, gaps)[mask]  # (events, dim)
+            loss = self._sampler.loss(self.encoder, vectors, targets[mask], rng)
+            value = float(loss.detach())
+            if not math.isfinite(value):
+                raise NonFiniteLossError(
+                    f"the loss became {value} in epoch {number + 1}; "
+                    "a lower learning_rate usually helps"
+                )
+            self._optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call] # torch leaves it untyped
+            torch.nn.utils.clip_grad_norm_(self.encoder.parameters(), GRADIENT_NORM)
+            self._optimizer.step()
+            self._schedule.step()
+            total += value
+            monitor.step()
+        return total / self.steps_per_epoch
+
+    @torch.no_grad()
+    def validate(self) -> float:
+        """Measure NDCG@10 of the encoder alone over all items, seen ones left out."""
+        if self._targets is None:
+            raise ValueError("nothing is held out")
+        self.encoder.eval()
+        embeddings = self.encoder.item_embedding.weight.numpy()
+        histories, targets = self._task.histories, self._targets
+        ranks = []
+        for chosen, vectors in self._last_vectors(targets.users):
+            seen = [histories.user(user).items for user in targets.users[chosen].tolist()]
+            scores = vectors @ embeddings.T
+            ranks.append(ranks_of(scores, targets.items[chosen], seen))
+        return float(ndcg(np.concatenate(ranks), 10).mean())
+
+    def _last_vectors(
+        self, users: NDArray[np.int64]
+    ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
+        """Give the places in ``users`` and the vectors after each one's last event."""
+        windows = Windows.ends(self._task.histories, users, 4 * self.config.window)
+        for chosen, (items, types, gaps, last) in windows:
+            vectors = self.encoder.vectors(items, types, gaps)
+            yield chosen, vectors[torch.arange(len(last)), last].numpy()
+
+
+class NegativeSampler:
+    """The next-item loss: over all items if they are few, else over a sample."""
+
+    def __init__(self, events: NDArray[np.int32], items: int, negatives: int) -> None:
+        frequency = np.bincount(events, minlength=items) + 1.0
+        shares = frequency / frequency.sum()
+        self._items = items
+        self._negatives = negatives if items > negatives else 0
+        self._cumulative = np.cumsum(shares)
+        self._log_shares = torch.from_numpy(np.log(shares).astype(np.float32))
+
+    def loss(
+        self,
+        encoder: LstmEncoder,
+        vectors: torch.Tensor,
+        targets: torch.Tensor,
+        rng: np.random.Generator,
+    ) -> torch.Tensor:
+        """Give the mean cross-entropy of ``targets`` (n,) under ``vectors`` (n, dim)."""
+        if not self._negatives:
+            return functional.cross_entropy(vectors @ encoder.item_embedding.weight.T, targets)
+        drawn = np.searchsorted(self._cumulative, rng.random(self._negatives))
+        sampled = torch.from_numpy(np.minimum(drawn, self._items - 1))
+        true = (vectors * encoder.item_embedding(targets)).sum(-1) - self._log_shares[targets]
+        others = vectors @ encoder.item_embedding(sampled).T - self._log_shares[sampled]
+        others = others.masked_fill(targets[:, None] == sampled[None, :], -1e9)
+        logits = torch.cat([true[:, None], others], dim=1)  # (events, 1 + negatives)
+        return functional.cross_entropy(logits, torch.zeros(len(targets), dtype=torch.int64))
+
+
+def _choose_epochs(steps: int) -> int:
+    least, most = EPOCHS
+    return min(max(math.ceil(MIN_STEPS / max(steps, 1)), least), most)
+
+
+def _copy(encoder: LstmEncoder) -> dict[str, torch.Tensor]:
+    return {name: tensor.detach().clone() for name, tensor in encoder.state_dict().items()}

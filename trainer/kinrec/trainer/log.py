@@ -1,0 +1,124 @@
+"""The cleaned log in the model's numbers: id maps, event types and everyone's history."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from kinrec.engine.histories import Histories
+from kinrec.engine.ids import IdMap
+from kinrec.trainer.errors import DataError
+
+if TYPE_CHECKING:
+    import narwhals as nw
+    from numpy.typing import NDArray
+
+    from kinrec.trainer.cleaning import CleanedEvents, CleaningStep
+
+MIN_EVENTS = 20
+MIN_USERS = 2
+MIN_ITEMS = 3
+MAX_EVENT_TYPES = 254
+
+# How much an event counts when the log does not say: the further it leads to the goal, the more.
+_TYPE_WEIGHTS = {
+    1.0: ("view", "click", "browse", "open", "play", "listen", "impression", "read", "visit"),
+    2.0: ("like", "favorite", "favourite", "save", "bookmark", "follow", "wishlist", "rating"),
+    3.0: ("cart", "add_to_cart", "addtocart", "comment", "share", "review", "enrol", "enroll"),
+    5.0: ("buy", "purchase", "order", "transaction", "submit", "complete", "book", "subscribe"),
+}
+_WEIGHT_OF_TYPE = {name: weight for weight, names in _TYPE_WEIGHTS.items() for name in names}
+
+
+@dataclass(frozen=True, slots=True)
+class EventLog:
+    """A cleaned log.
+
+    Attributes:
+        users: User ids and numbers.
+        items: Item ids and numbers.
+        event_types: Names by frequency; the code of a type is its place plus one.
+        histories: Everyone's history, oldest first.
+        cleaning: What each step of the cleaning removed.
+        titles: The title of each item, empty where unknown; None without an items file.
+    """
+
+    users: IdMap
+    items: IdMap
+    event_types: tuple[str, ...]
+    histories: Histories
+    cleaning: tuple[CleaningStep, ...]
+    titles: list[str] | None = None
+
+    @property
+    def type_weights(self) -> NDArray[np.float32]:
+        """The weight of each type by code, (types + 1,)."""
+        return np.array([1.0, *(type_weight(name) for name in self.event_types)], np.float32)
+
+
+def type_weight(name: str) -> float:
+    """Give the weight of an event type by its name, relative to a view's 1."""
+    return _WEIGHT_OF_TYPE.get(name.strip().lower().replace("-", "_"), 1.0)
+
+
+def build_log(cleaned: CleanedEvents) -> EventLog:
+    """Number the users, items and event types of a cleaned frame.
+
+    Raises:
+        DataError: There is too little to train on.
+    """
+    frame = cleaned.frame.collect()
+    users = IdMap.build(frame["user_id"].unique().to_list())
+    items = IdMap.build(frame["item_id"].unique().to_list())
+    for what, found, least in (
+        ("events", len(frame), MIN_EVENTS),
+        ("users", len(users), MIN_USERS),
+        ("items", len(items), MIN_ITEMS),
+    ):
+        if found < least:
+            raise DataError(
+                f"too small to train on: {found} {what} after cleaning, at least {least} are needed"
+            )
+    user_numbers = _numbers(frame["user_id"], users)
+    if np.bincount(user_numbers).max() < 2:
+        raise DataError("too small to train on: no user has two events after cleaning")
+    # Cleaning ordered each user's events; the users themselves go by number.
+    order = np.argsort(user_numbers, kind="stable")
+    names = _type_names(frame["event_type"])
+    codes = {name: code for code, name in enumerate(names, start=1)}
+    types = [codes.get(name, 0) for name in frame["event_type"].to_list()]
+    histories = Histories(
+        np.concatenate([[0], np.cumsum(np.bincount(user_numbers, minlength=len(users)))]),
+        _numbers(frame["item_id"], items).astype(np.int32)[order],
+        np.array(types, np.uint8)[order],
+        frame["timestamp"].to_numpy().astype(np.float64)[order],
+    )
+    return EventLog(users, items, names, histories, cleaned.steps)
+
+
+def _numbers(ids: nw.Series[Any], id_map: IdMap) -> NDArray[np.int64]:
+    return np.array([id_map.get(key) for key in ids.to_list()], np.int64)
+
+
+def _type_names(types: nw.Series[Any]) -> tuple[str, ...]:
+    names, counts = np.unique(
+        np.array([name for name in types.to_list() if name], dtype=object).astype(str),
+        return_counts=True,
+    )
+    order = np.lexsort((names, -counts))
+    return tuple(str(name) for name in names[order][:MAX_EVENT_TYPES])
+
+
+def with_titles(log: EventLog, items: nw.LazyFrame[Any]) -> EventLog:
+    """Add the titles of an items frame; items that no event names are left out."""
+    titles = [""] * len(log.items)
+    frame = items.select("item_id", "title").collect()
+    for item_id, title in zip(
+        frame["item_id"].to_list(), frame["title"].to_list(), strict=True
+    ):
+        number = log.items.get(item_id) if item_id else None
+        if number is not None and title:
+            titles[number] = title
+    return replace(log, titles=titles)

@@ -1,0 +1,213 @@
+"""The whole of a training: read, clean, search, evaluate-to-be, fit on all, write."""
+
+from __future__ import annotations
+
+import datetime
+import tempfile
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from kinrec.bundle.v1 import manifest_pb2
+from kinrec.engine import Engine
+from kinrec.trainer.bundle import finish, new_version, write_model
+from kinrec.trainer.checkpoint import Checkpoints
+from kinrec.trainer.cleaning import CleaningSpec, clean_events
+from kinrec.trainer.errors import OutputError
+from kinrec.trainer.fit import Epoch, Fit, Monitor, Targets, Task
+from kinrec.trainer.log import build_log, with_titles
+from kinrec.trainer.reading import EventColumns, ItemColumns, read_events, read_items
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from kinrec.engine.histories import Histories
+    from kinrec.trainer.config import TrainConfig
+    from kinrec.trainer.encoders import LstmEncoder
+    from kinrec.trainer.log import EventLog
+
+EVALUATION = "evaluation"
+HELD_OUT = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """What a training reads.
+
+    Attributes:
+        events: Files or folders of event logs.
+        items: Files or folders of items; empty for none.
+        event_columns: The names of the columns of the events.
+        item_columns: The names of the columns of the items.
+    """
+
+    events: Sequence[Path]
+    items: Sequence[Path] = ()
+    event_columns: EventColumns = EventColumns()
+    item_columns: ItemColumns = ItemColumns()
+
+
+class Reporter(Protocol):
+    """Shows a person how a training goes."""
+
+    def stage(self, text: str) -> None:
+        """A stage begins."""
+
+    def log_ready(self, log: EventLog) -> None:
+        """The log is cleaned."""
+
+    def fit(self, title: str, steps: int, done: int) -> Monitor:
+        """A fit of at most ``steps`` steps begins, ``done`` of which an earlier run did."""
+
+
+def load_log(inputs: Inputs, config: TrainConfig) -> EventLog:
+    """Read, clean and number the events.
+
+    Raises:
+        DataError: They cannot be read, or too few are left.
+    """
+    spec = CleaningSpec(
+        immediate_repeats=config.drop_immediate_repeats,
+        min_user_events=config.min_user_events,
+        min_item_events=config.min_item_events,
+    )
+    log = build_log(clean_events(read_events(inputs.events, inputs.event_columns), spec))
+    if inputs.items:
+        log = with_titles(log, read_items(inputs.items, inputs.item_columns))
+    return log
+
+
+def hold_out(histories: Histories) -> tuple[Histories, Targets]:
+    """Leave the last two events of every user with three or more out of the training part.
+
+    Returns:
+        The training part, and the second-last event of those users, to validate on. The last is for
+        the evaluation and looked at by no training.
+    """
+    users = np.flatnonzero(histories.lengths > HELD_OUT)
+    counts = np.zeros(len(histories), np.int64)
+    counts[users] = HELD_OUT
+    items = histories.items[histories.offsets[users + 1] - HELD_OUT].astype(np.int64)
+    return histories.without_last(counts), Targets(users, items)
+
+
+def train(
+    inputs: Inputs, store: Path, config: TrainConfig, reporter: Reporter, *, resume: bool = False
+) -> Path:
+    """Train a bundle and add it to a store.
+
+    1. Read and clean the log.
+    2. Search: fit without everyone's last two events, and find the epoch that ranks the first of
+       them best.
+    3. Fit on all events for as many epochs.
+    4. Write the bundle, with the model of the search inside it for honest evaluation.
+
+    Args:
+        inputs: What to read.
+        store: The store's directory; made if missing.
+        config: How to train.
+        reporter: Is told how it goes.
+        resume: Whether to go on from what an earlier run of the same log and configuration left.
+
+    Returns:
+        The directory of the new bundle.
+
+    Raises:
+        TrainerError: The log, the configuration or the store cannot be used.
+    """
+    _check_writable(store)
+    reporter.stage("reading and cleaning")
+    log = load_log(inputs, config)
+    reporter.log_ready(log)
+    checkpoints = Checkpoints(store, log, config)
+    if resume and not checkpoints.load():
+        reporter.stage("nothing to resume: starting anew")
+    training_part, targets = hold_out(log.histories)
+    types = len(log.event_types) + 1
+    search_task = Task(
+        training_part, len(log.items), types, targets if len(targets.users) else None
+    )
+    search = Fit(search_task, config)
+    searched = _run(search, "search", checkpoints, reporter)
+    # The learning rate follows the schedule of the search and stops where the search was best.
+    task = Task(log.histories, len(log.items), types, None, search.epochs, search.best_epoch)
+    final = _run(Fit(task, config), "final", checkpoints, reporter)
+    reporter.stage("factorizing, indexing and writing")
+    path = _write(store, log, (training_part, searched), final, search, config)
+    checkpoints.clear()
+    return path
+
+
+def _run(fit: Fit, phase: str, checkpoints: Checkpoints, reporter: Reporter) -> LstmEncoder:
+    state = checkpoints.get(phase)
+    if state is not None:
+        fit.restore(state)
+    monitor = reporter.fit(
+        phase, fit.planned_epochs * fit.steps_per_epoch, len(fit.history) * fit.steps_per_epoch
+    )
+    with monitor:
+        return fit.run(monitor, lambda state: checkpoints.save(phase, state))
+
+
+def _write(
+    store: Path,
+    log: EventLog,
+    held_out: tuple[Histories, LstmEncoder],
+    final: LstmEncoder,
+    search: Fit,
+    config: TrainConfig,
+) -> Path:
+    now = datetime.datetime.now(datetime.UTC)
+    version = _new_name(store, now.strftime("%Y%m%dT%H%M%SZ"))
+    stamp = {"name": store.resolve().name, "version": version}
+    validation = _describe(search)
+    with new_version(store, version) as directory:
+        inner = directory / EVALUATION
+        inner.mkdir()
+        for place, histories, encoder in (
+            (inner, *held_out),
+            (directory, log.histories, final),
+        ):
+            manifest = write_model(place, log, histories, encoder, config)
+            manifest.validation.CopyFrom(validation)
+            finish(place, manifest, time=now, config=config, **stamp)
+            # What cannot be loaded must not appear in the store.
+            Engine.load(place)
+    return store / version
+
+
+def _describe(search: Fit) -> manifest_pb2.Validation:
+    best = search.history[search.best_epoch - 1]
+    return manifest_pb2.Validation(
+        best_epoch=best.number,
+        ndcg_at_10=best.ndcg_at_10,
+        epochs=[_record(epoch) for epoch in search.history],
+    )
+
+
+def _record(epoch: Epoch) -> manifest_pb2.EpochRecord:
+    return manifest_pb2.EpochRecord(
+        epoch=epoch.number,
+        loss=epoch.loss,
+        ndcg_at_10=epoch.ndcg_at_10,
+        learning_rate=epoch.learning_rate,
+    )
+
+
+def _new_name(store: Path, stem: str) -> str:
+    name, number = stem, 2
+    while (store / name).exists():
+        name, number = f"{stem}-{number}", number + 1
+    return name
+
+
+def _check_writable(store: Path) -> None:
+    """Find out before the work whether its result can be kept."""
+    try:
+        store.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=store):
+            pass
+    except OSError as error:
+        raise OutputError(store, f"cannot be written: {error.strerror or error}") from error
