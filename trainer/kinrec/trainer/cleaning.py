@@ -9,8 +9,14 @@ from typing import TYPE_CHECKING, Any
 import narwhals as nw
 from kinrec.trainer.errors import ConfigError, DataError
 from kinrec.trainer.fields import is_blank
-from kinrec.trainer.files import INPUT_ORDER
-from kinrec.trainer.reading import EVENT_COLUMNS, EVENT_TYPE, ITEM_ID, TIMESTAMP, USER_ID
+from kinrec.trainer.reading import (
+    EVENT_COLUMNS,
+    EVENT_TYPE,
+    INPUT_ORDER,
+    ITEM_ID,
+    TIMESTAMP,
+    USER_ID,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable

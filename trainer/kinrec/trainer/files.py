@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 from kinrec.trainer.errors import DataError
+from narwhals.exceptions import NarwhalsError
 from polars.exceptions import PanicException, PolarsError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-INPUT_ORDER = "input_order"
-"""Int64 column: where a row stood in the input, growing within a file and from file to file."""
+ROW_ORDER = "kinrec.row_order"
+"""Int64 column, named as no file would: where a row stood in the input, growing within a file and from file to file."""
 
 _ROW = "kinrec.row"
 _ROWS_PER_FILE = 1 << 40  # more than any file has; file number * this + row stays below 2**63
@@ -92,7 +93,7 @@ def find_files(paths: Sequence[Path]) -> list[DataFile]:
 
 
 def scan(file: DataFile, columns: Sequence[str] | None = None) -> pl.LazyFrame:
-    """Open a file as a lazy frame with one more column, ``INPUT_ORDER``.
+    """Open a file as a lazy frame with one more column, ``ROW_ORDER``.
 
     CSV columns are text, for a reader that guesses types makes 7 of an id 007. So are the named
     columns of JSON lines, which also lets a column hold numbers in one row and text in the next.
@@ -115,7 +116,7 @@ def scan(file: DataFile, columns: Sequence[str] | None = None) -> pl.LazyFrame:
         names = [name for name in frame.collect_schema().names() if name != _ROW]
     order = pl.col(_ROW).cast(pl.Int64) + file.number * _ROWS_PER_FILE
     kept = names if columns is None else [name for name in names if name in columns]
-    return frame.select(*kept, order.alias(INPUT_ORDER))
+    return frame.select(*kept, order.alias(ROW_ORDER))
 
 
 def column_names(file: DataFile) -> list[str]:
@@ -128,7 +129,7 @@ def column_names(file: DataFile) -> list[str]:
         if file.format is Format.JSON_LINES:
             schema = pl.scan_ndjson(_source(file), infer_schema_length=None).collect_schema()
             return schema.names()
-    return [name for name in scan(file).collect_schema().names() if name != INPUT_ORDER]
+    return [name for name in scan(file).collect_schema().names() if name != ROW_ORDER]
 
 
 def row_number(input_order: int) -> int:
@@ -141,7 +142,7 @@ def reading(file: DataFile) -> Iterator[None]:
     """Turn what can go wrong while a file is read into a DataError that names it."""
     try:
         yield
-    except (PolarsError, PanicException, OSError) as error:
+    except (PolarsError, NarwhalsError, PanicException, OSError) as error:
         raise DataError(_reason(error, file.format), file=file.path) from error
 
 

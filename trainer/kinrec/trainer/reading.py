@@ -12,7 +12,7 @@ import narwhals as nw
 from kinrec.trainer import fields
 from kinrec.trainer.errors import ConfigError, DataError
 from kinrec.trainer.files import (
-    INPUT_ORDER,
+    ROW_ORDER,
     DataFile,
     Format,
     column_names,
@@ -33,6 +33,7 @@ ITEM_ID = "item_id"
 EVENT_TYPE = "event_type"
 TIMESTAMP = "timestamp"
 VALUE = "value"
+INPUT_ORDER = "input_order"
 TITLE = "title"
 
 EVENT_COLUMNS = (USER_ID, ITEM_ID, EVENT_TYPE, TIMESTAMP, VALUE)
@@ -148,15 +149,17 @@ def read_items(paths: Sequence[Path], columns: ItemColumns) -> nw.LazyFrame[Any]
         DataError: A file cannot be used; names the file, the column and the rule.
     """
     files = find_files(paths)
-    frame = nw.concat([_read_item_file(file, columns) for file in files], how="diagonal")
+    frames = [_read_item_file(file, columns) for file in files]
+    _check_same_types(files, frames)
+    frame = nw.concat(frames, how="diagonal")
     with reading(files[-1]):
-        names = [name for name in frame.collect_schema().names() if name != INPUT_ORDER]
+        names = [name for name in frame.collect_schema().names() if name != ROW_ORDER]
         frame = frame.filter(~fields.is_blank(ITEM_ID))
-        frame = frame.unique(ITEM_ID, keep="first", order_by=INPUT_ORDER)
+        frame = frame.unique(ITEM_ID, keep="first", order_by=ROW_ORDER)
         rows = frame.select(nw.len()).collect().item()
     if rows == 0:
         raise DataError("holds no items", file=files[0].path)
-    return frame.sort(INPUT_ORDER).select(names)
+    return frame.sort(ROW_ORDER).select(names)
 
 
 def _read_event_file(file: DataFile, columns: EventColumns) -> tuple[nw.LazyFrame[Any], int]:
@@ -178,7 +181,7 @@ def _read_event_file(file: DataFile, columns: EventColumns) -> tuple[nw.LazyFram
         checks.append(_Check(columns.value, canonical[VALUE], schema[columns.value], "a number"))
     _check_values(file, frame, checks)
     selected = [canonical[name].alias(name) for name in EVENT_COLUMNS]
-    return frame.select(*selected, nw.col(INPUT_ORDER)), int(survey["rows"] or 0)
+    return frame.select(*selected, nw.col(ROW_ORDER).alias(INPUT_ORDER)), int(survey["rows"] or 0)
 
 
 def _read_item_file(file: DataFile, columns: ItemColumns) -> nw.LazyFrame[Any]:
@@ -196,6 +199,15 @@ def _read_item_file(file: DataFile, columns: ItemColumns) -> nw.LazyFrame[Any]:
     taken = {columns.item, columns.title, ITEM_ID, TITLE}
     others = [name for name in schema.names() if name not in taken]
     return frame.select(item.alias(ITEM_ID), title.alias(TITLE), *others)
+
+
+def _check_same_types(files: Sequence[DataFile], frames: Sequence[nw.LazyFrame[Any]]) -> None:
+    known: dict[str, DType] = {}
+    for file, frame in zip(files, frames, strict=True):
+        for name, dtype in frame.collect_schema().items():
+            if known.setdefault(name, dtype) != dtype:
+                rule = f"is of type {dtype}, but of type {known[name]} in a file before"
+                raise DataError(rule, file=file.path, column=name)
 
 
 def _survey(
@@ -244,8 +256,8 @@ def _check_values(file: DataFile, frame: nw.LazyFrame[Any], checks: Sequence[_Ch
         unreadable = counts.collect().row(0)
         for check, count in zip(checks, unreadable, strict=True):
             if count:
-                bad = frame.filter(check.unreadable).sort(INPUT_ORDER).head(1).collect()
-                row = row_number(bad[INPUT_ORDER].item())
+                bad = frame.filter(check.unreadable).sort(ROW_ORDER).head(1).collect()
+                row = row_number(bad[ROW_ORDER].item())
                 rule = f"row {row}: {_example(bad[check.column].item())} is not {check.kind}"
                 raise DataError(rule, file=file.path, column=check.column)
 
