@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import narwhals as nw
+from kinrec.engine import MAX_ID_BYTES
 from kinrec.trainer.errors import ConfigError, DataError
 from kinrec.trainer.fields import is_blank
 from kinrec.trainer.reading import (
@@ -22,9 +23,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     _Step = Callable[[nw.LazyFrame[Any]], nw.LazyFrame[Any]]
-
-MAX_ID_BYTES = 512
-"""The longest id in UTF-8 bytes: the server takes no longer ones."""
 
 _MOST_BYTES_PER_CHARACTER = 4
 _MOST_CORE_ROUNDS = 1_000
