@@ -230,7 +230,7 @@ def _zone_offset(text: nw.Expr) -> nw.Expr:
     zone = zone.str.replace_all(":", "", literal=True)
     is_offset = zone.str.contains(r"^[+-]")
     ahead = _two_digits(zone, is_offset, 1) * 3600 + _two_digits(zone, is_offset, 3) * 60
-    return nw.when(zone.str.starts_with("-")).then(-ahead).otherwise(ahead)
+    return nw.when(zone.str.starts_with("-")).then(ahead * -1).otherwise(ahead)
 
 
 def _two_digits(zone: nw.Expr, is_offset: nw.Expr, offset: int) -> nw.Expr:
