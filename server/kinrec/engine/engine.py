@@ -263,7 +263,7 @@ class Engine:
         shares = [(weights.get(POPULARITY, 0.0) if len(person.history) else 1.0, popular)]
         if not len(person.history):
             return shares
-        count = max(blend.candidates, limit) + min(blocked, blend.candidates)
+        count = max(blend.candidates, limit)
         vector = self._vector(person)
         if weights.get(SEQUENCE):
             shares.append((weights[SEQUENCE], softmax(model.item_index.search(vector, count))))

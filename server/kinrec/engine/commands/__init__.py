@@ -1,0 +1,1 @@
+"""Commands of the engine: one module each, imported only when asked for."""

@@ -1,0 +1,107 @@
+"""The command ``kinrec inspect``: a manifest for people."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from google.protobuf import json_format
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from kinrec.bundle.v1 import manifest_pb2
+from kinrec.engine import BundleError
+from kinrec.engine.store import find_bundle, read_manifest, verify_files
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Iterable
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what the command takes."""
+    parser.add_argument("store", type=Path, help="a store or a bundle")
+    parser.add_argument("--version", help="the version in the store; the newest if left out")
+    parser.add_argument("--json", action="store_true", help="print the manifest as JSON")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the manifest, and whether every file is what was written."""
+    try:
+        bundle = find_bundle(args.store, args.version)
+        manifest = read_manifest(bundle)
+        verify_files(bundle, manifest)
+    except BundleError as error:
+        sys.stderr.write(f"kinrec inspect: {error}\n")
+        return 2
+    if args.json:
+        sys.stdout.write(json_format.MessageToJson(manifest, preserving_proto_field_name=True))
+        sys.stdout.write("\n")
+        return 0
+    console = Console(soft_wrap=True, highlight=False)
+    size = sum(file.size for file in manifest.files.values())
+    console.print(
+        f"{manifest.name} {manifest.version}, trained {manifest.create_time.ToJsonString()}, "
+        f"{len(manifest.files)} files, {size / 2**20:.1f} MiB, all checksums right"
+    )
+    for title, rows in _sections(manifest):
+        table = Table(title=title, title_justify="left", box=box.SIMPLE, show_header=False)
+        for name, value in rows:
+            table.add_row(name, value)
+        console.print(table)
+    return 0
+
+
+def _sections(
+    manifest: manifest_pb2.Manifest,
+) -> Iterable[tuple[str, list[tuple[str, str]]]]:
+    encoder, factors = manifest.encoder, manifest.factorization
+    yield (
+        "model",
+        [
+            ("users", f"{manifest.user_count:,}"),
+            ("items", f"{manifest.item_count:,}"),
+            (
+                "event types",
+                ", ".join(f"{kind.name} ×{kind.weight:g}" for kind in manifest.event_spec.event_types),
+            ),
+            ("encoder", f"{encoder.kind}, vectors of {encoder.vector_size}"),
+            ("factorization", f"{factors.method}, {factors.factors} factors, α {factors.alpha:g}"),
+            ("user index", _index(manifest.user_index)),
+            ("item index", _index(manifest.item_index)),
+            (
+                "parity",
+                f"greatest difference {manifest.parity.max_abs_diff:.1e} "
+                f"over {manifest.parity.sequences} sequences",
+            ),
+        ],
+    )
+    yield "blend", [(name, f"{weight:g}") for name, weight in sorted(manifest.blend.weights.items())]
+    yield (
+        "cleaning",
+        [(step.name, f"removed {step.removed:,}, left {step.left:,}") for step in manifest.cleaning],
+    )
+    best = manifest.validation.best_epoch
+    yield (
+        "search for the best epoch, NDCG@10 of the encoder alone on held-out events",
+        [
+            (
+                f"epoch {epoch.epoch}",
+                f"loss {epoch.loss:.3f}, NDCG@10 {epoch.ndcg_at_10:.4f}"
+                + (" (best)" if epoch.epoch == best else ""),
+            )
+            for epoch in manifest.validation.epochs
+        ],
+    )
+    yield "library versions", sorted(manifest.library_versions.items())
+
+
+def _index(index: manifest_pb2.Index) -> str:
+    if index.kind == manifest_pb2.Index.KIND_EXACT:
+        return f"exact scan of {index.count:,} vectors of {index.dims}"
+    return (
+        f"Annoy over {index.count:,} vectors of {index.dims}, {index.trees} trees, "
+        f"search_k {index.search_k}, recall@{index.neighbours} {index.recall:.3f}"
+    )

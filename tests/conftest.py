@@ -1,0 +1,33 @@
+"""What several rooms' tests share: one small log, and one bundle trained on it by the real command."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+KINREC = (sys.executable, "-m", "kinrec.cli")
+
+
+@pytest.fixture(scope="session")
+def sample_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with events.csv and items.csv of 300 users and 200 items."""
+    directory = tmp_path_factory.mktemp("sample")
+    command = (*KINREC, "sample-data", "--users", "300", "--items", "200", "--seed", "7")
+    subprocess.run([*command, "--out", directory], check=True, capture_output=True)
+    return directory
+
+
+@pytest.fixture(scope="session")
+def bundle_store(sample_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store with one bundle trained on the sample."""
+    store = tmp_path_factory.mktemp("models") / "shop"
+    command = [*KINREC, "train", "--events", sample_dir / "events.csv"]
+    command += ["--items", sample_dir / "items.csv", "--out", store, "--epochs", "4"]
+    command += ["--vector-size", "32", "--hidden-size", "32", "--factors", "32"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    subprocess.run(command, check=True, capture_output=True, env=environment)
+    return store
