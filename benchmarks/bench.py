@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING
 
 import grpc
 from google.protobuf.timestamp_pb2 import Timestamp
-from kinrec.engine import Engine, Event
-from kinrec.v1 import recommender_pb2 as pb
 from load import Cost, Load, measure
 from parts import EVENTS, encoder_us, engine_us, item_index_us, user_index_us
 from processes import Cores, Server, serve
 from rich.console import Console
 from rich.table import Table
+
+from kinrec.engine import Engine, Event
+from kinrec.v1 import recommender_pb2 as pb
 
 if TYPE_CHECKING:
     from google.protobuf.message import Message

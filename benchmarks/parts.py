@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import onnxruntime
 from annoy import AnnoyIndex
+
 from kinrec.bundle.v1.manifest_pb2 import Index
 
 if TYPE_CHECKING:

@@ -12,6 +12,7 @@ import pytest
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.rpc.error_details_pb2 import BadRequest, ErrorInfo
 from google.rpc.status_pb2 import Status
+
 from kinrec.client import AsyncClient, Client
 
 if TYPE_CHECKING:

@@ -9,6 +9,7 @@ import sys
 import grpc
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
+
 from kinrec.v1 import recommender_pb2 as pb
 
 from .conftest import Refusal, rich_details

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import grpc
 import pytest
 from google.protobuf.wrappers_pb2 import StringValue
+
 from kinrec.client import (
     AsyncClient,
     Client,

@@ -4,6 +4,7 @@ import pickle
 
 import grpc
 import pytest
+
 from kinrec import client as sdk
 from kinrec.client import (
     DeadlineExceededError,

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from kinrec.client import Event, FieldViolation, InvalidRequestError
 from kinrec.client._requests import (
     encode_sequence_request,

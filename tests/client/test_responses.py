@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
+
 from kinrec.client import (
     Basis,
     EncodeSequenceResult,

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import grpc
 import pytest
+
 from kinrec.v1 import recommender_pb2 as pb
 from kinrec.v1.recommender_pb2_grpc import (
     RecommenderServiceServicer,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import grpc
 import numpy as np
 import pytest
+
 from kinrec.bundle.v1.manifest_pb2 import Encoder, EventSpec, EventType, Manifest
 from kinrec.engine import Basis, Encoding, EventReport, Recommendations, SimilarUsers
 from kinrec.server.app import RecommenderServer

@@ -2,6 +2,7 @@
 
 import grpc
 import pytest
+
 from kinrec.engine import Engine
 from kinrec.v1 import recommender_pb2 as pb
 from kinrec.v1.recommender_pb2_grpc import RecommenderServiceStub

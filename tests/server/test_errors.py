@@ -5,6 +5,7 @@ import grpc
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 from google.rpc import error_details_pb2, status_pb2
+
 from kinrec.engine import InvalidFieldError, NoSubjectError, UnknownUserError
 from kinrec.server.config import MAX_REQUEST_BYTES
 from kinrec.v1 import recommender_pb2 as pb

@@ -1,5 +1,6 @@
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
+
 from kinrec.engine import Event
 from kinrec.v1 import recommender_pb2 as pb
 

@@ -5,6 +5,7 @@ import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from kinrec.trainer.cleaning import CleaningSpec, CleaningStep, clean_events
 from kinrec.trainer.errors import ConfigError, DataError
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+
 from kinrec.trainer.errors import DataError
 from kinrec.trainer.reading import EventColumns, read_events
 

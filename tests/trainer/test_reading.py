@@ -8,6 +8,7 @@ import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from kinrec.trainer.errors import ConfigError, DataError
 from kinrec.trainer.reading import EventColumns, ItemColumns, read_events, read_items
 

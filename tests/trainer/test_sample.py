@@ -6,6 +6,7 @@ from collections import Counter, defaultdict
 import numpy as np
 import polars as pl
 import pytest
+
 from kinrec.cli import main
 from kinrec.trainer.cleaning import CleaningSpec, clean_events
 from kinrec.trainer.errors import ConfigError, OutputError

@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, TypeVar, cast
 
 import grpc
+
 from kinrec.client import _calls
 from kinrec.client._channel import DEFAULT_TIMEOUT, ChannelConfig
 from kinrec.client._errors import ClientClosedError, error_of

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 from google.protobuf.message import DecodeError
 from google.protobuf.wrappers_pb2 import StringValue
+
 from kinrec.client import _requests, _responses
 from kinrec.client._errors import ServerError
 from kinrec.v1 import recommender_pb2 as pb

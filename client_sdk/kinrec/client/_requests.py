@@ -13,6 +13,7 @@ from numbers import Integral, Real
 from typing import TypeVar
 
 from google.protobuf.timestamp_pb2 import Timestamp
+
 from kinrec.client._errors import InvalidRequestError, invalid_field
 from kinrec.client._types import Event
 from kinrec.v1 import recommender_pb2 as pb

@@ -6,6 +6,7 @@ from datetime import UTC
 from typing import TYPE_CHECKING
 
 from google.protobuf.wrappers_pb2 import Int32Value
+
 from kinrec.client._types import (
     Basis,
     EncodeSequenceResult,

@@ -42,7 +42,7 @@ class Encoder:
         options.log_severity_level = 3
         try:
             self._session = ort.InferenceSession(str(path), options, ["CPUExecutionProvider"])
-        except Exception as error:  # noqa: BLE001 - onnxruntime's errors have no common root
+        except Exception as error:
             raise BundleError(f"{path.name}: onnxruntime cannot load it") from error
         _check_graph(path.name, self._session, spec)
         self._vector_size = spec.vector_size

@@ -249,9 +249,7 @@ class Engine:
         order = np.lexsort((candidates, -values))
         return candidates[order], values[order]
 
-    def _shares(
-        self, person: _Person, limit: int, blocked: int
-    ) -> list[tuple[float, Shares]]:
+    def _shares(self, person: _Person, limit: int, blocked: int) -> list[tuple[float, Shares]]:
         """Ask every source that has a weight.
 
         As many popular items as could be needed always take part, so that an answer is short only

@@ -107,7 +107,9 @@ class EventReader:
             InvalidFieldError: There are too many, or a field of one breaks its rule.
         """
         if len(events) > MAX_EVENTS:
-            raise InvalidFieldError("events", f"at most {MAX_EVENTS} are allowed, got {len(events)}")
+            raise InvalidFieldError(
+                "events", f"at most {MAX_EVENTS} are allowed, got {len(events)}"
+            )
         items: list[int] = []
         types: list[int] = []
         times: list[float] = []

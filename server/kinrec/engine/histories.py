@@ -50,9 +50,7 @@ class Histories:
         start, stop = int(self.offsets[number]), int(self.offsets[number + 1])
         if limit is not None:
             start = max(start, stop - limit)
-        return History(
-            self.items[start:stop], self.event_types[start:stop], self.times[start:stop]
-        )
+        return History(self.items[start:stop], self.event_types[start:stop], self.times[start:stop])
 
     def gaps(self) -> NDArray[np.int64]:
         """Give the gap code of every event, (events,)."""

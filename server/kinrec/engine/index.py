@@ -61,9 +61,7 @@ class ExactIndex:
 class AnnoyForest:
     """An Annoy forest that proposes, and exact inner products that decide."""
 
-    def __init__(
-        self, path: Path, vectors: NDArray[np.float32], spec: manifest_pb2.Index
-    ) -> None:
+    def __init__(self, path: Path, vectors: NDArray[np.float32], spec: manifest_pb2.Index) -> None:
         self._vectors = vectors
         self._search_k = spec.search_k
         self._neighbours = spec.neighbours
@@ -106,9 +104,7 @@ def augment(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.concatenate([vectors, rest[:, np.newaxis]], axis=1)
 
 
-def open_index(
-    path: Path, vectors: NDArray[np.float32], spec: manifest_pb2.Index
-) -> VectorIndex:
+def open_index(path: Path, vectors: NDArray[np.float32], spec: manifest_pb2.Index) -> VectorIndex:
     """Open the index over ``vectors`` that a manifest describes.
 
     Raises:

@@ -80,7 +80,9 @@ def read_manifest(bundle: Path) -> Manifest:
     """
     path = bundle / MANIFEST
     try:
-        manifest = json_format.Parse(path.read_text("utf-8"), Manifest(), ignore_unknown_fields=True)
+        manifest = json_format.Parse(
+            path.read_text("utf-8"), Manifest(), ignore_unknown_fields=True
+        )
     except OSError as error:
         raise BundleError(f"{path}: {error.strerror}") from error
     except (json_format.ParseError, UnicodeDecodeError, RecursionError) as error:
@@ -105,7 +107,9 @@ def verify_files(bundle: Path, manifest: Manifest) -> None:
     for name, file in sorted(manifest.files.items()):
         path = bundle / name
         if Path(name).name != name:
-            raise BundleError(f"{bundle / MANIFEST}: names {name!r}, which is not a plain file name")
+            raise BundleError(
+                f"{bundle / MANIFEST}: names {name!r}, which is not a plain file name"
+            )
         try:
             size = path.stat().st_size
             if size != file.size:

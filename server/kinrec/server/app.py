@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
+
 from kinrec.server.config import MAX_REQUEST_BYTES
 from kinrec.server.errors import ErrorInterceptor
 from kinrec.server.health import HealthServicer

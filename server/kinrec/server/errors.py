@@ -19,6 +19,7 @@ from google.protobuf.message import DecodeError
 # The package ships stubs without saying so by a py.typed.
 from google.rpc.error_details_pb2 import BadRequest, ErrorInfo  # type: ignore[import-untyped]
 from google.rpc.status_pb2 import Status  # type: ignore[import-untyped]
+
 from kinrec.engine import InvalidFieldError, NoSubjectError, UnknownUserError
 
 if TYPE_CHECKING:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import grpc
 from grpc_health.v1 import health_pb2
+
 from kinrec.server.errors import OverloadedError
 from kinrec.server.pools import in_pool
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import grpc
+
     from kinrec.bundle.v1.manifest_pb2 import Manifest
     from kinrec.engine import Encoding, Event, Recommendations, SimilarUsers
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import narwhals as nw
+
 from kinrec.engine import MAX_ID_BYTES
 from kinrec.trainer.errors import ConfigError, DataError
 from kinrec.trainer.fields import is_blank

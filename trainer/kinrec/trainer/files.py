@@ -12,9 +12,10 @@ from stat import S_ISDIR, S_ISREG
 from typing import TYPE_CHECKING
 
 import polars as pl
-from kinrec.trainer.errors import DataError
 from narwhals.exceptions import NarwhalsError
 from polars.exceptions import PanicException, PolarsError
+
+from kinrec.trainer.errors import DataError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

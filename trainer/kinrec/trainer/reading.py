@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import narwhals as nw
+
 from kinrec.trainer import fields
 from kinrec.trainer.errors import ConfigError, DataError
 from kinrec.trainer.files import (

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
+
 from kinrec.engine import MAX_ID_BYTES
 from kinrec.trainer._sample_walk import TasteWalk
 from kinrec.trainer.errors import ConfigError, OutputError

@@ -65,7 +65,9 @@ def _sections(
             ("items", f"{manifest.item_count:,}"),
             (
                 "event types",
-                ", ".join(f"{kind.name} ×{kind.weight:g}" for kind in manifest.event_spec.event_types),
+                ", ".join(
+                    f"{kind.name} ×{kind.weight:g}" for kind in manifest.event_spec.event_types
+                ),
             ),
             ("encoder", f"{encoder.kind}, vectors of {encoder.vector_size}"),
             ("factorization", f"{factors.method}, {factors.factors} factors, α {factors.alpha:g}"),
@@ -78,10 +80,16 @@ def _sections(
             ),
         ],
     )
-    yield "blend", [(name, f"{weight:g}") for name, weight in sorted(manifest.blend.weights.items())]
+    yield (
+        "blend",
+        [(name, f"{weight:g}") for name, weight in sorted(manifest.blend.weights.items())],
+    )
     yield (
         "cleaning",
-        [(step.name, f"removed {step.removed:,}, left {step.left:,}") for step in manifest.cleaning],
+        [
+            (step.name, f"removed {step.removed:,}, left {step.left:,}")
+            for step in manifest.cleaning
+        ],
     )
     best = manifest.validation.best_epoch
     yield (
