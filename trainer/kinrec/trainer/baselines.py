@@ -22,13 +22,12 @@ TRANSITION_EVENTS = 20
 
 
 class Baseline(Protocol):
-    """Scores all items for some people.
+    """Scores all items for some people."""
 
-    Attributes:
-        name: As in the table of results.
-    """
-
-    name: str
+    @property
+    def name(self) -> str:
+        """The name in the table of results."""
+        ...
 
     def scores(self, histories: Histories) -> NDArray[np.float32]:
         """Score every item for everyone in ``histories``: (people, items)."""

@@ -22,7 +22,7 @@ from kinrec.trainer.indexes import COSINE, DOT, build_index
 from kinrec.trainer.statistics import count_transitions, measure_popularity
 
 if TYPE_CHECKING:
-    import datetime
+    import datetime as dt
     from collections.abc import Iterator
     from pathlib import Path
 
@@ -137,7 +137,7 @@ def finish(
     *,
     name: str,
     version: str,
-    time: datetime.datetime,
+    time: dt.datetime,
     config: TrainConfig,
 ) -> None:
     """Complete the manifest with the files of a directory and write it."""

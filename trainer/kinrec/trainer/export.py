@@ -62,9 +62,7 @@ def check_parity(
             f"the exported encoder differs from the trained one by {greatest:.2e}, "
             f"at most {TOLERANCE:.0e} is allowed"
         )
-    return manifest_pb2.Parity(
-        max_abs_diff=greatest, tolerance=TOLERANCE, sequences=len(users)
-    )
+    return manifest_pb2.Parity(max_abs_diff=greatest, tolerance=TOLERANCE, sequences=len(users))
 
 
 def encode_all(

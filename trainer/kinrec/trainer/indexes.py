@@ -22,7 +22,6 @@ QUERIES = 200
 WORTHWHILE_SHARE = 0.5
 
 
-
 def build_index(
     path: Path,
     vectors: NDArray[np.float32],
@@ -61,7 +60,9 @@ def build_index(
         neighbours=neighbours,
         min_recall=min_recall,
     )
-    searches = [2**power for power in range(30) if neighbours <= 2**power < WORTHWHILE_SHARE * count]
+    searches = [
+        2**power for power in range(30) if neighbours <= 2**power < WORTHWHILE_SHARE * count
+    ]
     if searches:
         _build_forest(path, augment(vectors) if metric == DOT else vectors, seed)
         chosen = np.random.default_rng(seed).permutation(len(queries))[:QUERIES]
@@ -70,7 +71,10 @@ def build_index(
             spec.search_k = search_k
             forest = AnnoyForest(path, vectors, spec)
             found = [forest.search(query, neighbours)[0] for query in queries[chosen]]
-            shares = [len(t.intersection(f.tolist())) / neighbours for t, f in zip(truth, found, strict=True)]
+            shares = [
+                len(t.intersection(f.tolist())) / neighbours
+                for t, f in zip(truth, found, strict=True)
+            ]
             spec.recall = round(float(np.mean(shares)), 4)
             if spec.recall >= min_recall:
                 return spec
@@ -81,9 +85,7 @@ def build_index(
     return spec
 
 
-def _exact(
-    vectors: NDArray[np.float32], query: NDArray[np.float32], neighbours: int
-) -> list[int]:
+def _exact(vectors: NDArray[np.float32], query: NDArray[np.float32], neighbours: int) -> list[int]:
     numbers, _ = ExactIndex(vectors).search(query, neighbours)
     return numbers.tolist()
 

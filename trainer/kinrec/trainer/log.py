@@ -115,9 +115,7 @@ def with_titles(log: EventLog, items: nw.LazyFrame[Any]) -> EventLog:
     """Add the titles of an items frame; items that no event names are left out."""
     titles = [""] * len(log.items)
     frame = items.select("item_id", "title").collect()
-    for item_id, title in zip(
-        frame["item_id"].to_list(), frame["title"].to_list(), strict=True
-    ):
+    for item_id, title in zip(frame["item_id"].to_list(), frame["title"].to_list(), strict=True):
         number = log.items.get(item_id) if item_id else None
         if number is not None and title:
             titles[number] = title

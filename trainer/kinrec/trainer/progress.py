@@ -6,7 +6,6 @@ import math
 import time
 from typing import TYPE_CHECKING, Self
 
-from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -17,6 +16,8 @@ from rich.progress import (
 )
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from kinrec.trainer.fit import Epoch
     from kinrec.trainer.log import EventLog
 

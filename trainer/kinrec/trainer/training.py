@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -45,8 +45,8 @@ class Inputs:
 
     events: Sequence[Path]
     items: Sequence[Path] = ()
-    event_columns: EventColumns = EventColumns()
-    item_columns: ItemColumns = ItemColumns()
+    event_columns: EventColumns = field(default_factory=EventColumns)
+    item_columns: ItemColumns = field(default_factory=ItemColumns)
 
 
 class Reporter(Protocol):
@@ -135,7 +135,7 @@ def train(
     task = Task(log.histories, len(log.items), types, None, search.epochs, search.best_epoch)
     final = _run(Fit(task, config), "final", checkpoints, reporter)
     reporter.stage("factorizing, indexing and writing")
-    path = _write(store, log, (training_part, searched), final, search, config)
+    path = _write(store, log, (training_part, searched), final, search=search, config=config)
     checkpoints.clear()
     return path
 
@@ -156,10 +156,11 @@ def _write(
     log: EventLog,
     held_out: tuple[Histories, LstmEncoder],
     final: LstmEncoder,
+    *,
     search: Fit,
     config: TrainConfig,
 ) -> Path:
-    now = datetime.datetime.now(datetime.UTC)
+    now = dt.datetime.now(dt.UTC)
     version = _new_name(store, now.strftime("%Y%m%dT%H%M%SZ"))
     stamp = {"name": store.resolve().name, "version": version}
     validation = _describe(search)

@@ -5,16 +5,16 @@ Built node by node: torch's own exporters cannot follow sequence lengths and sta
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
-import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from kinrec.bundle.v1 import manifest_pb2
 
 if TYPE_CHECKING:
+    import torch
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -24,7 +24,11 @@ if TYPE_CHECKING:
 OPSET = 17
 IR_VERSION = 9
 
-_DTYPES = {TensorProto.INT64: "int64", TensorProto.INT32: "int32", TensorProto.FLOAT: "float"}
+_DTYPES: dict[int, str] = {
+    TensorProto.INT64: "int64",
+    TensorProto.INT32: "int32",
+    TensorProto.FLOAT: "float",
+}
 
 
 def export_lstm(encoder: LstmEncoder, directory: Path, embeddings: str) -> manifest_pb2.Encoder:
@@ -110,13 +114,13 @@ def _nodes(hidden: int, epsilon: float) -> list[onnx.NodeProto]:
 
 
 def _weights(encoder: LstmEncoder) -> list[TensorProto]:
-    lstm = encoder.lstm
-    biases = (_onnx_gates(lstm.bias_ih_l0), _onnx_gates(lstm.bias_hh_l0))
-    arrays = {
+    lstm = dict(encoder.lstm.named_parameters())
+    biases = (_onnx_gates(lstm["bias_ih_l0"]), _onnx_gates(lstm["bias_hh_l0"]))
+    arrays: dict[str, NDArray[Any]] = {
         "type_embeddings": _array(encoder.type_embedding.weight),
         "gap_embeddings": _array(encoder.gap_embedding.weight),
-        "W": _onnx_gates(lstm.weight_ih_l0)[np.newaxis],
-        "R": _onnx_gates(lstm.weight_hh_l0)[np.newaxis],
+        "W": _onnx_gates(lstm["weight_ih_l0"])[np.newaxis],
+        "R": _onnx_gates(lstm["weight_hh_l0"])[np.newaxis],
         "B": np.concatenate(biases)[np.newaxis],
         "projection": np.ascontiguousarray(_array(encoder.project.weight).T),
         "scale": _array(encoder.norm.weight),
