@@ -87,7 +87,7 @@ def build_index(
 
 def _exact(vectors: NDArray[np.float32], query: NDArray[np.float32], neighbours: int) -> list[int]:
     numbers, _ = ExactIndex(vectors).search(query, neighbours)
-    return numbers.tolist()
+    return [int(number) for number in numbers]
 
 
 def _build_forest(path: Path, vectors: NDArray[np.float32], seed: int) -> None:
