@@ -66,17 +66,22 @@ def _sections(
             (
                 "event types",
                 ", ".join(
-                    f"{kind.name} ×{kind.weight:g}" for kind in manifest.event_spec.event_types
+                    f"{kind.name} x {kind.weight:g}" for kind in manifest.event_spec.event_types
                 ),
             ),
             ("encoder", f"{encoder.kind}, vectors of {encoder.vector_size}"),
-            ("factorization", f"{factors.method}, {factors.factors} factors, α {factors.alpha:g}"),
+            (
+                "factorization",
+                f"{factors.method}, {factors.factors} factors, alpha {factors.alpha:g}",
+            ),
             ("user index", _index(manifest.user_index)),
             ("item index", _index(manifest.item_index)),
             (
                 "parity",
-                f"greatest difference {manifest.parity.max_abs_diff:.1e} "
-                f"over {manifest.parity.sequences} sequences",
+                (
+                    f"greatest difference {manifest.parity.max_abs_diff:.1e} "
+                    f"over {manifest.parity.sequences} sequences"
+                ),
             ),
         ],
     )
