@@ -5,9 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
 
 KINREC = (sys.executable, "-m", "kinrec.cli")
 
@@ -31,3 +35,16 @@ def bundle_store(sample_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     subprocess.run(command, check=True, capture_output=True, env=environment)
     return store
+
+
+@pytest.fixture(scope="session")
+def address(bundle_store: Path) -> Iterator[str]:
+    """The address of a real server process that serves the bundle."""
+    command = [*KINREC, "serve", bundle_store, "--port", "0", "--drain-wait", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        assert line.startswith("kinrec: serving ")
+        yield line.split()[-1]
+        process.terminate()
+        assert process.wait(30) == 0

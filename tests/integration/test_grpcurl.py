@@ -5,22 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 BIN = Path(sys.executable).parent
-
-
-@pytest.fixture(scope="module")
-def address(bundle_store):
-    """The address of a served bundle."""
-    command = [BIN / "kinrec", "serve", bundle_store, "--port", "0", "--drain-wait", "0"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    with process:
-        line = process.stdout.readline()
-        assert line.startswith("kinrec: serving ")
-        yield line.split()[-1]
-        process.terminate()
-        assert process.wait(30) == 0
 
 
 def grpcurl(*arguments):
