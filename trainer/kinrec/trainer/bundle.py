@@ -15,7 +15,7 @@ from google.protobuf import json_format
 from kinrec.bundle.v1 import manifest_pb2
 from kinrec.engine.model import Titles
 from kinrec.engine.store import FORMAT_VERSION, MANIFEST
-from kinrec.trainer.errors import OutputError
+from kinrec.trainer.errors import OutputError, reason_of
 from kinrec.trainer.export import check_parity, encode_all, export_encoder
 from kinrec.trainer.factorize import factorize_svd
 from kinrec.trainer.indexes import COSINE, DOT, build_index
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from kinrec.engine.histories import Histories
+    from kinrec.engine.ids import IdMap
     from kinrec.trainer.config import TrainConfig
     from kinrec.trainer.encoders import LstmEncoder
     from kinrec.trainer.log import EventLog
@@ -66,8 +67,8 @@ def write_model(
     embeddings = np.load(directory / "item_embeddings.npy")
     active = stored.lengths > 0
 
-    log.users.save(directory / "users.marisa")
-    log.items.save(directory / "items.marisa")
+    _save_ids(log.users, directory / "users.marisa")
+    _save_ids(log.items, directory / "items.marisa")
     stored.save(directory)
     count_transitions(histories, items, config.transition_window).save(directory)
     for name, array in {
@@ -131,6 +132,13 @@ def write_model(
     )
 
 
+def _save_ids(ids: IdMap, path: Path) -> None:
+    try:
+        ids.save(path)
+    except RuntimeError as error:  # marisa-trie's, whatever kept it from writing
+        raise OSError(f"{path.name}: {error}") from error
+
+
 def finish(
     directory: Path,
     manifest: manifest_pb2.Manifest,
@@ -174,6 +182,6 @@ def new_version(store: Path, version: str) -> Iterator[Path]:
         yield working
         working.rename(store / version)
     except OSError as error:
-        raise OutputError(store, f"cannot be written: {error.strerror or error}") from error
+        raise OutputError(store, f"cannot be written: {reason_of(error)}") from error
     finally:
         shutil.rmtree(working, ignore_errors=True)

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import pickle
+import struct
 from typing import TYPE_CHECKING, cast
 
 import torch
+
+from kinrec.trainer.errors import OutputError, reason_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -14,6 +18,10 @@ if TYPE_CHECKING:
     from kinrec.trainer.config import TrainConfig
     from kinrec.trainer.fit import FitState
     from kinrec.trainer.log import EventLog
+
+
+# What torch.load raises for a file that is cut short or is none of its own.
+_UNREADABLE = (OSError, RuntimeError, ValueError, EOFError, struct.error, pickle.UnpicklingError)
 
 
 class Checkpoints:
@@ -28,10 +36,19 @@ class Checkpoints:
         self._states: dict[str, FitState] = {}
 
     def load(self) -> bool:
-        """Read what an earlier run left; False if there is nothing."""
+        """Read what an earlier run left; False if there is nothing.
+
+        Raises:
+            OutputError: It is damaged.
+        """
         if not self._path.is_file():
             return False
-        self._states = cast("dict[str, FitState]", torch.load(self._path, weights_only=True))
+        try:
+            self._states = cast("dict[str, FitState]", torch.load(self._path, weights_only=True))
+        except _UNREADABLE as error:
+            raise OutputError(
+                self._path, "is damaged; without --resume training starts anew"
+            ) from error
         return True
 
     def get(self, phase: str) -> FitState | None:
@@ -39,12 +56,22 @@ class Checkpoints:
         return self._states.get(phase)
 
     def save(self, phase: str, state: FitState) -> None:
-        """Replace the state of one fit, in one step."""
+        """Replace the state of one fit, in one step: a failure leaves what was saved before.
+
+        Raises:
+            OutputError: The store cannot be written, or is full.
+        """
         self._states[phase] = state
-        self._directory.mkdir(parents=True, exist_ok=True)
         partial = self._path.with_suffix(".partial")
-        torch.save(self._states, partial)
-        partial.replace(self._path)
+        try:
+            self._directory.mkdir(parents=True, exist_ok=True)
+            torch.save(self._states, partial)
+            partial.replace(self._path)
+        except (OSError, RuntimeError) as error:
+            partial.unlink(missing_ok=True)
+            raise OutputError(
+                self._directory, f"the checkpoint cannot be written: {reason_of(error)}"
+            ) from error
 
     def clear(self) -> None:
         """Delete the file: the training is finished."""

@@ -14,6 +14,16 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+def reason_of(error: OSError | RuntimeError) -> str:
+    """Say in words why a file could not be written.
+
+    Numpy, torch and marisa-trie do not pass on the system's error: a write that ends early is all
+    they say.
+    """
+    text = error.strerror if isinstance(error, OSError) else None
+    return text or "a write ended early, the disk may be full"
+
+
 class TrainerError(Exception):
     """The root of all errors that the trainer raises on purpose."""
 
