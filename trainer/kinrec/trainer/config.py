@@ -81,7 +81,7 @@ _RANGES: tuple[tuple[str, float, float], ...] = (
     ("seed", 0, 2**31 - 1),
     ("min_user_events", 1, 1_000_000),
     ("min_item_events", 1, 1_000_000),
-    ("max_history", 1, 2_000),
+    ("max_history", 3, 2_000),
     ("vector_size", 4, 1_024),
     ("hidden_size", 4, 1_024),
     ("dropout", 0.0, 0.95),

@@ -125,7 +125,7 @@ def evaluate(path: Path, version: str | None, tick: Ticker) -> Evaluation:
     engine = Engine.load(bundle / EVALUATION)
     trained = Model.open(bundle / EVALUATION).histories
     include_seen = full.manifest.event_spec.include_seen_default
-    cases = find_cases(full.histories, trained, include_seen=include_seen)
+    cases = find_cases(full.histories, include_seen=include_seen)
     items = len(full.items)
     served = _ask_engine(engine, full, cases, tick)
     results = [Result("kinrec", measure(served, cases.targets, items))]
@@ -139,16 +139,15 @@ def evaluate(path: Path, version: str | None, tick: Ticker) -> Evaluation:
     return evaluation
 
 
-def find_cases(full: Histories, trained: Histories, *, include_seen: bool) -> Cases:
-    """Find the people whose last two events were held out.
+def find_cases(full: Histories, *, include_seen: bool) -> Cases:
+    """Find the people whose last two events were held out: those with three or more.
 
     Args:
-        full: All events.
-        trained: The training part.
+        full: All events; of long histories the last.
         include_seen: Whether items of the history are recommended. If not, a last item that is in
             the history cannot be, by no method, and its person is left out.
     """
-    users = np.flatnonzero(trained.lengths == full.lengths - HELD_OUT)
+    users = np.flatnonzero(full.lengths > HELD_OUT)
     targets = full.items[full.offsets[users + 1] - 1].astype(np.int64)
     if not include_seen:
         seen = np.array(
