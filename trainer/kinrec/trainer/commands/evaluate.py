@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Evaluate, print the table and say where the JSON is."""
-    console = Console(soft_wrap=True)
+    console = Console(soft_wrap=True, markup=False, emoji=False)
     try:
         with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
             evaluation = evaluate(args.store, args.version, _Bars(progress))
@@ -67,7 +67,7 @@ def _show(console: Console, evaluation: Evaluation) -> None:
         "with one held-out item Recall is HR",
         highlight=False,
     )
-    table = Table("method", *SHOWN, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table = Table("method", *SHOWN, box=box.SIMPLE_HEAD, show_edge=False, padding=0)
     for result in evaluation.results:
         table.add_row(result.method, *(f"{result.measures[name]:.4f}" for name in SHOWN))
     console.print(table)
