@@ -33,7 +33,12 @@ class Histories:
 
     def save(self, directory: Path) -> None:
         """Write one file per array."""
-        arrays = (self.offsets, self.items, self.event_types, self.times)
+        arrays: tuple[NDArray[np.generic], ...] = (
+            self.offsets,
+            self.items,
+            self.event_types,
+            self.times,
+        )
         for name, array in zip(HISTORY_FILES, arrays, strict=True):
             np.save(directory / name, array)
 

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 COSINE = "cosine"
 DOT = "dot"
 
+# Of Annoy's file format: what stands before the vector in the node of an item.
+_NODE_HEAD_BYTES = 12
+_CHECKED_VECTORS = 64
+
 Found = tuple["NDArray[np.int64]", "NDArray[np.float32]"]
 
 
@@ -78,6 +82,21 @@ class AnnoyForest:
                 f"{path.name}: has {self._forest.get_n_items()} vectors, "
                 f"the manifest says {spec.count}"
             )
+        self._check_vectors(path)
+
+    def _check_vectors(self, path: Path) -> None:
+        """Raise BundleError unless the forest holds these vectors.
+
+        Annoy takes the bytes of a forest of other dims for nodes and then follows what it takes for
+        links out of the file, which ends the process.
+        """
+        count, dims = self._vectors.shape
+        if path.stat().st_size < count * (_NODE_HEAD_BYTES + 4 * self._forest.f):
+            raise BundleError(f"{path.name}: is too small for {count} vectors")
+        for number in np.linspace(0, count - 1, _CHECKED_VECTORS, dtype=np.int64).tolist():
+            stored = np.array(self._forest.get_item_vector(number)[:dims], np.float32)
+            if not np.array_equal(stored, self._vectors[number]):
+                raise BundleError(f"{path.name}: vector {number} is not the one that it indexes")
 
     def search(self, query: NDArray[np.float32], count: int) -> Found:
         """See VectorIndex."""

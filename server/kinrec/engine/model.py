@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from kinrec.engine._errors import BundleError
+from kinrec.engine.arrays import ArrayFiles
 from kinrec.engine.encoder import Encoder
 from kinrec.engine.events import EventReader
 from kinrec.engine.factors import FoldIn
@@ -22,7 +23,7 @@ from kinrec.engine.sources import (
     SimilarUserVotes,
     Transitions,
 )
-from kinrec.engine.store import find_bundle, read_manifest, verify_files
+from kinrec.engine.store import TITLE_FILES, find_bundle, read_manifest, verify_files
 
 if TYPE_CHECKING:
     import os
@@ -41,12 +42,12 @@ class Titles:
         self._offsets = offsets
 
     @classmethod
-    def open(cls, directory: Path, manifest: Manifest) -> Titles:
+    def open(cls, files: ArrayFiles, manifest: Manifest) -> Titles:
         """Map the files that ``save`` wrote, if the manifest names them."""
         if TITLE_FILES[0] not in manifest.files:
             return cls(np.zeros(0, np.uint8), np.zeros(manifest.item_count + 1, np.int64))
-        text, offsets = (_array(directory, name) for name in TITLE_FILES)
-        return cls(text, offsets)
+        text = files.open(TITLE_FILES[0], np.uint8, None)
+        return cls(text, files.offsets(TITLE_FILES[1], manifest.item_count, len(text)))
 
     @staticmethod
     def save(directory: Path, titles: list[str]) -> None:
@@ -65,9 +66,6 @@ class Titles:
             self._text[offsets[item] : offsets[item + 1]].tobytes().decode("utf-8", "replace")
             for item in items
         ]
-
-
-TITLE_FILES = ("titles.npy", "title_offsets.npy")
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,68 +95,78 @@ class Model:
         directory = find_bundle(Path(path), version)
         manifest = read_manifest(directory)
         verify_files(directory, manifest)
-        try:
-            return cls._open_verified(directory, manifest)
-        except (OSError, ValueError, EOFError) as error:
-            raise BundleError(f"{directory}: {error}") from error
-
-    @classmethod
-    def _open_verified(cls, directory: Path, manifest: Manifest) -> Model:
-        spec, factorization = manifest.event_spec, manifest.factorization
-        users = IdMap.open(directory / "users.marisa")
-        items = IdMap.open(directory / "items.marisa")
-        _expect("users.marisa", len(users), manifest.user_count)
-        _expect("items.marisa", len(items), manifest.item_count)
-        item_embeddings = _array(directory, "item_embeddings.npy")
-        user_factors = _array(directory, "user_factors.npy")
-        item_factors = _array(directory, "item_factors.npy")
+        files = ArrayFiles(directory)
+        spec, vector_size = manifest.event_spec, manifest.encoder.vector_size
         type_weights = np.array([1.0, *(kind.weight for kind in spec.event_types)], np.float32)
-        histories = Histories(*(_array(directory, name) for name in HISTORY_FILES))
-        transitions = Transitions(*(_array(directory, name) for name in TRANSITION_FILES))
-        popularity = _array(directory, "popularity.npy")
-        user_vectors = _array(directory, "user_vectors.npy")
-        for name, found, expected in (
-            ("item_embeddings.npy", item_embeddings.shape[0], manifest.item_count),
-            ("item_factors.npy", item_factors.shape[0], manifest.item_count),
-            ("popularity.npy", len(popularity), manifest.item_count),
-            ("transition_offsets.npy", len(transitions.offsets), manifest.item_count + 1),
-            ("user_factors.npy", user_factors.shape[0], manifest.user_count),
-            ("user_vectors.npy", user_vectors.shape[0], manifest.user_count),
-            ("history_offsets.npy", len(histories.offsets), manifest.user_count + 1),
-        ):
-            _expect(name, found, expected)
+        items = _open_ids(directory / "items.marisa", manifest.item_count)
+        users = _open_ids(directory / "users.marisa", manifest.user_count)
+        histories = _open_histories(files, manifest, len(type_weights))
+        item_embeddings = files.finite("item_embeddings.npy", len(items), vector_size)
+        fold_in = _open_fold_in(files, manifest, type_weights)
+        user_factors = files.finite("user_factors.npy", len(users), manifest.factorization.factors)
         return cls(
             manifest=manifest,
             users=users,
             items=items,
-            titles=Titles.open(directory, manifest),
+            titles=Titles.open(files, manifest),
             reader=EventReader(spec, items),
             histories=histories,
             encoder=Encoder(directory / "encoder.onnx", manifest.encoder),
-            user_vectors=user_vectors,
+            user_vectors=files.finite("user_vectors.npy", len(users), vector_size),
             user_factors=user_factors,
-            fold_in=FoldIn(
-                item_factors,
-                _array(directory, "interest_factors.npy"),
-                _array(directory, "item_weights.npy"),
-                type_weights,
-                factorization.alpha,
-                factorization.half_life,
-            ),
+            fold_in=fold_in,
             user_index=open_index(directory / "users.annoy", user_factors, manifest.user_index),
             item_index=open_index(directory / "items.annoy", item_embeddings, manifest.item_index),
             votes=SimilarUserVotes(histories, type_weights, manifest.blend.vote_half_life),
-            transitions=transitions,
-            popularity=Popularity(popularity),
-            factor_scores=FactorScores(ExactIndex(item_factors)),
+            transitions=_open_transitions(files, manifest),
+            popularity=Popularity(files.finite("popularity.npy", len(items))),
+            factor_scores=FactorScores(ExactIndex(fold_in.item_factors)),
         )
 
 
-def _array(directory: Path, name: str) -> NDArray[np.generic]:
-    # A plain array over the mapping: numpy's memmap class makes every slice several times slower.
-    return np.asarray(np.load(directory / name, mmap_mode="r", allow_pickle=False))
+def _open_ids(path: Path, count: int) -> IdMap:
+    try:
+        ids = IdMap.open(path)
+    except (OSError, RuntimeError) as error:
+        raise BundleError(f"{path}: is not an id map") from error
+    if len(ids) != count:
+        raise BundleError(f"{path}: has {len(ids)} ids, the manifest says {count}")
+    return ids
 
 
-def _expect(name: str, found: int, expected: int) -> None:
-    if found != expected:
-        raise BundleError(f"{name}: has {found} entries, the manifest says {expected}")
+def _open_histories(files: ArrayFiles, manifest: Manifest, types: int) -> Histories:
+    offsets, items, event_types, times = HISTORY_FILES
+    item_numbers = files.below(items, np.int32, manifest.item_count, None)
+    events = len(item_numbers)
+    if not events:
+        raise BundleError(f"{files.directory / items}: holds no events")
+    return Histories(
+        files.offsets(offsets, manifest.user_count, events),
+        item_numbers,
+        files.below(event_types, np.uint8, types, events),
+        files.open(times, np.float64, events),
+    )
+
+
+def _open_transitions(files: ArrayFiles, manifest: Manifest) -> Transitions:
+    offsets, items, weights = TRANSITION_FILES
+    followers = files.below(items, np.int32, manifest.item_count, None)
+    return Transitions(
+        files.offsets(offsets, manifest.item_count, len(followers)),
+        followers,
+        files.finite(weights, len(followers)),
+    )
+
+
+def _open_fold_in(
+    files: ArrayFiles, manifest: Manifest, type_weights: NDArray[np.float32]
+) -> FoldIn:
+    spec = manifest.factorization
+    return FoldIn(
+        files.finite("item_factors.npy", manifest.item_count, spec.factors),
+        files.finite("interest_factors.npy", 2 * manifest.encoder.vector_size, spec.factors),
+        files.finite("item_weights.npy", manifest.item_count),
+        type_weights,
+        spec.alpha,
+        spec.half_life,
+    )

@@ -49,7 +49,9 @@ def _to_shares(numbers: NDArray[np.int64], weights: NDArray[np.float32]) -> Shar
 def ranges(starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray[np.int64]:
     """Join ``starts[i] .. starts[i] + lengths[i] - 1`` for every i."""
     ends = np.cumsum(lengths)
-    return np.arange(ends[-1] if len(ends) else 0) + np.repeat(starts - (ends - lengths), lengths)
+    within: NDArray[np.int64] = np.arange(ends[-1] if len(ends) else 0)
+    within += np.repeat(starts - (ends - lengths), lengths)
+    return within
 
 
 class SimilarUserVotes:
@@ -97,7 +99,7 @@ class Transitions:
 
     def save(self, directory: Path) -> None:
         """Write one file per array."""
-        arrays = (self.offsets, self.items, self.weights)
+        arrays: tuple[NDArray[np.generic], ...] = (self.offsets, self.items, self.weights)
         for name, array in zip(TRANSITION_FILES, arrays, strict=True):
             np.save(directory / name, array)
 

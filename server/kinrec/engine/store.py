@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from pathlib import Path
 
 from google.protobuf import json_format
 
-from kinrec.bundle.v1.manifest_pb2 import Manifest
+from kinrec.bundle.v1.manifest_pb2 import Index, Manifest
 from kinrec.engine._errors import BundleError
 
 FORMAT_VERSION = 1
@@ -33,6 +34,7 @@ REQUIRED_FILES = frozenset(
         "users.marisa",
     }
 )
+TITLE_FILES = ("titles.npy", "title_offsets.npy")
 
 
 def find_bundle(path: Path, version: str | None = None) -> Path:
@@ -50,7 +52,7 @@ def find_bundle(path: Path, version: str | None = None) -> Path:
     if (path / MANIFEST).is_file() and version is None:
         return path
     if version is not None:
-        if not (path / version / MANIFEST).is_file() or Path(version).name != version:
+        if version not in list_versions(path):
             raise BundleError(f"{path}: has no complete version {version!r}")
         return path / version
     versions = list_versions(path)
@@ -92,10 +94,49 @@ def read_manifest(bundle: Path) -> Manifest:
             f"{path}: is of format version {manifest.format_version}, "
             f"this engine reads version {FORMAT_VERSION}"
         )
-    missing = sorted(REQUIRED_FILES - set(manifest.files))
+    _check_manifest(path, manifest)
+    return manifest
+
+
+def _check_manifest(path: Path, manifest: Manifest) -> None:
+    """Raise BundleError unless the manifest says all that the engine needs."""
+    missing = sorted(_required_files(manifest) - set(manifest.files))
     if missing:
         raise BundleError(f"{path}: does not name the file {missing[0]}")
-    return manifest
+    for field, text in (("name", manifest.name), ("version", manifest.version)):
+        if not text:
+            raise BundleError(f"{path}: {field} is empty")
+    factorization, blend = manifest.factorization, manifest.blend
+    for field, number in {
+        "user_count": manifest.user_count,
+        "item_count": manifest.item_count,
+        "encoder.vector_size": manifest.encoder.vector_size,
+        "event_spec.max_history": manifest.event_spec.max_history,
+        "factorization.factors": factorization.factors,
+        "factorization.half_life": factorization.half_life,
+        "user_index.neighbours": manifest.user_index.neighbours,
+        "item_index.neighbours": manifest.item_index.neighbours,
+        "blend.neighbours": blend.neighbours,
+        "blend.candidates": blend.candidates,
+        "blend.vote_half_life": blend.vote_half_life,
+        "blend.transition_half_life": blend.transition_half_life,
+    }.items():
+        if not 0 < number < math.inf:
+            raise BundleError(f"{path}: {field} must be above zero, is {number:g}")
+    weights = [kind.weight for kind in manifest.event_spec.event_types]
+    for weight in (*weights, *blend.weights.values(), factorization.alpha):
+        if not 0 <= weight < math.inf:
+            raise BundleError(f"{path}: a weight must be zero or more, is {weight:g}")
+
+
+def _required_files(manifest: Manifest) -> set[str]:
+    required = set(REQUIRED_FILES)
+    for index, name in ((manifest.user_index, "users.annoy"), (manifest.item_index, "items.annoy")):
+        if index.kind == Index.KIND_ANNOY:
+            required.add(name)
+    if any(name in manifest.files for name in TITLE_FILES):
+        required.update(TITLE_FILES)
+    return required
 
 
 def verify_files(bundle: Path, manifest: Manifest) -> None:
@@ -106,7 +147,7 @@ def verify_files(bundle: Path, manifest: Manifest) -> None:
     """
     for name, file in sorted(manifest.files.items()):
         path = bundle / name
-        if Path(name).name != name:
+        if Path(name).name != name or not name.isprintable():
             raise BundleError(
                 f"{bundle / MANIFEST}: names {name!r}, which is not a plain file name"
             )
