@@ -131,8 +131,14 @@ class BatchingEncoder:
         except Exception as error:  # noqa: BLE001 - handed on to every caller of the batch
             for job in jobs:
                 job.error = error
-        for job in jobs[1:]:
-            job.ready.release()
+        finally:
+            # Also after an interrupt, which is not an Exception: the others must not wait for ever.
+            for job in jobs[1:]:
+                job.ready.release()
+            self._hand_over()
+
+    def _hand_over(self) -> None:
+        """Let the first who waits run the next batch."""
         with self._lock:
             following = self._waiting.popleft() if self._waiting else None
             self._busy = following is not None

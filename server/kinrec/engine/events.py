@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -66,8 +67,8 @@ def gap_codes(times: NDArray[np.float64]) -> NDArray[np.int64]:
     Returns:
         int64, (n,), 0 to ``GAP_BUCKETS - 1``.
     """
-    gaps = np.diff(times, prepend=np.nan)
-    with np.errstate(invalid="ignore"):
+    with np.errstate(invalid="ignore", over="ignore"):
+        gaps = np.diff(times, prepend=np.nan)
         codes = 1.0 + np.floor(np.log2(1.0 + np.maximum(gaps, 0.0)))
     codes = np.minimum(codes, GAP_BUCKETS - 1)
     return np.where(np.isnan(codes), UNKNOWN_GAP, codes).astype(np.int64)
@@ -115,7 +116,7 @@ class EventReader:
         times: list[float] = []
         unknown_types: list[bool] = []
         unknown_item = repeated = 0
-        last = (int(before.items[-1]), int(before.event_types[-1])) if len(before) else None
+        last = (int(before.items[-1]), int(before.event_types[-1]), "") if len(before) else None
         get_item, get_type = self._items.get, self._types.get
         for position, (item_id, event_type, time, value) in enumerate(events):
             if not item_id or len(item_id) > 128 or len(event_type) > 128:
@@ -130,10 +131,12 @@ class EventReader:
                 unknown_item += 1
                 continue
             code = get_type(event_type, UNSPECIFIED_TYPE)
-            if self._drop_repeats and last == (item, code):
+            # Types that the model does not know share a code but are not the same.
+            this = (item, code, event_type if code == UNSPECIFIED_TYPE else "")
+            if self._drop_repeats and last == this:
                 repeated += 1
                 continue
-            last = (item, code)
+            last = this
             items.append(item)
             types.append(code)
             unknown_types.append(code == UNSPECIFIED_TYPE and bool(event_type))
@@ -150,10 +153,12 @@ class EventReader:
             repeated=repeated,
             truncated=len(items) - len(kept),
             unknown_event_type=sum(unknown_types[-self.max_history :]),
-            late=_count_late(kept, before),
+            late=_count_late(times, before, len(kept)),
         )
 
 
-def _count_late(kept: History, before: History) -> int:
-    last = before.times[-1] if len(before) else np.nan
-    return int(np.count_nonzero(np.diff(kept.times, prepend=last) < 0.0))
+def _count_late(times: Sequence[float], before: History, kept: int) -> int:
+    """Count those of the last ``kept`` times that are before the time of the event before."""
+    last = float(before.times[-1]) if len(before) else math.nan
+    later = itertools.pairwise([last, *times])
+    return sum(time < earlier for earlier, time in list(later)[len(times) - kept :])

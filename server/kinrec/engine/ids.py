@@ -41,7 +41,12 @@ class IdMap:
 
     def get(self, key: str) -> int | None:
         """Give the number of a string, or None if it is not in the map."""
-        return cast("int | None", self._trie.get(key))
+        if "\0" in key:
+            return None  # the trie would look for what comes before it
+        try:
+            return cast("int | None", self._trie.get(key))
+        except UnicodeEncodeError:  # a lone surrogate
+            return None
 
     def key(self, number: int) -> str:
         """Give the string of a number from 0 to ``len - 1``."""
