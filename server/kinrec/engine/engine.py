@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,6 +17,7 @@ from kinrec.engine._limits import MAX_EXCLUDED_ITEMS, MAX_LIMIT
 from kinrec.engine._types import Basis, Encoding, EventReport, Recommendations, SimilarUsers
 from kinrec.engine.encoder import BatchingEncoder
 from kinrec.engine.events import History, check_id
+from kinrec.engine.index import take_best
 from kinrec.engine.model import Model
 from kinrec.engine.sources import (
     FACTORS,
@@ -61,7 +61,6 @@ class Engine:
     def __init__(self, model: Model) -> None:
         self._model = model
         self._encoder = BatchingEncoder(model.encoder)
-        self._local = threading.local()
         self._weights = dict(model.manifest.blend.weights)
 
     @classmethod
@@ -224,30 +223,15 @@ class Engine:
 
     def _blend(self, person: _Person, limit: int, blocked: NDArray[np.int64]) -> Found:
         """Mix the shares of the sources and take the best items that are not blocked."""
-        scores, marks = self._scratch()
-        touched = []
+        items = self.manifest.item_count
+        scores, is_candidate = np.zeros(items, np.float32), np.zeros(items, np.bool_)
         for weight, (numbers, shares) in self._shares(person, limit, len(blocked)):
             # Unbuffered, as a source may name an item more than once.
             np.add.at(scores, numbers, shares * np.float32(weight))
-            touched.append(numbers)
-        candidates = np.concatenate(touched)
-        marks[candidates] = True
-        marks[blocked] = False
-        candidates = candidates[marks[candidates]]
-        # One place per item: the last to write its place into the scratch keeps it.
-        places = np.arange(len(candidates))
-        self._local.places[candidates] = places
-        candidates = candidates[self._local.places[candidates] == places]
-        values = scores[candidates]
-        for numbers in touched:
-            scores[numbers] = 0.0
-            marks[numbers] = False
-        count = min(limit, len(candidates))
-        if count < len(candidates):
-            best = np.argpartition(values, len(values) - count)[len(values) - count :]
-            candidates, values = candidates[best], values[best]
-        order = np.lexsort((candidates, -values))
-        return candidates[order], values[order]
+            is_candidate[numbers] = True
+        is_candidate[blocked] = False
+        candidates = np.flatnonzero(is_candidate)
+        return take_best(candidates, scores[candidates], limit)
 
     def _shares(self, person: _Person, limit: int, blocked: int) -> list[tuple[float, Shares]]:
         """Ask every source that has a weight.
@@ -275,16 +259,6 @@ class Engine:
             factors = model.fold_in.user(person.history, vector)
             shares.append((weights[FACTORS], model.factor_scores.shares(factors, count)))
         return shares
-
-    def _scratch(self) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        """Give this thread's dense arrays, all zero between calls."""
-        local = self._local
-        if not hasattr(local, "scores"):
-            size = self.manifest.item_count
-            local.scores = np.zeros(size, np.float32)
-            local.marks = np.zeros(size, np.bool_)
-            local.places = np.zeros(size, np.int64)
-        return local.scores, local.marks
 
     def _warm(self) -> None:
         """Answer once for a stored user, so that a bundle that cannot answer is found at load."""

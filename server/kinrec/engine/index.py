@@ -41,7 +41,8 @@ class VectorIndex(Protocol):
         ...
 
 
-def _best(numbers: NDArray[np.int64], scores: NDArray[np.float32], count: int) -> Found:
+def take_best(numbers: NDArray[np.int64], scores: NDArray[np.float32], count: int) -> Found:
+    """Give the ``count`` numbers of the greatest scores, the greatest first."""
     if len(scores) > count:
         best = np.argpartition(scores, len(scores) - count)[len(scores) - count :]
         numbers, scores = numbers[best], scores[best]
@@ -59,7 +60,7 @@ class ExactIndex:
 
     def search(self, query: NDArray[np.float32], count: int) -> Found:
         """See VectorIndex."""
-        return _best(self._numbers, self._vectors @ query, count)
+        return take_best(self._numbers, self._vectors @ query, count)
 
 
 class AnnoyForest:
@@ -106,7 +107,7 @@ class AnnoyForest:
         # A longer answer needs a wider search for the recall that was measured.
         search_k = self._search_k * max(1, -(-count // self._neighbours))
         numbers = np.array(self._forest.get_nns_by_vector(point, count, search_k), np.int64)
-        return _best(numbers, self._vectors[numbers] @ query, count)
+        return take_best(numbers, self._vectors[numbers] @ query, count)
 
 
 def augment(vectors: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -28,7 +28,7 @@ POPULARITY = "popularity"
 SOURCES = (SEQUENCE, SIMILAR_USERS, FACTORS, TRANSITIONS, POPULARITY)
 
 # The events of a person or neighbour that vote: older ones carry next to no weight.
-MAX_VOTES_PER_NEIGHBOUR = 50
+MAX_VOTES_PER_NEIGHBOUR = 20
 MAX_TRANSITION_EVENTS = 20
 
 Shares = tuple["NDArray[np.int64]", "NDArray[np.float32]"]
