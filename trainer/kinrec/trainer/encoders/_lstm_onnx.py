@@ -14,9 +14,9 @@ from onnx import TensorProto, helper, numpy_helper
 from kinrec.bundle.v1 import manifest_pb2
 
 if TYPE_CHECKING:
-    import torch
     from pathlib import Path
 
+    import torch
     from numpy.typing import NDArray
 
     from kinrec.trainer.encoders.lstm import LstmEncoder
