@@ -1,0 +1,53 @@
+"""The configuration refuses what no training could run with."""
+
+import dataclasses
+import math
+
+import pytest
+
+from kinrec.trainer.config import _RANGES, TrainConfig
+from kinrec.trainer.errors import ConfigError
+
+
+@pytest.mark.parametrize(("key", "least", "most"), _RANGES)
+def test_the_ends_of_every_range_are_allowed_and_beyond_is_not(key, least, most):
+    """Each setting takes its least and its most, and nothing below or above."""
+    for value in (least, most):
+        assert getattr(TrainConfig(**{key: value}), key) == value
+    for value in (least - 1, most + 1):
+        with pytest.raises(ConfigError) as caught:
+            TrainConfig(**{key: value})
+        assert (caught.value.key, caught.value.value) == (key, value)
+
+
+def test_the_error_names_setting_value_and_what_is_allowed():
+    """The text of the error is all that a person needs to mend the setting."""
+    with pytest.raises(ConfigError) as caught:
+        TrainConfig(window=1)
+    assert str(caught.value) == "window = 1: must be from 2 to 2,000"
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+@pytest.mark.parametrize("key", ["learning_rate", "alpha", "half_life", "dropout", "min_recall"])
+def test_what_is_not_finite_is_refused(key, value):
+    """Neither infinity nor not-a-number passes for a setting."""
+    with pytest.raises(ConfigError, match=f"^{key} = .*must be finite"):
+        TrainConfig(**{key: value})
+
+
+def test_every_number_has_a_range():
+    """No setting but the switch goes unchecked."""
+    names = {field.name for field in dataclasses.fields(TrainConfig)}
+    assert names - {key for key, _, _ in _RANGES} == {"drop_immediate_repeats"}
+
+
+def test_it_cannot_be_changed():
+    """A configuration stays what was checked."""
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        TrainConfig().epochs = 3
+
+
+def test_all_settings_by_name():
+    """The manifest gets every setting with its value."""
+    settings = TrainConfig(seed=5, alpha=0.5).as_dict()
+    assert TrainConfig(**settings) == TrainConfig(seed=5, alpha=0.5)

@@ -1,0 +1,182 @@
+"""Fitting an encoder: what it learns, when it stops, and that an interruption changes nothing."""
+
+import copy
+import dataclasses
+import io
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from kinrec.trainer.config import TrainConfig
+from kinrec.trainer.encoders import EncoderSizes, LstmEncoder
+from kinrec.trainer.fit import Fit, NegativeSampler, NonFiniteLossError, Targets, Task
+from kinrec.trainer.training import hold_out
+
+
+@pytest.fixture
+def task(ring):
+    """The ring without everyone's last two events, to validate on the first of them."""
+    training_part, targets = hold_out(ring)
+    return Task(training_part, items=16, event_types=1, targets=targets)
+
+
+def ignore(state):
+    """Save nothing."""
+    assert state["history"]
+
+
+def weights_of(encoder):
+    """Give the bytes of all weights by name."""
+    return {name: tensor.numpy().tobytes() for name, tensor in encoder.state_dict().items()}
+
+
+def through_a_file(state):
+    """Write and read a state as a checkpoint is."""
+    stream = io.BytesIO()
+    torch.save(state, stream)
+    stream.seek(0)
+    return torch.load(stream, weights_only=True)
+
+
+@pytest.mark.parametrize("negatives", [2_048, 8])
+def test_it_learns_who_follows_whom(task, tiny_config, watcher, negatives):
+    """Where the next item is certain it is ranked first, with all negatives or sampled ones."""
+    config = dataclasses.replace(tiny_config, negatives=negatives)
+    fit = Fit(task, config)
+    before = fit.validate()
+    encoder = fit.run(watcher, ignore)
+    assert before < 0.7  # by chance among eight unseen items
+    assert fit.validate() > 0.95
+    assert not encoder.training
+    assert [epoch.number for epoch in watcher.epochs] == list(range(1, len(fit.history) + 1))
+    assert watcher.steps == len(fit.history) * fit.steps_per_epoch
+    assert fit.history[-1].loss < fit.history[0].loss
+
+
+def test_the_search_ends_when_patience_does_and_gives_the_best_weights(task, tiny_config, watcher):
+    """After as many epochs without a better one the search ends, and the best is what is kept."""
+    config = dataclasses.replace(tiny_config, epochs=200, patience=2)
+    fit = Fit(task, config)
+    best = {}
+    fit.run(watcher, lambda state: best.update({len(fit.history): weights_of(fit.encoder)}))
+    qualities = [epoch.ndcg_at_10 for epoch in fit.history]
+    assert fit.best_epoch == 1 + int(np.argmax(qualities))
+    assert len(fit.history) == fit.best_epoch + 2 < 200
+    assert weights_of(fit.encoder) == best[fit.best_epoch]
+
+
+def test_without_targets_it_stops_where_told_on_the_schedule_of_all_epochs(
+    task, tiny_config, watcher
+):
+    """A final fit stops after ``stop_after`` with the learning rate that epoch had in the search."""
+    search = Fit(task, dataclasses.replace(tiny_config, patience=100))
+    search.run(watcher, ignore)
+    final_task = dataclasses.replace(task, targets=None, epochs=search.epochs, stop_after=3)
+    final = Fit(final_task, tiny_config)
+    final.run(watcher, ignore)
+    assert final.planned_epochs == len(final.history) == final.best_epoch == 3
+    assert math.isnan(final.history[-1].ndcg_at_10)
+    assert final.history[2].learning_rate == search.history[2].learning_rate
+
+
+def test_a_run_resumed_after_any_epoch_gives_the_same_weights(task, tiny_config, watcher):
+    """Bit for bit, and with the same history, as the run that was not interrupted."""
+    config = dataclasses.replace(tiny_config, epochs=5, negatives=8, dropout=0.3)
+    states = []
+    unbroken = Fit(task, config)
+    unbroken.run(watcher, lambda state: states.append(through_a_file(state)))
+    assert len(states) == 5
+    for state in states:
+        resumed = Fit(task, config)
+        torch.rand(7)  # what else drew numbers in the new process must not matter
+        resumed.restore(copy.deepcopy(state))
+        resumed.run(watcher, ignore)
+        assert weights_of(resumed.encoder) == weights_of(unbroken.encoder)
+        assert resumed.history == unbroken.history
+
+
+def test_a_seed_is_all_that_chance_comes_from(task, tiny_config, watcher):
+    """The same seed gives the same weights, another gives others."""
+
+    def fit(seed):
+        config = dataclasses.replace(tiny_config, epochs=1, seed=seed)
+        return weights_of(Fit(task, config).run(watcher, ignore))
+
+    assert fit(1) == fit(1)
+    assert fit(1) != fit(2)
+
+
+def test_a_loss_that_is_no_number_ends_the_fit_and_keeps_the_last_state(task, tiny_config, watcher):
+    """The error names the epoch and what to change; nothing of that epoch is saved."""
+    saved = []
+
+    def poison(state):
+        saved.append(len(state["history"]))
+        if len(saved) == 2:
+            with torch.no_grad():
+                fit.encoder.project.weight[0, 0] = math.nan
+
+    fit = Fit(task, tiny_config)
+    with pytest.raises(NonFiniteLossError, match=r"nan in epoch 3; a lower learning_rate"):
+        fit.run(watcher, poison)
+    assert saved == [1, 2]
+    assert len(fit.history) == 2
+
+
+def test_epochs_are_chosen_by_the_size_of_the_log(ring, tiny_config):
+    """A small log gets the most epochs, and a log of many steps the least."""
+    config = dataclasses.replace(tiny_config, epochs=0)
+    task = Task(ring, 16, 1, None)
+    assert Fit(task, config).epochs == 60
+    many = dataclasses.replace(config, batch_events=16, window=2)
+    steps = Fit(task, many).steps_per_epoch
+    assert Fit(task, many).epochs == min(max(math.ceil(3_000 / steps), 20), 60)
+
+
+def test_validation_takes_a_sample_of_many_people():
+    """A sample has the size asked for, keeps users and items together, and hangs on the seed."""
+    targets = Targets(np.arange(1_000), np.arange(1_000) * 3)
+    sample = targets.sample(50, seed=1)
+    assert len(sample.users) == len(set(sample.users.tolist())) == 50
+    assert (sample.items == sample.users * 3).all()
+    assert (targets.sample(50, seed=1).users == sample.users).all()
+    assert (targets.sample(50, seed=2).users != sample.users).any()
+    assert targets.sample(1_000, seed=1) is targets
+
+
+def test_sampled_losses_rank_like_the_softmax_over_all_items():
+    """Corrected for how often items are sampled, the sampled loss leads where the full one does."""
+    rng = np.random.default_rng(0)
+    events = rng.choice(50, 5_000, p=np.arange(1, 51) / 1275).astype(np.int32)
+    torch.manual_seed(0)
+    encoder = LstmEncoder(EncoderSizes(50, 1, 8, 4, 0.0))
+    vectors = torch.randn(64, 8, requires_grad=True)
+    targets = torch.from_numpy(rng.integers(0, 50, 64))
+
+    def gradient(negatives):
+        loss = NegativeSampler(events, 50, negatives).loss(encoder, vectors, targets, rng)
+        return torch.autograd.grad(loss, vectors)[0].flatten()
+
+    full = gradient(50)
+    sampled = torch.stack([gradient(49) for _ in range(50)]).mean(0)
+    assert float(torch.cosine_similarity(full, sampled, dim=0)) > 0.98
+
+
+def test_hold_out_takes_two_events_of_those_with_three(make_histories):
+    """The last two are gone from the training part, and the first of them is the target."""
+    histories = make_histories([[0, 1, 2, 3], [4, 5], [6, 7, 8], [9]])
+    training_part, targets = hold_out(histories)
+    rows = [training_part.user(user).items.tolist() for user in range(4)]
+    assert rows == [[0, 1], [4, 5], [6], [9]]
+    assert targets.users.tolist() == [0, 2]
+    assert targets.items.tolist() == [2, 7]
+
+
+def test_the_settings_of_a_search_reach_the_encoder(task):
+    """Sizes of the configuration are those of the weights."""
+    config = TrainConfig(vector_size=12, hidden_size=20, epochs=1)
+    encoder = Fit(task, config).encoder
+    assert encoder.item_embedding.weight.shape == (16, 12)
+    assert encoder.lstm.hidden_size == 20

@@ -1,0 +1,117 @@
+"""The log in the model's numbers."""
+
+import narwhals as nw
+import polars as pl
+import pytest
+
+from kinrec.trainer.cleaning import CleaningSpec, clean_events
+from kinrec.trainer.errors import DataError
+from kinrec.trainer.log import MAX_EVENT_TYPES, build_log, type_weight, with_titles
+
+
+def cleaned(rows):
+    """Clean (user, item, type, time) rows, none of which cleaning removes."""
+    users, items, types, times = zip(*rows, strict=True)
+    frame = pl.LazyFrame(
+        {
+            "user_id": users,
+            "item_id": items,
+            "event_type": pl.Series(types, dtype=pl.String),
+            "timestamp": pl.Series(times, dtype=pl.Float64),
+            "value": pl.Series([None] * len(rows), dtype=pl.Float64),
+            "input_order": range(len(rows)),
+        }
+    )
+    return clean_events(nw.from_native(frame), CleaningSpec())
+
+
+def rows_of(users=4, items=6):
+    """Give each user every item, viewed in turn; one is bought."""
+    rows = [
+        (f"u{user}", f"i{(item + user) % items}", "view", 100.0 * item)
+        for user in range(users)
+        for item in range(items)
+    ]
+    return [*rows, ("u1", "i0", "buy", 10_000.0)]
+
+
+def test_events_come_back_by_user_and_time_whatever_their_order_in_the_file():
+    """Numbers and codes lead back to the ids, types and times of the rows."""
+    rows = rows_of()
+    log = build_log(cleaned(rows[::-1]))
+    names = ["", *log.event_types]
+    found = [
+        (log.users.key(user), log.items.key(item), names[kind], time)
+        for user in range(len(log.users))
+        for item, kind, time in zip(
+            log.histories.user(user).items.tolist(),
+            log.histories.user(user).event_types.tolist(),
+            log.histories.user(user).times.tolist(),
+            strict=True,
+        )
+    ]
+    assert sorted(found) == sorted(rows)
+    for user in range(len(log.users)):
+        times = log.histories.user(user).times
+        assert (times[1:] > times[:-1]).all()
+
+
+def test_types_are_coded_by_frequency_and_weighted_by_name():
+    """The most frequent type has code 1; a purchase counts more than a view; no type counts 1."""
+    log = build_log(cleaned([*rows_of(), ("u2", "i1", None, 20_000.0)]))
+    assert log.event_types == ("view", "buy")
+    assert log.type_weights.tolist() == [1.0, 1.0, 5.0]
+    last = log.histories.user(log.users.get("u2")).event_types[-1]
+    assert last == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "weight"),
+    [("Add-To-Cart", 3.0), (" PURCHASE ", 5.0), ("rating", 2.0), ("view", 1.0), ("xyz", 1.0)],
+)
+def test_type_weights_know_spellings(name, weight):
+    """Case, blanks around and hyphens do not matter; a name that says nothing weighs as a view."""
+    assert type_weight(name) == weight
+
+
+def test_more_types_than_codes_leave_the_rarest_unspecified():
+    """A type beyond the 254 most frequent gets code 0, and no code runs over."""
+    rows = rows_of()
+    for place in range(MAX_EVENT_TYPES):
+        for user in range(1 if place == 0 else 2):
+            rows.append((f"u{user}", f"i{place % 6}", f"kind{place}", 50_000.0 + place))
+    log = build_log(cleaned(rows))
+    assert len(log.event_types) == MAX_EVENT_TYPES
+    # Views are many and every kind but the first comes twice.
+    assert not {"buy", "kind0"} & set(log.event_types)
+    assert log.histories.event_types.max() == MAX_EVENT_TYPES
+    assert (log.histories.event_types == 0).sum() == 2
+
+
+@pytest.mark.parametrize(
+    ("rows", "rule"),
+    [
+        (rows_of()[:19], "19 events after cleaning, at least 20"),
+        (rows_of(users=1, items=30)[:25], "1 users after cleaning, at least 2"),
+        (
+            [(f"u{n % 4}", f"i{n // 4 % 2}", "view", float(n)) for n in range(24)],
+            "2 items after cleaning, at least 3",
+        ),
+        ([(f"u{n}", f"i{n % 5}", "view", float(n)) for n in range(25)], "no user has two events"),
+    ],
+)
+def test_too_little_data_is_refused(rows, rule):
+    """The error says what there is too little of, and how much is needed."""
+    with pytest.raises(DataError, match="too small to train on") as caught:
+        build_log(cleaned(rows))
+    assert rule in str(caught.value)
+
+
+def test_titles_belong_to_the_items_of_the_log():
+    """A title goes to its item; items without one or without events get none."""
+    log = build_log(cleaned(rows_of()))
+    frame = pl.LazyFrame({"item_id": ["i3", "i5", "ghost", "i1"], "title": ["C", None, "G", "A"]})
+    titles = with_titles(log, nw.from_native(frame)).titles
+    found = {log.items.key(number): title for number, title in enumerate(titles)}
+    assert found == {"i0": "", "i1": "A", "i2": "", "i3": "C", "i4": "", "i5": ""}
+    assert log.titles is None

@@ -1,0 +1,47 @@
+"""Transitions and popularity beside counts made by hand."""
+
+import numpy as np
+import pytest
+
+from kinrec.trainer.statistics import MAX_FOLLOWERS, count_transitions, measure_popularity
+
+
+def followers(transitions, item):
+    """Give the followers of an item with their weights, in order."""
+    span = slice(transitions.offsets[item], transitions.offsets[item + 1])
+    return list(
+        zip(transitions.items[span].tolist(), transitions.weights[span].tolist(), strict=True)
+    )
+
+
+def test_followers_count_by_nearness_within_the_window(make_histories):
+    """A follower d events later counts 1/d; an item's counts are shares of their sum plus one."""
+    found = count_transitions(make_histories([[0, 1, 2, 3], [0, 1]]), items=5, window=2)
+    # After item 0: item 1 twice at distance 1, item 2 once at distance 2.
+    assert followers(found, 0) == [(1, pytest.approx(2 / 3.5)), (2, pytest.approx(0.5 / 3.5))]
+    assert followers(found, 1) == [(2, pytest.approx(1 / 2.5)), (3, pytest.approx(0.5 / 2.5))]
+    assert followers(found, 2) == [(3, pytest.approx(1 / 2))]
+    assert followers(found, 3) == []
+    assert followers(found, 4) == []
+
+
+def test_nobody_leads_to_what_another_did_and_no_item_to_itself(make_histories):
+    """Transitions end where a history ends, and a repeat of an item is none."""
+    found = count_transitions(make_histories([[0, 0], [1], [2]]), items=3, window=5)
+    assert len(found.items) == 0
+
+
+def test_only_the_most_frequent_followers_are_kept(make_histories):
+    """An item keeps its 100 greatest followers; the rare ones go."""
+    rows = [[0, follower] for follower in range(1, 150) for _ in range(1 + (follower <= 100))]
+    found = count_transitions(make_histories(rows), items=150, window=1)
+    assert [item for item, _ in followers(found, 0)] == list(range(1, MAX_FOLLOWERS + 1))
+
+
+def test_popularity_weighs_type_and_counts_the_latest_twice(make_histories):
+    """A use counts its type's weight, twice in the latest fifth of the log."""
+    histories = make_histories(
+        [[0, 1, 1, 2, 0]], types=[[0, 0, 1, 0, 1]], times=[[0.0, 1.0, 2.0, 3.0, 4.0]]
+    )
+    popularity = measure_popularity(histories, 4, np.array([1.0, 5.0], np.float32))
+    assert popularity.tolist() == [1 + 2 * 5, 1 + 5, 1, 0]
