@@ -60,7 +60,7 @@ def test_the_search_ends_when_patience_does_and_gives_the_best_weights(task, tin
     config = dataclasses.replace(tiny_config, epochs=200, patience=2)
     fit = Fit(task, config)
     best = {}
-    fit.run(watcher, lambda state: best.update({len(fit.history): weights_of(fit.encoder)}))
+    fit.run(watcher, lambda _: best.update({len(fit.history): weights_of(fit.encoder)}))
     qualities = [epoch.ndcg_at_10 for epoch in fit.history]
     assert fit.best_epoch == 1 + int(np.argmax(qualities))
     assert len(fit.history) == fit.best_epoch + 2 < 200

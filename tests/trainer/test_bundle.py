@@ -1,0 +1,147 @@
+"""A bundle appears whole or not at all, and says of itself what is in it."""
+
+import datetime as dt
+import json
+import resource
+
+import numpy as np
+import pytest
+
+from kinrec.engine import BundleError, Engine, Event
+from kinrec.engine.store import list_versions
+from kinrec.trainer.bundle import finish, new_version, write_model
+from kinrec.trainer.errors import OutputError
+from kinrec.trainer.fit import Fit, Task
+
+TIME = dt.datetime(2025, 1, 2, tzinfo=dt.UTC)
+
+
+@pytest.fixture
+def fill_disk():
+    """Let no file of this process grow past some bytes; what is written past them is an error."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.fixture
+def ring_store(tmp_path, ring_log, encoder, tiny_config):
+    """Where a store would be, and a call that writes a version of the ring into it."""
+    store = tmp_path / "store"
+    return store, lambda: write(store, ring_log, encoder, tiny_config)
+
+
+@pytest.fixture
+def encoder(ring, tiny_config, watcher):
+    """An encoder trained on the ring."""
+    return Fit(Task(ring, 16, 1, None), tiny_config).run(watcher, lambda _: None)
+
+
+def write(store, log, encoder, config, version="v1"):
+    """Write a version into a store."""
+    with new_version(store, version) as directory:
+        manifest = write_model(directory, log, log.histories, encoder, config)
+        finish(directory, manifest, name="ring", version=version, time=TIME, config=config)
+    return store / version
+
+
+def test_the_engine_answers_from_what_is_written(tmp_path, ring_log, encoder, tiny_config):
+    """The bundle loads, recommends the next of the ring with its title, and knows its users."""
+    engine = Engine.load(write(tmp_path / "store", ring_log, encoder, tiny_config))
+    assert (engine.name, engine.version) == ("ring", "v1")
+    assert (engine.manifest.user_count, engine.manifest.item_count) == (60, 16)
+    answer = engine.recommend(events=[Event(f"i{number}") for number in (3, 4, 5)], limit=3)
+    assert answer.item_ids[0] == "i6"
+    assert answer.titles[0] == "Title 6"
+    user = ring_log.histories.user(ring_log.users.get("u5")).items
+    known = engine.recommend(user_id="u5", limit=1)
+    assert known.item_ids == [ring_log.items.key(int(user[-1] + 1) % 16)]
+    similar = engine.similar_users(user_id="u5", limit=5)
+    assert "u5" not in similar.user_ids
+    assert similar.similarities == sorted(similar.similarities, reverse=True)
+
+
+def test_the_manifest_tells_what_was_done(tmp_path, ring_log, encoder, tiny_config):
+    """Configuration, libraries, time, parity and every file are in it."""
+    path = write(tmp_path / "store", ring_log, encoder, tiny_config)
+    manifest = json.loads((path / "manifest.json").read_text("utf-8"))
+    assert manifest["training_config"] == tiny_config.as_dict()
+    assert manifest["create_time"] == "2025-01-02T00:00:00Z"
+    assert {"torch", "onnxruntime", "annoy", "kinrec"} <= set(manifest["library_versions"])
+    assert manifest["parity"]["max_abs_diff"] <= manifest["parity"]["tolerance"]
+    files = {entry.name for entry in path.iterdir()} - {"manifest.json"}
+    assert set(manifest["files"]) == files
+    for name, file in manifest["files"].items():
+        assert int(file["size"]) == (path / name).stat().st_size
+    assert not [name for name in files if name.endswith((".pkl", ".pt"))]
+
+
+def test_the_same_log_and_seed_give_the_same_bytes(tmp_path, ring_log, encoder, tiny_config):
+    """Two bundles of one training differ in no byte."""
+    paths = [write(tmp_path / name, ring_log, encoder, tiny_config) for name in "ab"]
+    for first in paths[0].iterdir():
+        assert first.read_bytes() == (paths[1] / first.name).read_bytes(), first.name
+
+
+def test_no_arrays_need_pickle(tmp_path, ring_log, encoder, tiny_config):
+    """Every array of a bundle loads with pickle forbidden."""
+    path = write(tmp_path / "store", ring_log, encoder, tiny_config)
+    for file in path.glob("*.npy"):
+        np.load(file, allow_pickle=False)
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (ValueError("broken"), ValueError),
+        (BundleError("broken"), BundleError),
+        (KeyboardInterrupt(), KeyboardInterrupt),
+        (OSError(28, "No space left on device"), OutputError),
+    ],
+)
+def test_an_error_on_the_way_leaves_nothing(tmp_path, error, expected):
+    """Whatever goes wrong while a version is written, the store has neither it nor a part of it."""
+    store = tmp_path / "store"
+
+    def fail_on_the_way():
+        with new_version(store, "v1") as directory:
+            (directory / "manifest.json").write_text("{}")
+            assert list_versions(store) == []
+            raise error
+
+    with pytest.raises(expected):
+        fail_on_the_way()
+    assert list(store.iterdir()) == []
+
+
+def test_a_version_appears_in_one_step(tmp_path):
+    """Before the end it is not among the versions, after it is whole."""
+    store = tmp_path / "store"
+    with new_version(store, "v1") as directory:
+        (directory / "manifest.json").write_text("{}")
+        assert not (store / "v1").exists()
+    assert list_versions(store) == ["v1"]
+    assert [entry.name for entry in store.iterdir()] == ["v1"]
+
+
+@pytest.mark.parametrize("size", [100, 400, 1_000, 3_000])
+def test_a_full_disk_gives_one_line_and_nothing_half_written(ring_store, fill_disk, size):
+    """Whichever file it is that does not fit, the error names the store and the store stays empty."""
+    store, write_version = ring_store
+    fill_disk(size)
+    with pytest.raises(OutputError) as caught:
+        write_version()
+    text = str(caught.value)
+    assert text.startswith(f"{store}: cannot be written: ")
+    assert "\n" not in text
+    assert list(store.iterdir()) == []
+
+
+def test_a_file_in_the_place_of_the_store_is_named(tmp_path):
+    """A store that cannot be made is an error that says where and why."""
+    store = tmp_path / "store"
+    store.write_text("in the way")
+    rule = "store: cannot be written: Not a directory"
+    with pytest.raises(OutputError, match=rule), new_version(store, "v1"):
+        pytest.fail("there is nowhere to write")
+    assert store.read_text() == "in the way"
