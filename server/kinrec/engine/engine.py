@@ -248,7 +248,8 @@ class Engine:
         count = max(blend.candidates, limit)
         vector = self._vector(person)
         if weights.get(SEQUENCE):
-            shares.append((weights[SEQUENCE], softmax(model.item_index.search(vector, count))))
+            found = model.item_index.search(vector, count)
+            shares.append((weights[SEQUENCE], softmax(found, blend.sequence_temperature)))
         if weights.get(SIMILAR_USERS):
             neighbours = self._neighbours(person, vector, blend.neighbours)
             shares.append((weights[SIMILAR_USERS], model.votes.shares(*neighbours)))

@@ -34,10 +34,10 @@ MAX_TRANSITION_EVENTS = 20
 Shares = tuple["NDArray[np.int64]", "NDArray[np.float32]"]
 
 
-def softmax(found: Found) -> Shares:
-    """Turn the logits of an index search into shares of one."""
+def softmax(found: Found, temperature: float) -> Shares:
+    """Turn the logits of an index search, the greatest first, into shares of one."""
     numbers, scores = found
-    weights = np.exp(scores - scores[0])
+    weights = np.exp((scores - scores[0]) * np.float32(1.0 / temperature))
     return numbers, weights / weights.sum()
 
 

@@ -36,9 +36,10 @@ LIBRARIES = ("annoy", "kinrec", "numpy", "onnx", "onnxruntime", "polars", "sciki
 
 # Fixed for now: chosen on the validation events of four public logs, see docs/results.md.
 BLEND = manifest_pb2.Blend(
-    weights={"sequence": 0.5, "transitions": 0.3, "similar_users": 0.15, "popularity": 0.05},
-    vote_half_life=4.0,
-    transition_half_life=1.0,
+    weights={"sequence": 0.4, "transitions": 0.3, "similar_users": 0.25, "popularity": 0.05},
+    vote_half_life=5.0,
+    transition_half_life=2.0,
+    sequence_temperature=2.0,
 )
 
 

@@ -452,6 +452,7 @@ class Blend(google.protobuf.message.Message):
     VOTE_HALF_LIFE_FIELD_NUMBER: builtins.int
     TRANSITION_HALF_LIFE_FIELD_NUMBER: builtins.int
     CANDIDATES_FIELD_NUMBER: builtins.int
+    SEQUENCE_TEMPERATURE_FIELD_NUMBER: builtins.int
     neighbours: builtins.int
     """The number of similar users who vote."""
     vote_half_life: builtins.float
@@ -460,6 +461,8 @@ class Blend(google.protobuf.message.Message):
     """The number of events after which an event of the person counts half for transitions."""
     candidates: builtins.int
     """The number of items each source proposes."""
+    sequence_temperature: builtins.float
+    """What the encoder's scores are divided by before they become shares: above 1 flattens them."""
     @property
     def weights(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.float]:
         """The weights. A source that is not named has the weight 0 and is not asked."""
@@ -472,8 +475,9 @@ class Blend(google.protobuf.message.Message):
         vote_half_life: builtins.float = ...,
         transition_half_life: builtins.float = ...,
         candidates: builtins.int = ...,
+        sequence_temperature: builtins.float = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["candidates", b"candidates", "neighbours", b"neighbours", "transition_half_life", b"transition_half_life", "vote_half_life", b"vote_half_life", "weights", b"weights"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["candidates", b"candidates", "neighbours", b"neighbours", "sequence_temperature", b"sequence_temperature", "transition_half_life", b"transition_half_life", "vote_half_life", b"vote_half_life", "weights", b"weights"]) -> None: ...
 
 global___Blend = Blend
 
