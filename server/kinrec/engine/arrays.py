@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
+from numpy.lib.format import open_memmap
 
 from kinrec.engine._errors import BundleError
 
@@ -35,11 +36,9 @@ class ArrayFiles:
         """Map an array of this element type and shape; None stands for any length."""
         path = self.directory / name
         try:
-            mapped = np.load(path, mmap_mode="r", allow_pickle=False)
+            mapped = open_memmap(path, mode="r")
         except (OSError, ValueError, EOFError, OverflowError) as error:
             raise BundleError(f"{path}: is not an array that can be mapped") from error
-        if not isinstance(mapped, np.ndarray):
-            raise BundleError(f"{path}: is an archive, not an array")
         if mapped.dtype != dtype:
             raise BundleError(f"{path}: holds {mapped.dtype}, expected {np.dtype(dtype)}")
         fits = len(mapped.shape) == len(shape) and all(

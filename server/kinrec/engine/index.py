@@ -73,6 +73,7 @@ class AnnoyForest:
         self._augmented = spec.metric == DOT
         # One dimension more turns the greatest inner product into the smallest angle.
         dims = spec.dims + (1 if self._augmented else 0)
+        _check_size(path, spec.count, dims)
         self._forest = AnnoyIndex(dims, "angular")
         try:
             self._forest.load(str(path))
@@ -92,8 +93,6 @@ class AnnoyForest:
         links out of the file, which ends the process.
         """
         count, dims = self._vectors.shape
-        if path.stat().st_size < count * (_NODE_HEAD_BYTES + 4 * self._forest.f):
-            raise BundleError(f"{path.name}: is too small for {count} vectors")
         for number in np.linspace(0, count - 1, _CHECKED_VECTORS, dtype=np.int64).tolist():
             stored = np.array(self._forest.get_item_vector(number)[:dims], np.float32)
             if not np.array_equal(stored, self._vectors[number]):
@@ -108,6 +107,16 @@ class AnnoyForest:
         search_k = self._search_k * max(1, -(-count // self._neighbours))
         numbers = np.array(self._forest.get_nns_by_vector(point, count, search_k), np.int64)
         return take_best(numbers, self._vectors[numbers] @ query, count)
+
+
+def _check_size(path: Path, count: int, dims: int) -> None:
+    """Raise BundleError unless the file is of whole nodes, one per vector at least.
+
+    Annoy finds some of this too, but says so on standard error before it raises.
+    """
+    size, node = path.stat().st_size, _NODE_HEAD_BYTES + 4 * dims
+    if size % node or size < count * node:
+        raise BundleError(f"{path.name}: has not the size of a forest of {count} x {dims} numbers")
 
 
 def augment(vectors: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -120,6 +120,7 @@ def _check_manifest(path: Path, manifest: Manifest) -> None:
         "blend.candidates": blend.candidates,
         "blend.vote_half_life": blend.vote_half_life,
         "blend.transition_half_life": blend.transition_half_life,
+        "blend.sequence_temperature": blend.sequence_temperature,
     }.items():
         if not 0 < number < math.inf:
             raise BundleError(f"{path}: {field} must be above zero, is {number:g}")
@@ -147,7 +148,7 @@ def verify_files(bundle: Path, manifest: Manifest) -> None:
     """
     for name, file in sorted(manifest.files.items()):
         path = bundle / name
-        if Path(name).name != name or not name.isprintable():
+        if name in {"", ".."} or Path(name).name != name or not name.isprintable():
             raise BundleError(
                 f"{bundle / MANIFEST}: names {name!r}, which is not a plain file name"
             )
