@@ -1,8 +1,16 @@
-"""The trained sample bundle, opened as a whole and as its parts."""
+"""The trained sample bundle: opened, opened in parts, and copied to be changed."""
+
+import hashlib
+import json
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
-from kinrec.engine import Engine
+from kinrec.engine import BundleError, Engine
 from kinrec.engine.model import Model
 from kinrec.engine.store import find_bundle
 
@@ -23,3 +31,76 @@ def engine(bundle):
 def model(bundle):
     """The parts of the trained bundle."""
     return Model.open(bundle)
+
+
+_LOAD = """
+import sys
+from kinrec.engine import BundleError, Engine, Event
+try:
+    engine = Engine.load(sys.argv[1])
+except BundleError as error:
+    sys.exit(f"refused: {error}")
+engine.recommend(events=[Event("i7")])
+engine.similar_users(events=[Event("i7")])
+"""
+
+
+@dataclass(frozen=True)
+class BundleCopy:
+    """A copy of the trained bundle, to be changed and then loaded.
+
+    Attributes:
+        path: Its directory.
+    """
+
+    path: Path
+
+    def edit(self, change):
+        """Change the manifest, as JSON."""
+        path = self.path / "manifest.json"
+        manifest = json.loads(path.read_text("utf-8"))
+        change(manifest)
+        path.write_text(json.dumps(manifest), "utf-8")
+
+    def seal(self):
+        """Make the manifest's sizes and checksums fit the files as they are."""
+        files = {
+            path.name: {
+                "size": str(path.stat().st_size),
+                "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+            }
+            for path in self.path.iterdir()
+            if path.name != "manifest.json"
+        }
+        self.edit(lambda manifest: manifest.update(files=files))
+
+    def refusal(self):
+        """Load in this process and give the one line of the refusal."""
+        with pytest.raises(BundleError) as raised:
+            Engine.load(self.path)
+        text = str(raised.value)
+        assert "\n" not in text
+        return text
+
+    def load_apart(self):
+        """Load and answer in a process of its own, for a crash to be a failure of one test.
+
+        Returns:
+            The exit code, 1 for a refusal, and what was said on standard error.
+        """
+        done = subprocess.run(
+            [sys.executable, "-c", _LOAD, self.path],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        return done.returncode, done.stderr.strip()
+
+
+@pytest.fixture
+def copy(bundle, tmp_path):
+    """A copy of the trained bundle to change."""
+    path = tmp_path / "shop" / bundle.name
+    shutil.copytree(bundle, path, ignore=shutil.ignore_patterns("evaluation"))
+    return BundleCopy(path)

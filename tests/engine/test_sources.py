@@ -100,11 +100,14 @@ def test_factor_scores():
     np.testing.assert_allclose(summed(shares, 3), [0.75, 0.25, 0.0])
 
 
-def test_softmax():
-    """Logits become shares whose ratio is the exponential of their difference."""
-    scores = np.log(np.array([6.0, 3.0, 1.0], np.float32))
+@pytest.mark.parametrize(
+    ("temperature", "shares"), [(1.0, [0.6, 0.3, 0.1]), (0.5, [36 / 46, 9 / 46, 1 / 46])]
+)
+def test_softmax(temperature, shares):
+    """Logits become shares whose ratio is the exponential of their difference by temperature."""
+    found = np.arange(3), np.log(np.array([6.0, 3.0, 1.0], np.float32))
 
-    np.testing.assert_allclose(softmax((np.arange(3), scores))[1], [0.6, 0.3, 0.1], rtol=1e-6)
+    np.testing.assert_allclose(softmax(found, temperature)[1], shares, rtol=1e-5)
 
 
 def test_ranges():
@@ -118,7 +121,7 @@ def test_every_source_gives_shares_of_one(model):
     person, vector = model.histories.user(3), model.user_vectors[3]
     factors = model.user_factors[3]
     everything = {
-        "sequence": softmax(model.item_index.search(vector, 50)),
+        "sequence": softmax(model.item_index.search(vector, 50), 2.0),
         "similar_users": model.votes.shares(*model.user_index.search(factors, 20)),
         "transitions": model.transitions.shares(person, 1.0),
         "factors": model.factor_scores.shares(factors, 50),
