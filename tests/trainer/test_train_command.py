@@ -1,0 +1,171 @@
+"""`kinrec train`: what it refuses, and that neither a full disk nor a kill leaves half a bundle."""
+
+import os
+import shlex
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from kinrec.cli import main
+from kinrec.engine import Engine
+from kinrec.engine.store import find_bundle, list_versions, read_manifest
+
+KINREC = Path(sys.executable).with_name("kinrec")
+ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
+HEADER = "user_id,item_id,event_type,timestamp\n"
+ROW = "u1,i1,view,2025-01-01T00:00:00Z\n"
+
+
+def write(path, content):
+    """Write a file and give its path."""
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return path
+
+
+BAD_EVENTS = {
+    "missing column": ("events.csv", "user_id,item,timestamp\nu,i,1\n", ["item_id", "missing"]),
+    "unreadable timestamp": (
+        "events.csv",
+        f"{HEADER}{ROW}u2,i2,view,yesterday\n",
+        ["timestamp", "'yesterday'"],
+    ),
+    "empty file": ("events.csv", "", ["empty"]),
+    "no rows": ("events.csv", HEADER, ["no events"]),
+    "text in place of Parquet": ("events.parquet", HEADER + ROW, ["Parquet"]),
+    "text in place of gzip": ("events.csv.gz", HEADER + ROW, ["gz"]),
+    "Parquet in place of CSV": ("events.csv", b"PAR1\x00\x80\xff\x00PAR1", []),
+}
+
+
+@pytest.mark.parametrize("case", BAD_EVENTS)
+def test_bad_events_are_refused_in_one_line(tmp_path, capsys, case):
+    """The line names the file, the column and the rule; the exit code is 2; nothing is written."""
+    name, content, words = BAD_EVENTS[case]
+    events = write(tmp_path / name, content)
+    store = tmp_path / "store"
+    assert main(["train", "--events", str(events), "--out", str(store)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"kinrec train: {events}: ")
+    for word in words:
+        assert word in line
+    assert not store.exists() or list(store.iterdir()) == []
+
+
+def test_too_little_data_is_refused_by_the_real_process(tmp_path):
+    """A log of a few events gives one line that says how many are needed, and no traceback."""
+    events = write(tmp_path / "events.csv", HEADER + ROW)
+    done = subprocess.run(
+        [KINREC, "train", "--events", events, "--out", tmp_path / "store"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=ENVIRONMENT,
+    )
+    assert done.returncode == 2
+    assert done.stderr.splitlines() == [
+        "kinrec train: too small to train on: 1 events after cleaning, at least 20 are needed"
+    ]
+    assert not list((tmp_path / "store").glob("*"))
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--epochs", "-1"], ["epochs = -1", "from 0 to 10,000"]),
+        (["--learning-rate", "nan"], ["learning_rate = nan", "finite"]),
+        (["--user-column", "item_id"], ["columns", "different"]),
+        (["--items", "nowhere.csv"], ["nowhere.csv"]),
+    ],
+)
+def test_bad_settings_are_refused_in_one_line(tmp_path, capsys, sample_dir, flags, words):
+    """The line names the setting, its value and what is allowed."""
+    arguments = ["--events", str(sample_dir / "events.csv"), "--out", str(tmp_path / "store")]
+    assert main(["train", *arguments, *flags]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("kinrec train: ")
+    for word in words:
+        assert word in line
+
+
+def test_a_store_that_cannot_be_made_is_refused_before_the_work(tmp_path, capsys, sample_dir):
+    """A file in the place of the store is named at once, and left as it was."""
+    store = write(tmp_path / "store", "in the way")
+    events = str(sample_dir / "events.csv")
+    for out in (store, store / "below"):
+        assert main(["train", "--events", events, "--out", str(out)]) == 2
+        captured = capsys.readouterr()
+        assert captured.err.splitlines()[0].startswith(f"kinrec train: {out}: cannot be written: ")
+        assert len(captured.err.splitlines()) == 1
+        assert "cleaning" not in captured.out
+    assert store.read_text() == "in the way"
+
+
+def test_a_full_disk_is_one_line_and_leaves_no_version(tmp_path):
+    """A bundle that does not fit is refused with exit code 2, and the store shows nothing of it."""
+    rows = [(f"u{n % 80}", f"i{(n + n // 80) % 17}", 1_700_000_000 + n) for n in range(20_000)]
+    events = tmp_path / "events.parquet"
+    pl.DataFrame(rows, ["user_id", "item_id", "timestamp"], orient="row").write_parquet(events)
+    store = tmp_path / "store"
+    command = [KINREC, "train", "--events", events, "--out", store, "--epochs", "1"]
+    command += ["--vector-size", "4", "--hidden-size", "4", "--factors", "2"]
+    # The checkpoint fits into 120 blocks of 1,024 bytes, the 20,000 times of the histories do not.
+    line = f"ulimit -f 120; exec {shlex.join(map(str, command))}"
+    done = subprocess.run(
+        ["bash", "-c", line], capture_output=True, text=True, check=False, env=ENVIRONMENT
+    )
+    assert done.returncode == 2
+    (error,) = done.stderr.splitlines()
+    assert error.startswith(f"kinrec train: {store}: cannot be written: ")
+    assert "factorizing, indexing and writing" in done.stdout
+    assert [entry.name for entry in store.iterdir()] == [".training"]
+    assert list_versions(store) == []
+
+
+def test_a_killed_training_resumes_to_the_same_files(tmp_path, sample_dir, bundle_store):
+    """Killed in the search and resumed, it writes byte for byte what the unbroken run wrote."""
+    store = tmp_path / "shop"
+    command = [KINREC, "train", "--events", sample_dir / "events.csv"]
+    command += ["--items", sample_dir / "items.csv", "--out", store, "--epochs", "4"]
+    command += ["--vector-size", "32", "--hidden-size", "32", "--factors", "32"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=ENVIRONMENT) as process:
+        for line in process.stdout:
+            if line.startswith("search: epoch 2/4"):
+                process.send_signal(signal.SIGKILL)
+        assert process.wait(30) == -signal.SIGKILL
+    assert list_versions(store) == []
+    assert list((store / ".training").glob("*.pt"))
+
+    resumed = subprocess.run(
+        [*command, "--resume"], capture_output=True, text=True, check=True, env=ENVIRONMENT
+    )
+    assert "epoch 2/4" not in resumed.stdout.partition("final")[0]
+    assert not (store / ".training").exists()
+    for part in (".", "evaluation"):
+        ours, theirs = (read_manifest(find_bundle(path) / part) for path in (store, bundle_store))
+        assert dict(ours.training_config) == dict(theirs.training_config)
+        assert {name: file.sha256 for name, file in ours.files.items()} == {
+            name: file.sha256 for name, file in theirs.files.items()
+        }
+        assert ours.validation == theirs.validation
+
+
+def test_columns_by_other_names_and_a_second_version(tmp_path, capsys):
+    """Columns can be mapped, a store takes further versions, and the newest is what is loaded."""
+    rows = [(f"p{n % 10}", f"film {(n * 7 + n // 10) % 12}", 1_700_000_000 + n) for n in range(80)]
+    events = tmp_path / "log.parquet"
+    pl.DataFrame(rows, ["person", "film", "at"], orient="row").write_parquet(events)
+    command = ["train", "--events", str(events), "--out", str(tmp_path / "films")]
+    command += ["--user-column", "person", "--item-column", "film", "--time-column", "at"]
+    command += ["--epochs", "1", "--vector-size", "8", "--hidden-size", "8", "--factors", "4"]
+    assert main(command) == 0
+    assert main([*command, "--resume"]) == 0
+    assert "nothing to resume" in capsys.readouterr().out
+    versions = list_versions(tmp_path / "films")
+    assert len(versions) == 2
+    engine = Engine.load(tmp_path / "films")
+    assert (engine.name, engine.version) == ("films", versions[-1])
+    assert set(engine.recommend(user_id="p1", limit=5).item_ids) <= {f"film {n}" for n in range(12)}
