@@ -1,6 +1,8 @@
 """A bundle appears whole or not at all, and says of itself what is in it."""
 
+import dataclasses
 import datetime as dt
+import hashlib
 import json
 import resource
 
@@ -8,6 +10,7 @@ import numpy as np
 import pytest
 
 from kinrec.engine import BundleError, Engine, Event
+from kinrec.engine.ids import IdMap
 from kinrec.engine.store import list_versions
 from kinrec.trainer.bundle import finish, new_version, write_model
 from kinrec.trainer.errors import OutputError
@@ -135,6 +138,20 @@ def test_a_full_disk_gives_one_line_and_nothing_half_written(ring_store, fill_di
     assert text.startswith(f"{store}: cannot be written: ")
     assert "\n" not in text
     assert list(store.iterdir()) == []
+
+
+def test_ids_that_do_not_fit_on_the_disk_are_an_error_too(
+    ring_store, fill_disk, ring_log, encoder, tiny_config
+):
+    """The writer of the id maps, which knows nothing of the system's errors, is no exception."""
+    store, write_version = ring_store
+    largest_before = (write_version() / "encoder.onnx").stat().st_size
+    ids = [hashlib.shake_256(b"%d" % number).hexdigest(250) for number in range(60)]
+    log = dataclasses.replace(ring_log, users=IdMap.build(ids))
+    fill_disk(largest_before + 1_000)
+    with pytest.raises(OutputError, match="the disk may be full"):
+        write(store, log, encoder, tiny_config, version="v2")
+    assert list_versions(store) == ["v1"]
 
 
 def test_a_file_in_the_place_of_the_store_is_named(tmp_path):

@@ -50,6 +50,7 @@ def test_folding_a_person_of_the_log_in_gives_their_factors(log, vectors, tiny_c
     fold_in, factors = factorize_svd(log, vectors, 20, TYPE_WEIGHTS, config)
     assert factors.shape == (80, 8)
     assert factors.dtype == np.float32
+    assert fold_in.item_weights.tolist() == item_weights(log, 20).tolist()
     for user in range(80):
         folded = fold_in.user(log.user(user), vectors[user])
         np.testing.assert_allclose(folded, factors[user], atol=1e-5)

@@ -59,6 +59,16 @@ def test_a_terminal_gets_a_bar_that_goes_on_where_an_earlier_run_ended(stream):
     assert "steps/s" in shown
 
 
+def test_the_rate_is_that_of_this_run(stream):
+    """Steps that an earlier run did are not counted into the rate, nor so into the time left."""
+    monitor = reporter_of(stream, is_terminal=False).fit("search", steps=10**12 + 2, done=10**12)
+    with monitor:
+        monitor.step()
+        monitor.epoch(Epoch(2, 1.5, 0.25, 1e-3), 2)
+    rate = stream.getvalue().partition(" steps/s")[0].split()[-1]
+    assert 0 < int(rate) < 10**9
+
+
 def test_the_log_is_summed_up(stream, ring_log):
     """What each step of the cleaning removed and what is left, names with brackets as they are."""
     log = dataclasses.replace(
