@@ -9,6 +9,7 @@ from kinrec.engine import (
     MAX_EXCLUDED_ITEMS,
     MAX_LIMIT,
     Basis,
+    Engine,
     Event,
     EventReport,
     InvalidFieldError,
@@ -174,6 +175,18 @@ def test_answers_are_full(engine, catalogue, limit):
 
     assert len(answer.item_ids) == len(set(answer.item_ids)) == min(limit, len(catalogue))
     assert len(answer.scores) == len(answer.titles) == len(answer.item_ids)
+
+
+def test_answers_are_full_when_sources_propose_little(copy, catalogue, users, history_of):
+    """Popular items fill what is asked for when the sources propose few and those are left out."""
+    copy.edit(lambda manifest: manifest["blend"].update(candidates=5, neighbours=1))
+    engine = Engine.load(copy.path)
+    for user in users[:20]:
+        seen = {event.item_id for event in history_of(user)}
+        excluded = engine.recommend(user_id=user, limit=30).item_ids
+        answer = engine.recommend(user_id=user, limit=100, exclude_item_ids=excluded)
+        assert len(set(answer.item_ids)) == 100
+        assert set(answer.item_ids) <= catalogue - seen - set(excluded)
 
 
 def test_everything_excluded(engine, catalogue):

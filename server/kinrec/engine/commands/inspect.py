@@ -40,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
         sys.stdout.write(json_format.MessageToJson(manifest, preserving_proto_field_name=True))
         sys.stdout.write("\n")
         return 0
-    console = Console(soft_wrap=True, highlight=False)
+    console = Console(soft_wrap=True, highlight=False, markup=False, emoji=False)
     size = sum(file.size for file in manifest.files.values())
     console.print(
         f"{manifest.name} {manifest.version}, trained {manifest.create_time.ToJsonString()}, "
