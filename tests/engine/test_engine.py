@@ -185,8 +185,9 @@ def test_answers_are_full_when_sources_propose_little(copy, catalogue, users, hi
         seen = {event.item_id for event in history_of(user)}
         excluded = engine.recommend(user_id=user, limit=30).item_ids
         answer = engine.recommend(user_id=user, limit=100, exclude_item_ids=excluded)
-        assert len(set(answer.item_ids)) == 100
-        assert set(answer.item_ids) <= catalogue - seen - set(excluded)
+        left = catalogue - seen - set(excluded)
+        assert set(answer.item_ids) <= left
+        assert len(set(answer.item_ids)) == min(100, len(left))
 
 
 def test_everything_excluded(engine, catalogue):
