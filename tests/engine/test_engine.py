@@ -179,7 +179,7 @@ def test_answers_are_full(engine, catalogue, limit):
 
 def test_answers_are_full_when_sources_propose_little(copy, catalogue, users, history_of):
     """Popular items fill what is asked for when the sources propose few and those are left out."""
-    copy.edit(lambda manifest: manifest["blend"].update(candidates=5, neighbours=1))
+    copy.edit(lambda manifest: manifest["blend"].update(candidates=5, weights={"sequence": 1.0}))
     engine = Engine.load(copy.path)
     for user in users[:20]:
         seen = {event.item_id for event in history_of(user)}
