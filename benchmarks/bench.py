@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import grpc
 from google.protobuf.timestamp_pb2 import Timestamp
 from load import Cost, Load, measure
-from parts import EVENTS, encoder_us, engine_us, item_index_us, user_index_us
+from parts import EVENTS, engine_us, parts_us
 from processes import Cores, Server, serve
 from rich.console import Console
 from rich.table import Table
@@ -86,11 +86,7 @@ def main() -> None:
     console.print(_engine_table(engine_us(engine, events, user_id)))
     if args.engine_only:
         return
-    parts = {
-        "encoder": encoder_us(bundle, engine.manifest),
-        "user index": user_index_us(bundle, engine.manifest),
-        "item index": item_index_us(bundle, engine.manifest),
-    }
+    parts = parts_us(bundle, engine.manifest)
     del engine
     console.print(_parts_table(parts))
     questions = _questions(events, user_id)

@@ -23,9 +23,14 @@ if TYPE_CHECKING:
 # What torch.load raises for a file that is cut short or is none of its own.
 _UNREADABLE = (OSError, RuntimeError, ValueError, EOFError, struct.error, pickle.UnpicklingError)
 
+# Settings of what is made from a fitted encoder: a fit can be kept when they change.
+AFTER_THE_FIT = frozenset(
+    {"factors", "alpha", "half_life", "transition_window", "neighbours", "candidates", "min_recall"}
+)
+
 
 class Checkpoints:
-    """The states of the fits of one training, in a file named by the log and the configuration.
+    """The states of the fits of one training, in a file named by the log and the configuration of the fit.
 
     Another log or configuration has another file, so a training never goes on from a stranger's.
     """
@@ -81,8 +86,9 @@ class Checkpoints:
 
 
 def fingerprint(log: EventLog, config: TrainConfig) -> str:
-    """Give a short name that changes with the log and the configuration."""
-    digest = hashlib.sha256(json.dumps(config.as_dict(), sort_keys=True).encode())
+    """Give a short name that changes with the log and with every setting that a fit depends on."""
+    settings = {key: value for key, value in config.as_dict().items() if key not in AFTER_THE_FIT}
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
     histories = log.histories
     for array in (histories.offsets, histories.items, histories.event_types, histories.times):
         digest.update(array.tobytes())
