@@ -30,8 +30,9 @@ def main() -> None:
     start = time.monotonic()
     run("sample-data", f"--users={args.users}", f"--items={args.items}", "--seed=7", "--force",
         f"--out={sample}")  # fmt: skip
+    # Fewer epochs than by default: enough for a demonstration.
     run("train", f"--events={sample / 'events.csv'}", f"--items={sample / 'items.csv'}",
-        f"--out={store}")  # fmt: skip
+        f"--out={store}", "--epochs=15")  # fmt: skip
     run("evaluate", str(store))
     command = [*KINREC, "serve", str(store), "--port=0"]
     say(f"$ kinrec {' '.join(command[3:])}")

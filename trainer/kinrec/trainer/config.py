@@ -58,7 +58,7 @@ class TrainConfig:
     alpha: float = 1.0
     half_life: float = 20.0
     transition_window: int = 5
-    neighbours: int = 100
+    neighbours: int = 200
     candidates: int = 300
     min_recall: float = 0.9
 
