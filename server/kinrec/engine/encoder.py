@@ -54,18 +54,33 @@ class Encoder:
         Returns:
             float32, (histories, vector_size).
         """
-        lengths = np.array([len(history) for history in histories], np.int32)
-        shape = (len(histories), int(lengths.max()))
-        items, types, gaps = (np.zeros(shape, np.int64) for _ in range(3))
-        for row, history in enumerate(histories):
-            items[row, : lengths[row]] = history.items
-            types[row, : lengths[row]] = history.event_types
-            gaps[row, : lengths[row]] = gap_codes(history.times)
+        if len(histories) == 1:  # the usual call, with nothing to pad
+            (history,) = histories
+            lengths = np.array([len(history)], np.int32)
+            items = history.items[np.newaxis].astype(np.int64)
+            types = history.event_types[np.newaxis].astype(np.int64)
+            gaps = gap_codes(history.times)[np.newaxis]
+        else:
+            lengths, items, types, gaps = _pad(histories)
         state = np.zeros((1, len(histories), self._hidden_size), np.float32)
         feed = {"items": items, "event_types": types, "gaps": gaps, "lengths": lengths}
         feed |= {"h0": state, "c0": state}
         (vectors,) = self._session.run(["vectors"], feed)
         return np.asarray(vectors, np.float32)
+
+
+def _pad(
+    histories: Sequence[History],
+) -> tuple[NDArray[np.int32], NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Give the lengths, (batch,), and the items, types and gaps, (batch, time), padded with 0."""
+    lengths = np.array([len(history) for history in histories], np.int32)
+    shape = (len(histories), int(lengths.max()))
+    items, types, gaps = (np.zeros(shape, np.int64) for _ in range(3))
+    for row, history in enumerate(histories):
+        items[row, : lengths[row]] = history.items
+        types[row, : lengths[row]] = history.event_types
+        gaps[row, : lengths[row]] = gap_codes(history.times)
+    return lengths, items, types, gaps
 
 
 def _check_graph(name: str, session: ort.InferenceSession, spec: manifest_pb2.Encoder) -> None:

@@ -80,8 +80,11 @@ class FoldIn:
         """
         from_end = np.arange(len(history) - 1, -1, -1)
         weights = event_weights(from_end, history.event_types, self.type_weights, self.half_life)
-        items, places = np.unique(history.items, return_inverse=True)
-        row = np.bincount(places, weights, len(items)).astype(np.float32) * self.item_weights[items]
+        items: NDArray[np.integer] = history.items
+        if len(set(items.tolist())) < len(items):  # seldom, and costlier than all the rest
+            items, places = np.unique(items, return_inverse=True)
+            weights = np.bincount(places, weights, len(items)).astype(np.float32)
+        row = weights * self.item_weights[items]
         row /= np.maximum(np.sqrt(row @ row), np.float32(1e-12))
         interest = split_by_sign(vector[np.newaxis])[0] * np.float32(self.alpha)
         factors = row @ self.item_factors[items] + interest @ self.interest_factors

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import queue
 import signal
@@ -44,6 +45,9 @@ def run(store: Path, version: str | None, config: ServerConfig) -> None:
     engine = Engine.load(store, version)
     if not signals.empty():
         return
+    # What is loaded lives as long as the process: no collection need look at it again.
+    gc.collect()
+    gc.freeze()
     server = RecommenderServer(engine, config)
     server.start()
     sys.stdout.write(f"kinrec: serving {engine.name} {engine.version} on {server.address}\n")
