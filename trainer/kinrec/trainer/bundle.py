@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 LIBRARIES = ("annoy", "kinrec", "numpy", "onnx", "onnxruntime", "polars", "scikit-learn", "torch")
 
-# Fixed for now: chosen on the validation events of four public logs, see docs/results.md.
+# The same for every log: chosen on validation events, see docs/results.md.
 BLEND = manifest_pb2.Blend(
     weights={"sequence": 0.4, "transitions": 0.3, "similar_users": 0.25, "popularity": 0.05},
     vote_half_life=5.0,
