@@ -56,6 +56,12 @@ def test_missing_ids():
     assert steps == (CleaningStep("missing_ids", removed=4, left=2),)
 
 
+def test_ids_with_nul():
+    """An id that holds a NUL is removed: the id map would take it for what stands before."""
+    frame = frame_of(("u", "i"), ("u\0v", "i"), ("u", "i\0"))
+    assert kept(frame, **only("missing_ids")) == [0]
+
+
 def test_missing_timestamps():
     """Events without a time are removed."""
     frame = frame_of(("u", "i", None, 5.0), ("u", "i", None, None))

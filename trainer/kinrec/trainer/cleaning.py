@@ -35,7 +35,8 @@ class CleaningSpec:
     """What cleaning takes out, in this order.
 
     Attributes:
-        missing_ids: Events whose user or item is null or blank.
+        missing_ids: Events whose user or item is null or blank, or holds a NUL character, at which
+            the id map would cut it.
         missing_timestamps: Events without a time.
         long_ids: Events with an id of more than 512 bytes, which the server would refuse.
         exact_duplicates: Events that equal an earlier one in every column.
@@ -128,7 +129,12 @@ def _steps(spec: CleaningSpec) -> list[tuple[str, _Step]]:
 
 
 def _drop_missing_ids(frame: nw.LazyFrame[Any]) -> nw.LazyFrame[Any]:
-    return frame.filter(~is_blank(USER_ID), ~is_blank(ITEM_ID))
+    return frame.filter(
+        ~is_blank(USER_ID),
+        ~is_blank(ITEM_ID),
+        ~nw.col(USER_ID).str.contains("\0", literal=True),
+        ~nw.col(ITEM_ID).str.contains("\0", literal=True),
+    )
 
 
 def _drop_missing_timestamps(frame: nw.LazyFrame[Any]) -> nw.LazyFrame[Any]:
