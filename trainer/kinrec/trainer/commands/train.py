@@ -45,8 +45,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     defaults = EventColumns()
     for name in _EVENT_COLUMNS:
         default = getattr(defaults, name)
-        columns.add_argument(f"--{name}-column", default=default, help=f"default: {default}")
-    columns.add_argument("--title-column", default=ItemColumns().title, help="of the items")
+        columns.add_argument(
+            f"--{name}-column", default=default, help=f"of the events; default: {default}"
+        )
+    columns.add_argument(
+        "--items-item-column", help="of the items; default: the same as --item-column"
+    )
+    columns.add_argument(
+        "--title-column",
+        default=ItemColumns().title,
+        help=f"of the items; default: {ItemColumns().title}",
+    )
     settings = parser.add_argument_group("settings", "the defaults are meant to do well on any log")
     for field in fields(TrainConfig):
         if field.default is MISSING or field.name == "drop_immediate_repeats":
@@ -74,7 +83,9 @@ def run(args: argparse.Namespace) -> int:
         event_columns = EventColumns(
             **{name: getattr(args, f"{name}_column") for name in _EVENT_COLUMNS}
         )
-        item_columns = ItemColumns(item=event_columns.item, title=args.title_column)
+        item_columns = ItemColumns(
+            item=args.items_item_column or event_columns.item, title=args.title_column
+        )
         inputs = Inputs(args.events, args.items, event_columns, item_columns)
         path = train(inputs, args.out, config, ConsoleReporter(console), resume=args.resume)
     except (TrainerError, BundleError) as error:
