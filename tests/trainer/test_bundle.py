@@ -1,5 +1,6 @@
 """A bundle appears whole or not at all, and says of itself what is in it."""
 
+import contextlib
 import dataclasses
 import datetime as dt
 import hashlib
@@ -19,12 +20,18 @@ from kinrec.trainer.fit import Fit, Task
 TIME = dt.datetime(2025, 1, 2, tzinfo=dt.UTC)
 
 
-@pytest.fixture
-def fill_disk():
-    """Let no file of this process grow past some bytes; what is written past them is an error."""
+@contextlib.contextmanager
+def full_disk(size):
+    """Let no file of this process grow past some bytes; what is written past them is an error.
+
+    Only around the call in question: the report of the tests may be a file as well.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 @pytest.fixture
@@ -128,11 +135,10 @@ def test_a_version_appears_in_one_step(tmp_path):
 
 
 @pytest.mark.parametrize("size", [100, 400, 1_000, 3_000])
-def test_a_full_disk_gives_one_line_and_nothing_half_written(ring_store, fill_disk, size):
+def test_a_full_disk_gives_one_line_and_nothing_half_written(ring_store, size):
     """Whichever file it is that does not fit, the error names the store and the store stays empty."""
     store, write_version = ring_store
-    fill_disk(size)
-    with pytest.raises(OutputError) as caught:
+    with full_disk(size), pytest.raises(OutputError) as caught:
         write_version()
     text = str(caught.value)
     assert text.startswith(f"{store}: cannot be written: ")
@@ -141,15 +147,14 @@ def test_a_full_disk_gives_one_line_and_nothing_half_written(ring_store, fill_di
 
 
 def test_ids_that_do_not_fit_on_the_disk_are_an_error_too(
-    ring_store, fill_disk, ring_log, encoder, tiny_config
+    ring_store, ring_log, encoder, tiny_config
 ):
     """The writer of the id maps, which knows nothing of the system's errors, is no exception."""
     store, write_version = ring_store
     largest_before = (write_version() / "encoder.onnx").stat().st_size
     ids = [hashlib.shake_256(b"%d" % number).hexdigest(250) for number in range(60)]
     log = dataclasses.replace(ring_log, users=IdMap.build(ids))
-    fill_disk(largest_before + 1_000)
-    with pytest.raises(OutputError, match="the disk may be full"):
+    with full_disk(largest_before + 1_000), pytest.raises(OutputError, match="disk may be full"):
         write(store, log, encoder, tiny_config, version="v2")
     assert list_versions(store) == ["v1"]
 
