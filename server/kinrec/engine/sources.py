@@ -25,7 +25,6 @@ SIMILAR_USERS = "similar_users"
 FACTORS = "factors"
 TRANSITIONS = "transitions"
 POPULARITY = "popularity"
-SOURCES = (SEQUENCE, SIMILAR_USERS, FACTORS, TRANSITIONS, POPULARITY)
 
 # The events of a person or neighbour that vote: older ones carry next to no weight.
 MAX_VOTES_PER_NEIGHBOUR = 20

@@ -14,6 +14,7 @@ from google.protobuf import json_format
 
 from kinrec.bundle.v1 import manifest_pb2
 from kinrec.engine.model import Titles
+from kinrec.engine.sources import POPULARITY, SEQUENCE, SIMILAR_USERS, TRANSITIONS
 from kinrec.engine.store import FORMAT_VERSION, MANIFEST
 from kinrec.trainer.errors import OutputError, reason_of
 from kinrec.trainer.export import check_parity, encode_all, export_encoder
@@ -36,7 +37,7 @@ LIBRARIES = ("annoy", "kinrec", "numpy", "onnx", "onnxruntime", "polars", "sciki
 
 # The same for every log: chosen on validation events, see docs/results.md.
 BLEND = manifest_pb2.Blend(
-    weights={"sequence": 0.4, "transitions": 0.3, "similar_users": 0.25, "popularity": 0.05},
+    weights={SEQUENCE: 0.4, TRANSITIONS: 0.3, SIMILAR_USERS: 0.25, POPULARITY: 0.05},
     vote_half_life=5.0,
     transition_half_life=2.0,
     sequence_temperature=2.0,

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 TREES = 30
 QUERIES = 200
-# Annoy visits vectors all over the memory, a scan reads them in one stream: measured on vectors of 128,
-# a visited node costs about eight times a scanned vector (`make bench` shows both kinds).
+# Annoy visits vectors all over the memory, a scan reads them in one stream: on vectors of 128 a
+# visited node cost about eight times a scanned vector when both were measured.
 WORTHWHILE_SHARE = 0.125
 
 
