@@ -16,7 +16,7 @@ from kinrec.engine._errors import (
 from kinrec.engine._limits import MAX_EXCLUDED_ITEMS, MAX_LIMIT
 from kinrec.engine._types import Basis, Encoding, EventReport, Recommendations, SimilarUsers
 from kinrec.engine.encoder import BatchingEncoder
-from kinrec.engine.events import History, check_id
+from kinrec.engine.events import NOTHING, History, check_id
 from kinrec.engine.index import take_best
 from kinrec.engine.model import Model
 from kinrec.engine.sources import (
@@ -180,7 +180,7 @@ class Engine:
         if not user_id and not len(events):
             raise NoSubjectError
         user = None
-        stored = _NOTHING
+        stored = NOTHING
         if user_id:
             check_id("user_id", user_id)
             user = self._model.users.get(user_id)
@@ -275,9 +275,6 @@ class Engine:
             raise BundleError(f"{self.name} {self.version}: cannot answer") from error
         if not (np.isfinite(vector).all() and len(numbers)):
             raise BundleError(f"{self.name} {self.version}: answers with no items or not-a-number")
-
-
-_NOTHING = History(np.zeros(0, np.int32), np.zeros(0, np.uint8), np.zeros(0, np.float64))
 
 
 def _check_limit(limit: int) -> None:

@@ -26,6 +26,9 @@ UNSPECIFIED_TYPE = 0
 UNKNOWN_GAP = 0
 GAP_BUCKETS = 32
 
+_LONGEST_GAP = 2.0 ** (GAP_BUCKETS - 2)
+_SHORT_ID = MAX_ID_BYTES // 4  # characters: even at four bytes each it is short enough
+
 
 @dataclass(frozen=True, slots=True)
 class History:
@@ -67,11 +70,13 @@ def gap_codes(times: NDArray[np.float64]) -> NDArray[np.int64]:
     Returns:
         int64, (n,), 0 to ``GAP_BUCKETS - 1``.
     """
+    # For x = m * 2**e with m in [1/2, 1) the exponent e is 1 + floor(log2(x)), and 0 for x = 1/2.
+    spans = np.full(len(times), 0.5)
     with np.errstate(invalid="ignore", over="ignore"):
-        gaps = np.diff(times, prepend=np.nan)
-        codes = 1.0 + np.floor(np.log2(1.0 + np.maximum(gaps, 0.0)))
-    codes = np.minimum(codes, GAP_BUCKETS - 1)
-    return np.where(np.isnan(codes), UNKNOWN_GAP, codes).astype(np.int64)
+        gaps = times[1:] - times[:-1]
+    is_known = ~np.isnan(gaps)
+    np.add(1.0, np.clip(gaps, 0.0, _LONGEST_GAP), out=spans[1:], where=is_known)
+    return np.frexp(spans)[1].astype(np.int64)
 
 
 def check_id(field: str, value: str) -> None:
@@ -83,7 +88,7 @@ def check_id(field: str, value: str) -> None:
 
 def _check_length(field: str, value: str) -> None:
     # A character takes at most four bytes, so short strings need no encoding.
-    if len(value) * 4 > MAX_ID_BYTES:
+    if len(value) > _SHORT_ID:
         size = len(value.encode("utf-8", "surrogatepass"))
         if size > MAX_ID_BYTES:
             raise InvalidFieldError(field, f"must have at most {MAX_ID_BYTES} bytes, has {size}")
@@ -94,6 +99,7 @@ class EventReader:
 
     def __init__(self, spec: EventSpec, items: IdMap) -> None:
         self._items = items
+        self._names = ["", *(kind.name for kind in spec.event_types)]
         self._types = {kind.name: code for code, kind in enumerate(spec.event_types, start=1)}
         self._drop_repeats = spec.drop_immediate_repeats
         self.max_history = spec.max_history
@@ -111,54 +117,81 @@ class EventReader:
             raise InvalidFieldError(
                 "events", f"at most {MAX_EVENTS} are allowed, got {len(events)}"
             )
-        items: list[int] = []
-        types: list[int] = []
-        times: list[float] = []
-        unknown_types: list[bool] = []
-        unknown_item = repeated = 0
-        last = (int(before.items[-1]), int(before.event_types[-1]), "") if len(before) else None
-        get_item, get_type = self._items.get, self._types.get
-        for position, (item_id, event_type, time, value) in enumerate(events):
-            if not item_id or len(item_id) > 128 or len(event_type) > 128:
-                check_id(f"events[{position}].item_id", item_id)
-                _check_length(f"events[{position}].event_type", event_type)
-            if value is not None and not math.isfinite(value):
-                raise InvalidFieldError(f"events[{position}].value", "must be finite")
-            if time is not None and not math.isfinite(time):
-                raise InvalidFieldError(f"events[{position}].time", "must be finite")
-            item = get_item(item_id)
-            if item is None:
-                unknown_item += 1
-                continue
-            code = get_type(event_type, UNSPECIFIED_TYPE)
-            # Types that the model does not know share a code but are not the same.
-            this = (item, code, event_type if code == UNSPECIFIED_TYPE else "")
-            if self._drop_repeats and last == this:
-                repeated += 1
-                continue
-            last = this
-            items.append(item)
-            types.append(code)
-            unknown_types.append(code == UNSPECIFIED_TYPE and bool(event_type))
-            times.append(math.nan if time is None else time)
+        if not len(events):
+            return NOTHING, EventReport()
+        # By column and not by event: this is done for every request, and is its dearest Python.
+        item_ids, types, times, values = zip(*events, strict=True)
+        _check_ids(item_ids, types)
+        _check_numbers("value", values)
+        _check_numbers("time", times)
+        numbers = [self._items.get(item_id) for item_id in item_ids]
+        unknown_item = numbers.count(None)
+        if unknown_item:
+            is_known = [number is not None for number in numbers]
+            numbers, types, times = (
+                list(itertools.compress(column, is_known)) for column in (numbers, types, times)
+            )
+        repeated = 0
+        if self._drop_repeats:
+            is_new = self._differs_from_before(numbers, types, before)
+            repeated = is_new.count(False)
+            if repeated:
+                numbers, types, times = (
+                    list(itertools.compress(column, is_new)) for column in (numbers, types, times)
+                )
+        late = _count_late(times, before, self.max_history)
+        usable = len(numbers)
+        numbers, types, times = (column[-self.max_history :] for column in (numbers, types, times))
+        codes = [self._types.get(name, UNSPECIFIED_TYPE) for name in types]
         kept = History(
-            np.array(items[-self.max_history :], np.int32),
-            np.array(types[-self.max_history :], np.uint8),
-            np.array(times[-self.max_history :], np.float64),
+            np.array(numbers, np.int32), np.array(codes, np.uint8), np.array(times, np.float64)
         )
         return kept, EventReport(
             received=len(events),
             used=len(kept),
             unknown_item=unknown_item,
             repeated=repeated,
-            truncated=len(items) - len(kept),
-            unknown_event_type=sum(unknown_types[-self.max_history :]),
-            late=_count_late(times, before, len(kept)),
+            truncated=usable - len(kept),
+            unknown_event_type=codes.count(UNSPECIFIED_TYPE) - types.count(""),
+            late=late,
         )
 
+    def _differs_from_before(
+        self, numbers: Sequence[int | None], types: Sequence[str], before: History
+    ) -> list[bool]:
+        """Say of each event whether its item or its type is another than of the one before."""
+        first: tuple[int | None, str] = (None, "")
+        if len(before):
+            first = (int(before.items[-1]), self._names[before.event_types[-1]])
+        these = list(zip(numbers, types, strict=True))
+        return [this != last for this, last in zip(these, [first, *these], strict=False)]
 
-def _count_late(times: Sequence[float], before: History, kept: int) -> int:
+
+def _check_ids(item_ids: Sequence[str], types: Sequence[str]) -> None:
+    if (
+        "" not in item_ids
+        and max(map(len, item_ids)) <= _SHORT_ID
+        and max(map(len, types)) <= _SHORT_ID
+    ):
+        return
+    for position, (item_id, event_type) in enumerate(zip(item_ids, types, strict=True)):
+        check_id(f"events[{position}].item_id", item_id)
+        _check_length(f"events[{position}].event_type", event_type)
+
+
+def _check_numbers(field: str, column: Sequence[float | None]) -> None:
+    if column.count(None) == len(column):
+        return
+    for position, number in enumerate(column):
+        if number is not None and not math.isfinite(number):
+            raise InvalidFieldError(f"events[{position}].{field}", "must be finite")
+
+
+def _count_late(times: Sequence[float | None], before: History, kept: int) -> int:
     """Count those of the last ``kept`` times that are before the time of the event before."""
     last = float(before.times[-1]) if len(before) else math.nan
-    later = itertools.pairwise([last, *times])
-    return sum(time < earlier for earlier, time in list(later)[len(times) - kept :])
+    joined = np.array([last, *times], np.float64)
+    return int(np.count_nonzero((joined[1:] < joined[:-1])[-kept:]))
+
+
+NOTHING = History(np.zeros(0, np.int32), np.zeros(0, np.uint8), np.zeros(0, np.float64))

@@ -21,6 +21,7 @@ DOT = "dot"
 # Of Annoy's file format: what stands before the vector in the node of an item.
 _NODE_HEAD_BYTES = 12
 _CHECKED_VECTORS = 64
+_GROUP = 16
 
 Found = tuple["NDArray[np.int64]", "NDArray[np.float32]"]
 
@@ -42,13 +43,38 @@ class VectorIndex(Protocol):
 
 
 def take_best(numbers: NDArray[np.int64], scores: NDArray[np.float32], count: int) -> Found:
-    """Give the ``count`` numbers of the greatest scores, the greatest first."""
+    """Give the ``count`` numbers of the greatest scores, the greatest first.
+
+    Args:
+        numbers: (n,), ascending: where scores are equal the lower number comes first.
+        scores: (n,).
+        count: At least 1.
+    """
     if len(scores) > count:
-        best = np.argpartition(scores, len(scores) - count)[len(scores) - count :]
+        best = _greatest(scores, count)
         numbers, scores = numbers[best], scores[best]
-    # By number where scores are equal, so that an answer does not hang on the order of candidates.
-    order = np.lexsort((numbers, -scores))
+    order = np.argsort(-scores, kind="stable")
     return numbers[order], scores[order]
+
+
+def _greatest(scores: NDArray[np.float32], count: int) -> NDArray[np.int64]:
+    """Give the places of the ``count`` greatest scores, ascending.
+
+    The greatest of each of many groups are scores themselves, so the ``count``-th of them is no
+    greater than the ``count``-th of all, and what is below it need not be sorted. That takes a
+    quarter of the time of a selection among all.
+    """
+    places = np.arange(len(scores))
+    width = min(_GROUP, len(scores) // (2 * count))
+    if width > 1:
+        whole = len(scores) // width * width
+        maxima = scores[:whole].reshape(width, -1).max(axis=0)
+        least = np.partition(maxima, len(maxima) - count)[len(maxima) - count]
+        places = np.flatnonzero(scores >= least)
+        scores = scores[places]
+    best = places[np.argpartition(scores, len(scores) - count)[len(scores) - count :]]
+    best.sort()
+    return best
 
 
 class ExactIndex:
@@ -106,6 +132,7 @@ class AnnoyForest:
         # A longer answer needs a wider search for the recall that was measured.
         search_k = self._search_k * max(1, -(-count // self._neighbours))
         numbers = np.array(self._forest.get_nns_by_vector(point, count, search_k), np.int64)
+        numbers.sort()
         return take_best(numbers, self._vectors[numbers] @ query, count)
 
 
