@@ -134,6 +134,17 @@ def test_a_version_appears_in_one_step(tmp_path):
     assert [entry.name for entry in store.iterdir()] == ["v1"]
 
 
+def test_what_a_killed_training_left_is_removed(tmp_path):
+    """The next training removes a half-written version, but not one that is still written."""
+    store = tmp_path / "store"
+    (store / ".v1.writing" / "evaluation").mkdir(parents=True)
+    with new_version(store, "v2") as directory:
+        (directory / "manifest.json").write_text("{}")
+        with new_version(store, "v3") as other:
+            (other / "manifest.json").write_text("{}")
+    assert sorted(entry.name for entry in store.iterdir()) == ["v2", "v3"]
+
+
 @pytest.mark.parametrize("size", [100, 400, 1_000, 3_000])
 def test_a_full_disk_gives_one_line_and_nothing_half_written(ring_store, size):
     """Whichever file it is that does not fit, the error names the store and the store stays empty."""

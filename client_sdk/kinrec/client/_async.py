@@ -135,7 +135,7 @@ class AsyncClient:
             send = self._channel.unary_unary(call.method)
             response = await send(call.request, timeout=seconds)
         except grpc.aio.AioRpcError as error:
-            raise error_of(cast("FailedCall", error), seconds) from error
+            raise error_of(cast("FailedCall", error), seconds, self._config.target) from error
         except asyncio.CancelledError as error:
             # Closing a channel cancels its calls, which looks as if their tasks were cancelled.
             if self._closed and not _is_cancelled():

@@ -82,7 +82,8 @@ class ChannelConfig:
 
 
 def _check_target(target: object) -> None:
-    if not (isinstance(target, str) and target and target.isprintable()):
+    is_text = isinstance(target, str) and bool(target) and target.isprintable()
+    if not is_text or str(target).isdigit():  # which gRPC would take for the name of a host
         raise invalid_field("target", "must be a host and port, e.g. localhost:50051")
 
 

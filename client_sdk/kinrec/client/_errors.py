@@ -27,6 +27,14 @@ if TYPE_CHECKING:
 _DOMAIN = "kinrec"
 _DETAILS_KEY = "grpc-status-details-bin"
 
+# How gRPC itself begins where no server was reached; what follows is about sockets.
+_NOT_REACHED = (
+    "connections to all backends failing",
+    "failed to connect to all addresses",
+    "DNS resolution failed",
+    "empty address list",
+)
+
 
 @dataclass(frozen=True, slots=True)
 class FieldViolation:
@@ -128,12 +136,13 @@ def invalid_field(field: str, rule: str) -> InvalidRequestError:
     )
 
 
-def error_of(call: FailedCall, timeout: float) -> KinrecError:
+def error_of(call: FailedCall, timeout: float, target: str) -> KinrecError:
     """The error of a call that failed.
 
     Args:
         call: The call, or what grpc raised for it.
         timeout: The seconds that it was given.
+        target: Where the server should be.
     """
     code = call.code()
     reason, violations = _details_of(call)
@@ -141,6 +150,8 @@ def error_of(call: FailedCall, timeout: float) -> KinrecError:
     message = _one_line(call.details() or "") or f"the call ended with {code.name}"
     if kind is DeadlineExceededError:
         message = f"no answer within {timeout:g} s"
+    elif kind is UnavailableError and message.startswith(_NOT_REACHED):
+        message = f"no server could be reached at {target}"
     return kind(message, code=code, reason=reason, violations=violations)
 
 

@@ -159,7 +159,7 @@ class Client:
         except grpc.RpcError as error:
             if self._closed:
                 raise ClientClosedError from error
-            raise error_of(cast("FailedCall", error), seconds) from error
+            raise error_of(cast("FailedCall", error), seconds, self._config.target) from error
         except ValueError as error:  # another thread has closed the channel since the check
             raise ClientClosedError from error
         return call.read(response)

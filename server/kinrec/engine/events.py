@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -76,7 +75,7 @@ def gap_codes(times: NDArray[np.float64]) -> NDArray[np.int64]:
         gaps = times[1:] - times[:-1]
     is_known = ~np.isnan(gaps)
     np.add(1.0, np.clip(gaps, 0.0, _LONGEST_GAP), out=spans[1:], where=is_known)
-    return np.frexp(spans)[1].astype(np.int64)
+    return np.asarray(np.frexp(spans)[1], np.int64)
 
 
 def check_id(field: str, value: str) -> None:
@@ -124,47 +123,37 @@ class EventReader:
         _check_ids(item_ids, types)
         _check_numbers("value", values)
         _check_numbers("time", times)
-        numbers = [self._items.get(item_id) for item_id in item_ids]
-        unknown_item = numbers.count(None)
-        if unknown_item:
-            is_known = [number is not None for number in numbers]
-            numbers, types, times = (
-                list(itertools.compress(column, is_known)) for column in (numbers, types, times)
-            )
-        repeated = 0
-        if self._drop_repeats:
-            is_new = self._differs_from_before(numbers, types, before)
-            repeated = is_new.count(False)
-            if repeated:
-                numbers, types, times = (
-                    list(itertools.compress(column, is_new)) for column in (numbers, types, times)
-                )
-        late = _count_late(times, before, self.max_history)
-        usable = len(numbers)
-        numbers, types, times = (column[-self.max_history :] for column in (numbers, types, times))
-        codes = [self._types.get(name, UNSPECIFIED_TYPE) for name in types]
+        numbered = zip(map(self._items.get, item_ids), types, times, strict=True)
+        known = [(item, name, time) for item, name, time in numbered if item is not None]
+        usable = self._without_repeats(known, before) if self._drop_repeats else known
+        used = usable[-self.max_history :]
+        codes = [self._types.get(name, UNSPECIFIED_TYPE) for _, name, _ in used]
         kept = History(
-            np.array(numbers, np.int32), np.array(codes, np.uint8), np.array(times, np.float64)
+            np.array([item for item, _, _ in used], np.int32),
+            np.array(codes, np.uint8),
+            np.array([time for _, _, time in used], np.float64),
         )
         return kept, EventReport(
             received=len(events),
-            used=len(kept),
-            unknown_item=unknown_item,
-            repeated=repeated,
-            truncated=usable - len(kept),
-            unknown_event_type=codes.count(UNSPECIFIED_TYPE) - types.count(""),
-            late=late,
+            used=len(used),
+            unknown_item=len(events) - len(known),
+            repeated=len(known) - len(usable),
+            truncated=len(usable) - len(used),
+            unknown_event_type=codes.count(UNSPECIFIED_TYPE)
+            - [name for _, name, _ in used].count(""),
+            late=_count_late([time for _, _, time in usable], before, len(used)),
         )
 
-    def _differs_from_before(
-        self, numbers: Sequence[int | None], types: Sequence[str], before: History
-    ) -> list[bool]:
-        """Say of each event whether its item or its type is another than of the one before."""
-        first: tuple[int | None, str] = (None, "")
+    def _without_repeats(self, rows: list[_Row], before: History) -> list[_Row]:
+        """Leave out what has the item and the type of the row before."""
+        first = (-1, "")
         if len(before):
             first = (int(before.items[-1]), self._names[before.event_types[-1]])
-        these = list(zip(numbers, types, strict=True))
-        return [this != last for this, last in zip(these, [first, *these], strict=False)]
+        keys = [first, *((item, name) for item, name, _ in rows)]
+        return [row for row, last, this in zip(rows, keys, keys[1:], strict=False) if this != last]
+
+
+_Row = tuple[int, str, float | None]  # item number, type and time
 
 
 def _check_ids(item_ids: Sequence[str], types: Sequence[str]) -> None:

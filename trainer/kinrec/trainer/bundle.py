@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import os
 import shutil
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from kinrec.trainer.encoders import LstmEncoder
     from kinrec.trainer.log import EventLog
 
+_WRITING = ".writing"
 LIBRARIES = ("annoy", "kinrec", "numpy", "onnx", "onnxruntime", "polars", "scikit-learn", "torch")
 
 # The same for every log: chosen on validation events, see docs/results.md.
@@ -178,12 +180,36 @@ def new_version(store: Path, version: str) -> Iterator[Path]:
     Raises:
         OutputError: The store cannot be written, or is full.
     """
-    working = store / f".{version}.writing"
+    working = store / f".{version}{_WRITING}"
     try:
+        _remove_abandoned(store)
         working.mkdir(parents=True)
-        yield working
-        working.rename(store / version)
+        with _locked(working):
+            yield working
+            working.rename(store / version)
     except OSError as error:
         raise OutputError(store, f"cannot be written: {reason_of(error)}") from error
     finally:
         shutil.rmtree(working, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _locked(directory: Path) -> Iterator[None]:
+    """Hold the lock of a directory, which the system lets go of when the process dies.
+
+    Raises:
+        BlockingIOError: Another process holds it.
+    """
+    handle = os.open(directory, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _remove_abandoned(store: Path) -> None:
+    """Remove what killed trainings left half written; what another one writes is locked."""
+    for path in store.glob(f".*{_WRITING}"):
+        with contextlib.suppress(BlockingIOError, FileNotFoundError), _locked(path):
+            shutil.rmtree(path, ignore_errors=True)

@@ -41,7 +41,7 @@ class ConsoleReporter:
         self._console.print(
             f"  {len(log.users):,} users, {len(log.items):,} items, "
             f"{len(log.histories.items):,} events, "
-            f"types: {', '.join(log.event_types) or 'none'}",
+            f"types: {', '.join(log.event_types) or 'none, so all events count alike'}",
             highlight=False,
         )
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import re
 import sys
 from dataclasses import MISSING, fields
 from pathlib import Path
@@ -12,9 +14,9 @@ from rich.console import Console
 from kinrec.engine import BundleError
 from kinrec.trainer.config import TrainConfig
 from kinrec.trainer.errors import TrainerError
+from kinrec.trainer.files import find_files
 from kinrec.trainer.progress import ConsoleReporter
 from kinrec.trainer.reading import EventColumns, ItemColumns
-from kinrec.trainer.training import Inputs, train
 
 if TYPE_CHECKING:
     import argparse
@@ -56,6 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=ItemColumns().title,
         help=f"of the items; default: {ItemColumns().title}",
     )
+    explained = _explanations()
     settings = parser.add_argument_group("settings", "the defaults are meant to do well on any log")
     for field in fields(TrainConfig):
         if field.default is MISSING or field.name == "drop_immediate_repeats":
@@ -65,7 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             type=type(field.default),
             default=field.default,
             metavar="N",
-            help=f"default: {field.default}",
+            help=f"{explained[field.name]} Default: {field.default}",
         )
     settings.add_argument(
         "--keep-immediate-repeats",
@@ -73,6 +76,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         dest="drop_immediate_repeats",
         help="keep events that repeat the item and type of the one before",
     )
+
+
+def _explanations() -> dict[str, str]:
+    """Give what the docstring of the configuration says of each setting, as argparse wants it."""
+    attributes = inspect.getdoc(TrainConfig) or ""
+    found = re.findall(r"^    (\w+): (.*(?:\n {8}.*)*)", attributes, re.MULTILINE)
+    return {name: " ".join(text.split()).replace("%", "%%") for name, text in found}
 
 
 def run(args: argparse.Namespace) -> int:
@@ -86,6 +96,9 @@ def run(args: argparse.Namespace) -> int:
         item_columns = ItemColumns(
             item=args.items_item_column or event_columns.item, title=args.title_column
         )
+        find_files([*args.events, *args.items])  # before torch is imported, which takes seconds
+        from kinrec.trainer.training import Inputs, train  # noqa: PLC0415
+
         inputs = Inputs(args.events, args.items, event_columns, item_columns)
         path = train(inputs, args.out, config, ConsoleReporter(console), resume=args.resume)
     except (TrainerError, BundleError) as error:
