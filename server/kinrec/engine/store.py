@@ -8,8 +8,9 @@ from pathlib import Path
 
 from google.protobuf import json_format
 
-from kinrec.bundle.v1.manifest_pb2 import Index, Manifest
+from kinrec.bundle.v1.manifest_pb2 import Blend, Index, Manifest
 from kinrec.engine._errors import BundleError
+from kinrec.engine.sources import SOURCES
 
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
@@ -121,13 +122,28 @@ def _check_manifest(path: Path, manifest: Manifest) -> None:
         "blend.vote_half_life": blend.vote_half_life,
         "blend.transition_half_life": blend.transition_half_life,
         "blend.sequence_temperature": blend.sequence_temperature,
+        "blend.history_half_life": blend.history_half_life,
+        "the number of blend.mixes": len(blend.mixes),
     }.items():
         if not 0 < number < math.inf:
             raise BundleError(f"{path}: {field} must be above zero, is {number:g}")
     weights = [kind.weight for kind in manifest.event_spec.event_types]
-    for weight in (*weights, *blend.weights.values(), factorization.alpha):
+    for weight in (*weights, factorization.alpha):
         if not 0 <= weight < math.inf:
             raise BundleError(f"{path}: a weight must be zero or more, is {weight:g}")
+    _check_mixes(path, blend)
+
+
+def _check_mixes(path: Path, blend: Blend) -> None:
+    least = [mix.min_events for mix in blend.mixes]
+    if least != sorted(set(least)) or least[0] != 1:
+        raise BundleError(f"{path}: min_events of blend.mixes must ascend from 1, are {least}")
+    for mix in blend.mixes:
+        for source, weight in (*mix.weights.items(), *mix.weights_with_seen.items()):
+            if source not in SOURCES:
+                raise BundleError(f"{path}: blend.mixes names {source!r}, which is no source")
+            if not 0 <= weight < math.inf:
+                raise BundleError(f"{path}: a weight must be zero or more, is {weight:g}")
 
 
 def _required_files(manifest: Manifest) -> set[str]:

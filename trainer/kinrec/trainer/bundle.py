@@ -15,7 +15,7 @@ from google.protobuf import json_format
 
 from kinrec.bundle.v1 import manifest_pb2
 from kinrec.engine.model import Titles
-from kinrec.engine.sources import POPULARITY, SEQUENCE, SIMILAR_USERS, TRANSITIONS
+from kinrec.engine.sources import HISTORY, POPULARITY, SEQUENCE, SIMILAR_USERS, TRANSITIONS
 from kinrec.engine.store import FORMAT_VERSION, MANIFEST
 from kinrec.trainer.errors import OutputError, reason_of
 from kinrec.trainer.export import check_parity, encode_all, export_encoder
@@ -37,11 +37,24 @@ if TYPE_CHECKING:
 _WRITING = ".writing"
 LIBRARIES = ("annoy", "kinrec", "numpy", "onnx", "onnxruntime", "polars", "scikit-learn", "torch")
 
-# The same for every log: chosen on validation events, see docs/results.md.
-BLEND = manifest_pb2.Blend(
-    weights={SEQUENCE: 0.4, TRANSITIONS: 0.3, SIMILAR_USERS: 0.25, POPULARITY: 0.05},
+# Where nobody can be held out to fit the blend on, and where the fit begins.
+DEFAULT_BLEND = manifest_pb2.Blend(
+    mixes=[
+        manifest_pb2.Mix(
+            min_events=1,
+            weights={SEQUENCE: 0.4, TRANSITIONS: 0.3, SIMILAR_USERS: 0.25, POPULARITY: 0.05},
+            weights_with_seen={
+                SEQUENCE: 0.4,
+                TRANSITIONS: 0.2,
+                SIMILAR_USERS: 0.15,
+                HISTORY: 0.2,
+                POPULARITY: 0.05,
+            },
+        )
+    ],
     vote_half_life=5.0,
     transition_half_life=2.0,
+    history_half_life=10.0,
     sequence_temperature=2.0,
 )
 
@@ -87,7 +100,7 @@ def write_model(
     if log.titles is not None:
         Titles.save(directory, log.titles)
     blend = manifest_pb2.Blend()
-    blend.CopyFrom(BLEND)
+    blend.CopyFrom(DEFAULT_BLEND)
     blend.neighbours = min(config.neighbours, max(1, len(log.users) // 4))
     blend.candidates = config.candidates
     return manifest_pb2.Manifest(
@@ -152,7 +165,7 @@ def finish(
     time: dt.datetime,
     config: TrainConfig,
 ) -> None:
-    """Complete the manifest with the files of a directory and write it."""
+    """Complete the manifest with the files of a directory and write it, or write it anew."""
     manifest.name = name
     manifest.version = version
     manifest.create_time.FromDatetime(time)
@@ -160,7 +173,7 @@ def finish(
     for library in LIBRARIES:
         manifest.library_versions[library] = metadata.version(library)
     for path in sorted(directory.iterdir()):
-        if path.is_file():
+        if path.is_file() and path.name != MANIFEST:
             with path.open("rb") as stream:
                 digest = hashlib.file_digest(stream, "sha256").hexdigest()
             manifest.files[path.name].CopyFrom(

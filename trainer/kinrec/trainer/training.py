@@ -5,12 +5,16 @@ from __future__ import annotations
 import datetime as dt
 import tempfile
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from kinrec.bundle.v1 import manifest_pb2
 from kinrec.engine import Engine
+from kinrec.engine.encoder import BatchingEncoder
+from kinrec.engine.model import Model
+from kinrec.trainer.blend import FittedBlend, fit_blend
 from kinrec.trainer.bundle import finish, new_version, write_model
 from kinrec.trainer.checkpoint import Checkpoints
 from kinrec.trainer.cleaning import CleaningSpec, clean_events
@@ -102,7 +106,8 @@ def train(
     2. Search: fit without everyone's last two events, and find the epoch that ranks the first of
        them best.
     3. Fit on all events for as many epochs.
-    4. Write the bundle, with the model of the search inside it for honest evaluation.
+    4. Write the bundle, with the model of the search inside it: the blend is fitted with that one,
+       to what nobody's model has seen, and it is what evaluation asks.
 
     Args:
         inputs: What to read.
@@ -135,7 +140,15 @@ def train(
     task = Task(log.histories, len(log.items), types, None, search.epochs, search.best_epoch)
     final = _run(Fit(task, config), "final", checkpoints, reporter)
     reporter.stage("factorizing, indexing and writing")
-    path = _write(store, log, (training_part, searched), final, search=search, config=config)
+    path = _write(
+        store,
+        log,
+        _Fitted(training_part, searched),
+        _Fitted(log.histories, final),
+        targets=targets,
+        validation=_describe(search),
+        config=config,
+    )
     checkpoints.clear()
     return path
 
@@ -151,32 +164,53 @@ def _run(fit: Fit, phase: str, checkpoints: Checkpoints, reporter: Reporter) -> 
         return fit.run(monitor, lambda state: checkpoints.save(phase, state))
 
 
+@dataclass(frozen=True, slots=True)
+class _Fitted:
+    """An encoder, and what it was fitted on."""
+
+    histories: Histories
+    encoder: LstmEncoder
+
+
 def _write(
     store: Path,
     log: EventLog,
-    held_out: tuple[Histories, LstmEncoder],
-    final: LstmEncoder,
+    searched: _Fitted,
+    final: _Fitted,
     *,
-    search: Fit,
+    targets: Targets,
+    validation: manifest_pb2.Validation,
     config: TrainConfig,
 ) -> Path:
+    """Write the bundle of the search, fit the blend with it, and write the bundle around it."""
     now = dt.datetime.now(dt.UTC)
     version = _new_name(store, now.strftime("%Y%m%dT%H%M%SZ"))
-    stamp = {"name": store.resolve().name, "version": version}
-    validation = _describe(search)
+    finished = partial(finish, name=store.resolve().name, version=version, time=now, config=config)
     with new_version(store, version) as directory:
         inner = directory / EVALUATION
         inner.mkdir()
-        for place, histories, encoder in (
-            (inner, *held_out),
-            (directory, log.histories, final),
-        ):
-            manifest = write_model(place, log, histories, encoder, config)
-            manifest.validation.CopyFrom(validation)
-            finish(place, manifest, time=now, config=config, **stamp)
+        manifest = write_model(inner, log, searched.histories, searched.encoder, config)
+        finished(inner, manifest)
+        model = Model.open(inner)
+        fitted = fit_blend(model, BatchingEncoder(model.encoder), targets, seed=config.seed)
+        outer = write_model(directory, log, final.histories, final.encoder, config)
+        for place, written in ((inner, manifest), (directory, outer)):
+            written.validation.CopyFrom(validation)
+            if fitted is not None:
+                _add_blend(written, fitted)
+            finished(place, written)
             # What cannot be loaded must not appear in the store.
             Engine.load(place)
     return store / version
+
+
+def _add_blend(manifest: manifest_pb2.Manifest, fitted: FittedBlend) -> None:
+    manifest.blend.CopyFrom(fitted.blend)
+    manifest.event_spec.include_seen_default = fitted.include_seen
+    manifest.validation.blend_ndcg_at_10 = fitted.ndcg_at_10
+    manifest.validation.source_ndcg_at_10.update(fitted.of_source)
+    manifest.validation.repeat_share = fitted.repeat_share
+    manifest.validation.people = fitted.people
 
 
 def _describe(search: Fit) -> manifest_pb2.Validation:

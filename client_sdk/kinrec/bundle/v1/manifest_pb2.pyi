@@ -427,7 +427,55 @@ global___Index = Index
 
 @typing.final
 class Blend(google.protobuf.message.Message):
-    """How the sources become one score: a weighted sum of each source's scores."""
+    """How the sources become one score: a weighted sum of each source's shares."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    MIXES_FIELD_NUMBER: builtins.int
+    NEIGHBOURS_FIELD_NUMBER: builtins.int
+    VOTE_HALF_LIFE_FIELD_NUMBER: builtins.int
+    TRANSITION_HALF_LIFE_FIELD_NUMBER: builtins.int
+    CANDIDATES_FIELD_NUMBER: builtins.int
+    SEQUENCE_TEMPERATURE_FIELD_NUMBER: builtins.int
+    HISTORY_HALF_LIFE_FIELD_NUMBER: builtins.int
+    neighbours: builtins.int
+    """The number of similar users who vote."""
+    vote_half_life: builtins.float
+    """The number of events after which an event of a neighbour counts half."""
+    transition_half_life: builtins.float
+    """The number of events after which an event of the person counts half for transitions."""
+    candidates: builtins.int
+    """The number of items each source proposes."""
+    sequence_temperature: builtins.float
+    """What the encoder's scores are divided by before they become shares: above 1 flattens them."""
+    history_half_life: builtins.float
+    """The number of events after which an event of the person counts half for its own items."""
+    @property
+    def mixes(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Mix]:
+        """What the sources weigh, by how much is known of the person. The last one whose min_events is not
+        above the number of the person's usable events applies. At least one; min_events ascend from 1.
+        """
+
+    def __init__(
+        self,
+        *,
+        mixes: collections.abc.Iterable[global___Mix] | None = ...,
+        neighbours: builtins.int = ...,
+        vote_half_life: builtins.float = ...,
+        transition_half_life: builtins.float = ...,
+        candidates: builtins.int = ...,
+        sequence_temperature: builtins.float = ...,
+        history_half_life: builtins.float = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["candidates", b"candidates", "history_half_life", b"history_half_life", "mixes", b"mixes", "neighbours", b"neighbours", "sequence_temperature", b"sequence_temperature", "transition_half_life", b"transition_half_life", "vote_half_life", b"vote_half_life"]) -> None: ...
+
+global___Blend = Blend
+
+@typing.final
+class Mix(google.protobuf.message.Message):
+    """The weights of the sources for some people. A source that is not named has the weight 0 and is not
+    asked.
+    """
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
@@ -447,39 +495,45 @@ class Blend(google.protobuf.message.Message):
         ) -> None: ...
         def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
 
+    @typing.final
+    class WeightsWithSeenEntry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        value: builtins.float
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: builtins.float = ...,
+        ) -> None: ...
+        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+
+    MIN_EVENTS_FIELD_NUMBER: builtins.int
     WEIGHTS_FIELD_NUMBER: builtins.int
-    NEIGHBOURS_FIELD_NUMBER: builtins.int
-    VOTE_HALF_LIFE_FIELD_NUMBER: builtins.int
-    TRANSITION_HALF_LIFE_FIELD_NUMBER: builtins.int
-    CANDIDATES_FIELD_NUMBER: builtins.int
-    SEQUENCE_TEMPERATURE_FIELD_NUMBER: builtins.int
-    neighbours: builtins.int
-    """The number of similar users who vote."""
-    vote_half_life: builtins.float
-    """The number of events after which an event of a neighbour counts half."""
-    transition_half_life: builtins.float
-    """The number of events after which an event of the person counts half for transitions."""
-    candidates: builtins.int
-    """The number of items each source proposes."""
-    sequence_temperature: builtins.float
-    """What the encoder's scores are divided by before they become shares: above 1 flattens them."""
+    WEIGHTS_WITH_SEEN_FIELD_NUMBER: builtins.int
+    min_events: builtins.int
+    """The least number of usable events of these people."""
     @property
     def weights(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.float]:
-        """The weights. A source that is not named has the weight 0 and is not asked."""
+        """The weights where items of the person's own history are left out."""
+
+    @property
+    def weights_with_seen(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.float]:
+        """The weights where they may be recommended."""
 
     def __init__(
         self,
         *,
+        min_events: builtins.int = ...,
         weights: collections.abc.Mapping[builtins.str, builtins.float] | None = ...,
-        neighbours: builtins.int = ...,
-        vote_half_life: builtins.float = ...,
-        transition_half_life: builtins.float = ...,
-        candidates: builtins.int = ...,
-        sequence_temperature: builtins.float = ...,
+        weights_with_seen: collections.abc.Mapping[builtins.str, builtins.float] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["candidates", b"candidates", "neighbours", b"neighbours", "sequence_temperature", b"sequence_temperature", "transition_half_life", b"transition_half_life", "vote_half_life", b"vote_half_life", "weights", b"weights"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["min_events", b"min_events", "weights", b"weights", "weights_with_seen", b"weights_with_seen"]) -> None: ...
 
-global___Blend = Blend
+global___Mix = Mix
 
 @typing.final
 class CleaningStep(google.protobuf.message.Message):
@@ -539,16 +593,46 @@ class Validation(google.protobuf.message.Message):
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
+    @typing.final
+    class SourceNdcgAt10Entry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        value: builtins.float
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: builtins.float = ...,
+        ) -> None: ...
+        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+
     BEST_EPOCH_FIELD_NUMBER: builtins.int
     NDCG_AT_10_FIELD_NUMBER: builtins.int
     EPOCHS_FIELD_NUMBER: builtins.int
+    BLEND_NDCG_AT_10_FIELD_NUMBER: builtins.int
+    SOURCE_NDCG_AT_10_FIELD_NUMBER: builtins.int
+    REPEAT_SHARE_FIELD_NUMBER: builtins.int
+    PEOPLE_FIELD_NUMBER: builtins.int
     best_epoch: builtins.int
     """The epoch after which the encoder was best, from 1; the final fit runs as many."""
     ndcg_at_10: builtins.float
     """NDCG@10 of the encoder alone at that epoch, 0 to 1."""
+    blend_ndcg_at_10: builtins.float
+    """NDCG@10 of the blend on the held-out events that its weights were fitted to, 0 to 1."""
+    repeat_share: builtins.float
+    """The share of the held-out events whose item was in the person's history, 0 to 1."""
+    people: builtins.int
+    """The number of people that the weights were fitted on."""
     @property
     def epochs(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___EpochRecord]:
         """The measures of every epoch, in order."""
+
+    @property
+    def source_ndcg_at_10(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.float]:
+        """The same of each source alone."""
 
     def __init__(
         self,
@@ -556,8 +640,12 @@ class Validation(google.protobuf.message.Message):
         best_epoch: builtins.int = ...,
         ndcg_at_10: builtins.float = ...,
         epochs: collections.abc.Iterable[global___EpochRecord] | None = ...,
+        blend_ndcg_at_10: builtins.float = ...,
+        source_ndcg_at_10: collections.abc.Mapping[builtins.str, builtins.float] | None = ...,
+        repeat_share: builtins.float = ...,
+        people: builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["best_epoch", b"best_epoch", "epochs", b"epochs", "ndcg_at_10", b"ndcg_at_10"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["best_epoch", b"best_epoch", "blend_ndcg_at_10", b"blend_ndcg_at_10", "epochs", b"epochs", "ndcg_at_10", b"ndcg_at_10", "people", b"people", "repeat_share", b"repeat_share", "source_ndcg_at_10", b"source_ndcg_at_10"]) -> None: ...
 
 global___Validation = Validation
 

@@ -17,7 +17,7 @@ from kinrec.engine.store import find_bundle, read_manifest, verify_files
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -87,7 +87,14 @@ def _sections(
     )
     yield (
         "blend",
-        [(name, f"{weight:g}") for name, weight in sorted(manifest.blend.weights.items())],
+        [
+            (f"from {mix.min_events} events, {seen}", _weights(weights))
+            for mix in manifest.blend.mixes
+            for seen, weights in (
+                ("seen items left out", mix.weights),
+                ("seen items included", mix.weights_with_seen),
+            )
+        ],
     )
     yield (
         "cleaning",
@@ -109,6 +116,10 @@ def _sections(
         ],
     )
     yield "library versions", sorted(manifest.library_versions.items())
+
+
+def _weights(weights: Mapping[str, float]) -> str:
+    return ", ".join(f"{source} {weight:.3g}" for source, weight in sorted(weights.items()))
 
 
 def _index(index: manifest_pb2.Index) -> str:
