@@ -51,6 +51,8 @@ class Person:
         self._model = model
         self._encoder = encoder
         self._stored: int | None = None
+        self._neighbours: dict[int, Found] = {}
+        self._next_items: dict[int, Found] = {}
         self.history = history
         self.user = user
 
@@ -77,6 +79,11 @@ class Person:
 
     def neighbours(self, count: int) -> Found:
         """Find the users with the nearest factors, without the person itself."""
+        if count not in self._neighbours:
+            self._neighbours[count] = self._find_neighbours(count)
+        return self._neighbours[count]
+
+    def _find_neighbours(self, count: int) -> Found:
         search = self._model.user_index.search
         if self.user is None:
             return search(self.factors, count)
@@ -84,9 +91,15 @@ class Person:
         others = numbers != self.user
         return numbers[others][:count], cosines[others][:count]
 
+    def next_items(self, count: int) -> Found:
+        """Find the items that the encoder scores highest as the next."""
+        if count not in self._next_items:
+            self._next_items[count] = self._model.item_index.search(self.vector, count)
+        return self._next_items[count]
 
-def _sequence(model: Model, person: Person, blend: Blend, count: int) -> Shares:
-    return softmax(model.item_index.search(person.vector, count), blend.sequence_temperature)
+
+def _sequence(_model: Model, person: Person, blend: Blend, count: int) -> Shares:
+    return softmax(person.next_items(count), blend.sequence_temperature)
 
 
 def _similar_users(model: Model, person: Person, blend: Blend, _count: int) -> Shares:

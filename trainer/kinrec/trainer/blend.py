@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from kinrec.engine.model import Model
     from kinrec.trainer.fit import Targets
 
-MAX_PEOPLE = 6_000
+MAX_PEOPLE = 4_000
 DEPTH = 60  # of each source's proposals: what is further down seldom reaches the first ten
 CUTOFF = 10
 
