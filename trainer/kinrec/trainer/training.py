@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from kinrec.engine.histories import Histories
     from kinrec.trainer.config import TrainConfig
-    from kinrec.trainer.encoders import LstmEncoder
+    from kinrec.trainer.encoders import SequenceEncoder
     from kinrec.trainer.log import EventLog
 
 EVALUATION = "evaluation"
@@ -140,7 +140,7 @@ def train(
     return path
 
 
-def _run(fit: Fit, phase: str, checkpoints: Checkpoints, reporter: Reporter) -> LstmEncoder:
+def _run(fit: Fit, phase: str, checkpoints: Checkpoints, reporter: Reporter) -> SequenceEncoder:
     state = checkpoints.get(phase)
     if state is not None:
         fit.restore(state)
@@ -154,8 +154,8 @@ def _run(fit: Fit, phase: str, checkpoints: Checkpoints, reporter: Reporter) -> 
 def _write(
     store: Path,
     log: EventLog,
-    held_out: tuple[Histories, LstmEncoder],
-    final: LstmEncoder,
+    held_out: tuple[Histories, SequenceEncoder],
+    final: SequenceEncoder,
     *,
     search: Fit,
     config: TrainConfig,
