@@ -1,18 +1,24 @@
 """What every encoder must do, whichever it is; and what each says of itself."""
 
+import dataclasses
+
 import numpy as np
 import onnxruntime as ort
+import polars as pl
 import pytest
 import torch
 
+from kinrec.engine import Engine, Event
 from kinrec.engine._limits import MAX_EVENTS
 from kinrec.engine.events import GAP_BUCKETS, History, gap_codes
-from kinrec.trainer.config import TrainConfig
-from kinrec.trainer.encoders import EncoderSizes, encoder_names, load_encoder
-from kinrec.trainer.encoders._base import visible_events
+from kinrec.trainer.encoders import (
+    EncoderSizes,
+    encoder_names,
+    load_encoder,
+    visible_events,
+)
 from kinrec.trainer.export import TOLERANCE, check_parity, export_encoder
-from kinrec.trainer.fit import Fit, Task
-from kinrec.trainer.training import hold_out
+from kinrec.trainer.training import Inputs, train
 
 ITEMS, TYPES, WINDOW = 30, 4, 20
 CARRIED = {"lstm": ["h", "c"], "gru": ["h"], "transformer": []}
@@ -193,16 +199,23 @@ def test_a_transformer_refuses_more_than_its_window():
 
 
 @pytest.mark.parametrize("name", CARRIED)
-def test_it_learns_who_follows_whom(name, ring, watcher, tiny_config):
-    """Where the next item is certain it is ranked first after a few epochs."""
-    training_part, targets = hold_out(ring)
-    config = TrainConfig(**tiny_config.as_dict() | {"encoder": name})
-    fit = Fit(Task(training_part, 16, 1, targets), config)
-    before = fit.validate()
-    trained = fit.run(watcher, lambda _: None)
-    assert before < 0.7  # by chance among eight unseen items
-    assert fit.validate() > 0.95
-    assert trained.kind == name
+def test_it_learns_who_follows_whom_and_the_engine_answers_with_it(
+    name, tmp_path, watcher, tiny_config
+):
+    """Where the next item is certain it is ranked first and recommended, after any history."""
+    rows = [
+        (f"u{user}", f"i{(user + step) % 16}", step) for user in range(60) for step in range(10)
+    ]
+    events = tmp_path / "events.parquet"
+    pl.DataFrame(rows, ["user_id", "item_id", "timestamp"], orient="row").write_parquet(events)
+    config = dataclasses.replace(tiny_config, encoder=name)
+    engine = Engine.load(train(Inputs([events]), tmp_path / "ring", config, watcher))
+    assert engine.manifest.encoder.kind == name
+    assert engine.manifest.validation.ndcg_at_10 > 0.95
+    for length in (1, 3, 10, 11, MAX_EVENTS):
+        walk = [Event(f"i{step % 16}") for step in range(length)]
+        answer = engine.recommend(events=walk, limit=1, include_seen=True)
+        assert answer.item_ids == [f"i{length % 16}"]
 
 
 def test_the_suite_covers_every_encoder_of_kinrec():

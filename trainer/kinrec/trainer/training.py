@@ -14,6 +14,7 @@ from kinrec.engine import Engine
 from kinrec.trainer.bundle import finish, new_version, write_model
 from kinrec.trainer.checkpoint import Checkpoints
 from kinrec.trainer.cleaning import CleaningSpec, clean_events
+from kinrec.trainer.encoders import load_encoder
 from kinrec.trainer.errors import OutputError
 from kinrec.trainer.fit import Epoch, Fit, Monitor, Targets, Task
 from kinrec.trainer.log import build_log, with_titles
@@ -118,6 +119,7 @@ def train(
         TrainerError: The log, the configuration or the store cannot be used.
     """
     _check_writable(store)
+    load_encoder(config.encoder)  # a package that cannot be imported is found before the work
     reporter.stage("reading and cleaning")
     log = load_log(inputs, config)
     reporter.log_ready(log)

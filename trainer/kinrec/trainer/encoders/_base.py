@@ -42,7 +42,8 @@ class SequenceEncoder(Protocol):
 
     Attributes:
         kind: The name by which a configuration asks for it.
-        max_length: The number of most recent events that it takes; 0 if it takes any number.
+        max_length: The number of most recent events that it takes: 0 for any number, else at least
+            ``EncoderSizes.window``.
         item_embedding: (items, vector_size).
         training: Whether dropout is on.
     """
