@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from numpy.typing import NDArray
+    from torch import nn
 
     from kinrec.bundle.v1 import manifest_pb2
     from kinrec.trainer.encoders.transformer import Attention, Block, TransformerEncoder
@@ -51,8 +52,6 @@ def export_transformer(
     weights: Weights = {
         "type_embeddings": array_of(encoder.type_embedding.weight),
         "gap_embeddings": array_of(encoder.gap_embedding.weight),
-        "scale": array_of(encoder.norm.weight),
-        "shift": array_of(encoder.norm.bias),
         "zero": np.array(0, np.int64),
         "one": np.array(1, np.int64),
         "axis0": np.array([0], np.int64),
@@ -64,10 +63,7 @@ def export_transformer(
         is_last = number == len(blocks) - 1
         nodes += _block_nodes(block, number, is_last=is_last)
         weights |= _block_weights(block, number, masked)
-    nodes += [
-        layer_norm_node(f"states{len(blocks)}", "scale", "shift", "normed", encoder.norm.eps),
-        helper.make_node("Squeeze", ["normed", "axis1"], ["vectors"]),
-    ]
+    nodes.append(helper.make_node("Squeeze", [f"states{len(blocks)}", "axis1"], ["vectors"]))
     spec = write_graph(
         directory,
         embeddings,
@@ -107,42 +103,35 @@ def _block_nodes(block: Block, number: int, *, is_last: bool) -> list[NodeProto]
 
     The last block gives (batch, 1, dim).
     """
-    n = str(number)
-    eps = block.attention_norm.eps
-    states = f"states{n}"
-    nodes = [layer_norm_node(states, f"norm_scale{n}", f"norm_shift{n}", f"normed{n}", eps)]
-    asking, asking_normed = states, f"normed{n}"
+    n, following = str(number), f"states{number + 1}"
+    asking, nodes = f"states{n}", list[NodeProto]()
     if is_last:
-        asking, asking_normed = f"last{n}", f"last_normed{n}"
-        for source, target in ((states, asking), (f"normed{n}", asking_normed)):
-            nodes += [
-                helper.make_node(
-                    "GatherND", [source, "last_column"], [f"{target}_row"], batch_dims=1
-                ),
-                helper.make_node("Unsqueeze", [f"{target}_row", "axis1"], [target]),
-            ]
-    nodes += _attention_nodes(n, asking_normed, is_last=is_last)
+        asking = "last_states"
+        nodes = [
+            helper.make_node("GatherND", [f"states{n}", "last_column"], ["last_row"], batch_dims=1),
+            helper.make_node("Unsqueeze", ["last_row", "axis1"], [asking]),
+        ]
     return [
         *nodes,
-        helper.make_node("Add", [asking, f"attended{n}"], [f"middle{n}"]),
-        layer_norm_node(
-            f"middle{n}", f"inner_scale{n}", f"inner_shift{n}", f"inner{n}", block.inner_norm.eps
-        ),
-        *_linear_nodes(f"inner{n}", "up", n, f"wide{n}"),
+        *_attention_nodes(n, asking, is_last=is_last),
+        helper.make_node("Add", [asking, f"attended{n}"], [f"with_attended{n}"]),
+        _norm_node(block.attention_norm, f"with_attended{n}", "norm", n, f"middle{n}"),
+        *_linear_nodes(f"middle{n}", "up", n, f"wide{n}"),
         helper.make_node("Relu", [f"wide{n}"], [f"active{n}"]),
         *_linear_nodes(f"active{n}", "down", n, f"narrow{n}"),
-        helper.make_node("Add", [f"middle{n}", f"narrow{n}"], [f"states{number + 1}"]),
+        helper.make_node("Add", [f"middle{n}", f"narrow{n}"], [f"with_inner{n}"]),
+        _norm_node(block.inner_norm, f"with_inner{n}", "inner", n, following),
     ]
 
 
 def _attention_nodes(n: str, asking: str, *, is_last: bool) -> list[NodeProto]:
-    """Give the attention of the events ``asking`` to ``normed{n}``: ``attended{n}``."""
+    """Give the attention of the events ``asking`` to ``states{n}``: ``attended{n}``."""
     nodes: list[NodeProto] = []
     # Keys are (batch, heads, size, time), the others (batch, heads, time, size).
     for name, source, order in (
         ("query", asking, [0, 2, 1, 3]),
-        ("key", f"normed{n}", [0, 2, 3, 1]),
-        ("value", f"normed{n}", [0, 2, 1, 3]),
+        ("key", f"states{n}", [0, 2, 3, 1]),
+        ("value", f"states{n}", [0, 2, 1, 3]),
     ):
         nodes += [
             *_linear_nodes(source, name, n, f"flat_{name}{n}"),
@@ -170,6 +159,10 @@ def _attention_nodes(n: str, asking: str, *, is_last: bool) -> list[NodeProto]:
         helper.make_node("Reshape", [f"by_time{n}", f"joined{n}"], [f"all_heads{n}"]),
         helper.make_node("MatMul", [f"all_heads{n}", f"out_weight{n}"], [f"attended{n}"]),
     ]
+
+
+def _norm_node(norm: nn.LayerNorm, source: str, name: str, n: str, output: str) -> NodeProto:
+    return layer_norm_node(source, f"{name}_scale{n}", f"{name}_shift{n}", output, norm.eps)
 
 
 def _linear_nodes(source: str, name: str, n: str, output: str) -> list[NodeProto]:

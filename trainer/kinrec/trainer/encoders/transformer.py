@@ -1,7 +1,7 @@
 """Causal self-attention over item, event type and time gap.
 
 The blocks are SASRec's (Kang & McAuley, "Self-Attentive Sequential Recommendation", ICDM 2018), with
-the normalization at the entry of each part. Positions are counted back from the event that attends,
+the normalization at the end of each part, which did better on validation than at its entry. Positions are counted back from the event that attends,
 by a learned bias on each distance (Shaw et al., "Self-Attention with Relative Position
 Representations", NAACL 2018; as a bias, Raffel et al., "Exploring the Limits of Transfer Learning
 with a Unified Text-to-Text Transformer", JMLR 2020): the vector after an event is then the same
@@ -68,25 +68,25 @@ class Attention(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention, then two layers on each event by itself; each adds to what came in."""
+    """Attention, then two layers on each event by itself; each adds to what came in, normalized."""
 
     def __init__(self, sizes: EncoderSizes) -> None:
         super().__init__()
         dim = sizes.vector_size
-        self.attention_norm = nn.LayerNorm(dim)
         self.attention = Attention(dim, sizes.window, sizes.dropout)
-        self.inner_norm = nn.LayerNorm(dim)
+        self.attention_norm = nn.LayerNorm(dim)
         self.up = nn.Linear(dim, sizes.hidden_size)
         self.down = nn.Linear(sizes.hidden_size, dim)
+        self.inner_norm = nn.LayerNorm(dim)
         self.dropout = nn.Dropout(sizes.dropout)
         nn.init.normal_(self.down.weight, std=0.02)
         nn.init.zeros_(self.down.bias)
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Transform: (batch, time, dim) to (batch, time, dim)."""
-        middle = inputs + self.dropout(self.attention(self.attention_norm(inputs)))
-        inner = self.dropout(torch.relu(self.up(self.inner_norm(middle))))
-        outputs: Tensor = middle + self.dropout(self.down(inner))
+        middle = self.attention_norm(inputs + self.dropout(self.attention(inputs)))
+        inner = self.dropout(torch.relu(self.up(middle)))
+        outputs: Tensor = self.inner_norm(middle + self.dropout(self.down(inner)))
         return outputs
 
 
@@ -103,7 +103,6 @@ class TransformerEncoder(nn.Module):
         self.type_embedding = nn.Embedding(sizes.event_types, dim)
         self.gap_embedding = nn.Embedding(GAP_BUCKETS, dim)
         self.blocks = nn.ModuleList(Block(sizes) for _ in range(LAYERS))
-        self.norm = nn.LayerNorm(dim)
         self.dropout = nn.Dropout(sizes.dropout)
         nn.init.normal_(self.item_embedding.weight, std=dim**-0.5)
         # As in the recurrent encoders, types and gaps start silent.
@@ -116,11 +115,10 @@ class TransformerEncoder(nn.Module):
             raise ValueError(f"takes at most {self.max_length} events, got {items.shape[1]}")
         embedded = self.item_embedding(items)  # (batch, time, dim)
         embedded = embedded + self.type_embedding(event_types) + self.gap_embedding(gaps)
-        states = self.dropout(embedded)
+        states: Tensor = self.dropout(embedded)
         for block in self.blocks:
             states = block(states)
-        vectors: Tensor = self.norm(states)
-        return vectors
+        return states
 
     def vectors(self, items: Tensor, event_types: Tensor, gaps: Tensor) -> Tensor:
         """Give the interest vector after each event: (batch, time, vector_size)."""
