@@ -3,13 +3,15 @@
 import os
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 
 from kinrec.engine import Engine, Event
 from kinrec.trainer.config import TrainConfig
-from kinrec.trainer.encoders import encoder_names, load_encoder
+from kinrec.trainer.encoders import ENTRY_POINTS, encoder_names, load_encoder
+from kinrec.trainer.encoders._registry import _BUILT_IN
 from kinrec.trainer.encoders.lstm import LstmEncoder
 from kinrec.trainer.errors import ConfigError
 
@@ -83,3 +85,9 @@ def test_no_package_takes_a_name_of_kinrec(add_entry_points):
     """An entry point by the name of one of kinrec's encoders is not heeded."""
     add_entry_points("lstm = nowhere:Lstm")
     assert load_encoder("lstm") is LstmEncoder
+
+
+def test_kinrec_registers_its_own():
+    """The entry points of the project are those of the table, for those who read metadata."""
+    project = tomllib.loads(Path(__file__).parents[2].joinpath("pyproject.toml").read_text())
+    assert project["project"]["entry-points"][ENTRY_POINTS] == _BUILT_IN

@@ -39,7 +39,7 @@ def load_encoder(name: str) -> Callable[[EncoderSizes], SequenceEncoder]:
     """Import an encoder: what makes one, with random weights, for some sizes.
 
     Raises:
-        ConfigError: None is installed by this name, or its package cannot be imported.
+        ConfigError: None is installed by this name, or its entry point leads to none.
     """
     check_installed(name)
     entry = _installed()[name]
@@ -49,6 +49,8 @@ def load_encoder(name: str) -> Callable[[EncoderSizes], SequenceEncoder]:
         raise ConfigError(
             "encoder", name, f"its entry point {entry.value!r} cannot be imported: {error}"
         ) from error
+    if not callable(found):
+        raise ConfigError("encoder", name, f"its entry point {entry.value!r} is no class")
     return cast("Callable[[EncoderSizes], SequenceEncoder]", found)
 
 

@@ -104,9 +104,9 @@ def _block_nodes(block: Block, number: int, *, is_last: bool) -> list[NodeProto]
     The last block gives (batch, 1, dim).
     """
     n, following = str(number), f"states{number + 1}"
-    asking, nodes = f"states{n}", list[NodeProto]()
+    asking = "last_states" if is_last else f"states{n}"
+    nodes: list[NodeProto] = []
     if is_last:
-        asking = "last_states"
         nodes = [
             helper.make_node("GatherND", [f"states{n}", "last_column"], ["last_row"], batch_dims=1),
             helper.make_node("Unsqueeze", ["last_row", "axis1"], [asking]),
