@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from kinrec.trainer.config import TrainConfig
-from kinrec.trainer.encoders import EncoderSizes, LstmEncoder
+from kinrec.trainer.encoders import EncoderSizes
+from kinrec.trainer.encoders.lstm import LstmEncoder
 from kinrec.trainer.fit import Fit, NegativeSampler, NonFiniteLossError, Targets, Task
 from kinrec.trainer.training import hold_out
 
@@ -151,7 +152,7 @@ def test_sampled_losses_rank_like_the_softmax_over_all_items():
     rng = np.random.default_rng(0)
     events = rng.choice(50, 5_000, p=np.arange(1, 51) / 1275).astype(np.int32)
     torch.manual_seed(0)
-    encoder = LstmEncoder(EncoderSizes(50, 1, 8, 4, 0.0))
+    encoder = LstmEncoder(EncoderSizes(50, 1, 8, 4, 0.0, 10))
     vectors = torch.randn(64, 8, requires_grad=True)
     targets = torch.from_numpy(rng.integers(0, 50, 64))
 
@@ -179,4 +180,4 @@ def test_the_settings_of_a_search_reach_the_encoder(task):
     config = TrainConfig(vector_size=12, hidden_size=20, epochs=1)
     encoder = Fit(task, config).encoder
     assert encoder.item_embedding.weight.shape == (16, 12)
-    assert encoder.lstm.hidden_size == 20
+    assert encoder.recurrence.hidden_size == 20

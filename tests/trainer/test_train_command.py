@@ -77,6 +77,7 @@ def test_too_little_data_is_refused_by_the_real_process(tmp_path):
     [
         (["--epochs", "-1"], ["epochs = -1", "from 0 to 10,000"]),
         (["--learning-rate", "nan"], ["learning_rate = nan", "finite"]),
+        (["--encoder", "markov"], ["encoder = 'markov'", "gru, lstm, transformer"]),
         (["--user-column", "item_id"], ["columns", "different"]),
         (["--items", "nowhere.csv"], ["nowhere.csv"]),
     ],

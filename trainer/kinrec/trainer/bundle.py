@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from kinrec.engine.histories import Histories
     from kinrec.engine.ids import IdMap
     from kinrec.trainer.config import TrainConfig
-    from kinrec.trainer.encoders import LstmEncoder
+    from kinrec.trainer.encoders import SequenceEncoder
     from kinrec.trainer.log import EventLog
 
 _WRITING = ".writing"
@@ -63,7 +63,7 @@ def write_model(
     directory: Path,
     log: EventLog,
     histories: Histories,
-    encoder: LstmEncoder,
+    encoder: SequenceEncoder,
     config: TrainConfig,
 ) -> manifest_pb2.Manifest:
     """Write every file of a bundle but the manifest, and give what is known of it so far.

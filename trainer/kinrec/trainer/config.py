@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import asdict, dataclass, fields
 
+from kinrec.trainer.encoders import check_installed
 from kinrec.trainer.errors import ConfigError
 
 
@@ -19,8 +20,9 @@ class TrainConfig:
         drop_immediate_repeats: Whether an event with the item and type of the one before is left
             out, in the log and in requests.
         max_history: The most recent events of a person that are taken into account.
+        encoder: The sequence encoder: lstm, gru, transformer, or what an installed package adds.
         vector_size: Length of item embeddings and interest vectors.
-        hidden_size: Length of the encoder's recurrent state.
+        hidden_size: Length of the encoder's recurrent state; width of a Transformer's inner layer.
         dropout: Share of the encoder's inputs and outputs zeroed in training.
         window: Events per training sequence; longer histories give several.
         batch_events: Events per training step.
@@ -44,6 +46,7 @@ class TrainConfig:
     min_item_events: int = 1
     drop_immediate_repeats: bool = True
     max_history: int = 2_000
+    encoder: str = "lstm"
     vector_size: int = 128
     hidden_size: int = 128
     dropout: float = 0.5
@@ -63,6 +66,7 @@ class TrainConfig:
     min_recall: float = 0.9
 
     def __post_init__(self) -> None:
+        check_installed(self.encoder)
         for field in fields(self):
             value = getattr(self, field.name)
             if isinstance(value, float) and not math.isfinite(value):
@@ -72,7 +76,7 @@ class TrainConfig:
             if not least <= value <= most:
                 raise ConfigError(key, value, f"must be from {least:,} to {most:,}")
 
-    def as_dict(self) -> dict[str, int | float | bool]:
+    def as_dict(self) -> dict[str, int | float | bool | str]:
         """Give every setting by name."""
         return asdict(self)
 

@@ -18,6 +18,7 @@ from kinrec.trainer.blend import FittedBlend, fit_blend
 from kinrec.trainer.bundle import finish, new_version, write_model
 from kinrec.trainer.checkpoint import Checkpoints
 from kinrec.trainer.cleaning import CleaningSpec, clean_events
+from kinrec.trainer.encoders import load_encoder
 from kinrec.trainer.errors import OutputError
 from kinrec.trainer.fit import Epoch, Fit, Monitor, Targets, Task
 from kinrec.trainer.log import build_log, with_titles
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
     from kinrec.engine.histories import Histories
     from kinrec.trainer.config import TrainConfig
-    from kinrec.trainer.encoders import LstmEncoder
+    from kinrec.trainer.encoders import SequenceEncoder
     from kinrec.trainer.log import EventLog
 
 EVALUATION = "evaluation"
@@ -123,6 +124,7 @@ def train(
         TrainerError: The log, the configuration or the store cannot be used.
     """
     _check_writable(store)
+    load_encoder(config.encoder)  # a package that cannot be imported is found before the work
     reporter.stage("reading and cleaning")
     log = load_log(inputs, config)
     reporter.log_ready(log)
@@ -153,7 +155,7 @@ def train(
     return path
 
 
-def _run(fit: Fit, phase: str, checkpoints: Checkpoints, reporter: Reporter) -> LstmEncoder:
+def _run(fit: Fit, phase: str, checkpoints: Checkpoints, reporter: Reporter) -> SequenceEncoder:
     state = checkpoints.get(phase)
     if state is not None:
         fit.restore(state)
@@ -169,7 +171,7 @@ class _Fitted:
     """An encoder, and what it was fitted on."""
 
     histories: Histories
-    encoder: LstmEncoder
+    encoder: SequenceEncoder
 
 
 def _write(

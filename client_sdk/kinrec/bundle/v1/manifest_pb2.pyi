@@ -205,6 +205,7 @@ class Encoder(google.protobuf.message.Message):
     CARRIES_STATE_FIELD_NUMBER: builtins.int
     INPUTS_FIELD_NUMBER: builtins.int
     OUTPUTS_FIELD_NUMBER: builtins.int
+    MAX_LENGTH_FIELD_NUMBER: builtins.int
     kind: builtins.str
     """The kind, e.g. "lstm"."""
     vector_size: builtins.int
@@ -212,12 +213,18 @@ class Encoder(google.protobuf.message.Message):
     hidden_size: builtins.int
     """The length of one recurrent state tensor per layer. Zero if the encoder carries no state."""
     layers: builtins.int
-    """The number of stacked recurrent layers."""
+    """The number of stacked layers, recurrent or of self-attention."""
     carries_state: builtins.bool
     """Whether the encoder can go on from a state instead of the whole history."""
+    max_length: builtins.int
+    """The number of most recent events that the graph takes: the engine leaves out those before. Zero
+    if it takes any number.
+    """
     @property
     def inputs(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Tensor]:
-        """The inputs of the graph, in order."""
+        """The inputs of the graph, in order: any of "items", "event_types" and "gaps", (batch, time), and
+        "lengths", (batch,); every other is a state, (layers, batch, hidden_size), zero at the start.
+        """
 
     @property
     def outputs(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Tensor]:
@@ -233,8 +240,9 @@ class Encoder(google.protobuf.message.Message):
         carries_state: builtins.bool = ...,
         inputs: collections.abc.Iterable[global___Tensor] | None = ...,
         outputs: collections.abc.Iterable[global___Tensor] | None = ...,
+        max_length: builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["carries_state", b"carries_state", "hidden_size", b"hidden_size", "inputs", b"inputs", "kind", b"kind", "layers", b"layers", "outputs", b"outputs", "vector_size", b"vector_size"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["carries_state", b"carries_state", "hidden_size", b"hidden_size", "inputs", b"inputs", "kind", b"kind", "layers", b"layers", "max_length", b"max_length", "outputs", b"outputs", "vector_size", b"vector_size"]) -> None: ...
 
 global___Encoder = Encoder
 

@@ -69,7 +69,15 @@ def _sections(
                     f"{kind.name} x {kind.weight:g}" for kind in manifest.event_spec.event_types
                 ),
             ),
-            ("encoder", f"{encoder.kind}, vectors of {encoder.vector_size}"),
+            (
+                "encoder",
+                f"{encoder.kind}, vectors of {encoder.vector_size}, "
+                + (
+                    f"of the last {encoder.max_length:,} events"
+                    if encoder.max_length
+                    else "of all events"
+                ),
+            ),
             (
                 "factorization",
                 f"{factors.method}, {factors.factors} factors, alpha {factors.alpha:g}",
