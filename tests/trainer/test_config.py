@@ -36,9 +36,9 @@ def test_what_is_not_finite_is_refused(key, value):
 
 
 def test_every_number_has_a_range():
-    """No setting but the switch goes unchecked."""
+    """No setting but the switch and the name goes unchecked here."""
     names = {field.name for field in dataclasses.fields(TrainConfig)}
-    assert names - {key for key, _, _ in _RANGES} == {"drop_immediate_repeats"}
+    assert names - {key for key, _, _ in _RANGES} == {"drop_immediate_repeats", "factorizer"}
 
 
 def test_it_cannot_be_changed():

@@ -67,7 +67,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             f"--{field.name.replace('_', '-')}",
             type=type(field.default),
             default=field.default,
-            metavar="N",
+            metavar="NAME" if isinstance(field.default, str) else "N",
             help=f"{explained[field.name]} Default: {field.default}",
         )
     settings.add_argument(
