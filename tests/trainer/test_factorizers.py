@@ -1,6 +1,7 @@
 """What every factorizer must do, and that packages can add their own."""
 
 import dataclasses
+import sys
 
 import numpy as np
 import polars as pl
@@ -11,11 +12,10 @@ from kinrec.engine import Engine, Event
 from kinrec.engine.events import History
 from kinrec.engine.index import ExactIndex
 from kinrec.engine.sources import FactorScores
-from kinrec.engine.store import find_bundle
 from kinrec.trainer.config import TrainConfig
 from kinrec.trainer.errors import ConfigError
 from kinrec.trainer.factorize import factorize
-from kinrec.trainer.factorizers import Factors, FoldInKind, find_factorizer
+from kinrec.trainer.factorizers import find_factorizer
 
 TASTES, ITEMS_EACH, PEOPLE, VECTOR = 4, 12, 120, 16
 ITEMS = TASTES * ITEMS_EACH
@@ -169,16 +169,15 @@ def test_empty_rows_and_columns_and_more_factors_than_tastes(make_histories, con
 
 def test_the_engine_serves_what_the_command_trained(tmp_path, config):
     """A bundle of each factorizer loads, and people of one taste are each other's neighbours."""
-    engine, arguments = train(tmp_path, "--factorizer", config.factorizer)
+    engine = train(tmp_path, "--factorizer", config.factorizer)
     assert engine.manifest.factorization.method == config.factorizer
     assert engine.manifest.factorization.agreement > AGREEMENT[config.factorizer]
     similar = engine.similar_users(events=[Event("i1"), Event("i3"), Event("i5")], limit=5)
     assert {int(user_id[1:]) % 2 for user_id in similar.user_ids} == {1}
-    assert arguments
 
 
 def train(tmp_path, *settings):
-    """Train on two tastes, of odd and even items, with the real command; give engine and flags."""
+    """Train on two tastes, of odd and even items, with the real command, and load the bundle."""
     rows = [
         (f"u{user}", f"i{2 * ((user * 5 + step * (1 + user % 3)) % 7) + user % 2}", step * 3_600)
         for user in range(40)
@@ -190,4 +189,101 @@ def train(tmp_path, *settings):
     arguments += ["--epochs", "1", "--vector-size", "8", "--hidden-size", "8", "--factors", "4"]
     arguments += settings
     assert main(arguments) == 0
-    return Engine.load(find_bundle(tmp_path / "store")), arguments
+    return Engine.load(tmp_path / "store")
+
+
+PACKAGE = '''
+"""The items that come first, and nothing else."""
+
+import numpy as np
+
+from kinrec.trainer.factorizers import Factors, FoldInKind
+
+
+class FirstColumns:
+    def factorize(self, matrix, factors, config):
+        columns = np.eye(matrix.shape[1], factors, dtype=np.float32)
+        return Factors(columns, np.asarray(matrix @ columns), FoldInKind.NON_NEGATIVE)
+
+
+class Broken:
+    def factorize(self, matrix, factors, config):
+        rows, columns = (np.ones((count, factors), np.float32) for count in matrix.shape)
+        return Factors({columns}, rows, FoldInKind.PROJECTION)
+'''
+ENTRY_POINTS = """[kinrec.factorizers]
+first-columns = first_columns:FirstColumns
+broken = first_columns:Broken
+missing = first_columns:Missing
+svd = first_columns:Broken
+"""
+
+
+@pytest.fixture
+def install(tmp_path, monkeypatch):
+    """Puts a package with factorizers where Python finds it, as an installer does."""
+
+    def install(columns="columns"):
+        place = tmp_path / "site"
+        info = place / "first_columns-1.0.dist-info"
+        info.mkdir(parents=True)
+        (info / "METADATA").write_text("Metadata-Version: 2.1\nName: first-columns\nVersion: 1.0\n")
+        (info / "entry_points.txt").write_text(ENTRY_POINTS)
+        (place / "first_columns.py").write_text(PACKAGE.format(columns=columns))
+        monkeypatch.syspath_prepend(place)
+        monkeypatch.delitem(sys.modules, "first_columns", raising=False)
+
+    return install
+
+
+def test_a_package_adds_a_factorizer(tmp_path, install):
+    """It is found by its entry point, trained with by the real command, and served by the engine."""
+    install()
+    engine = train(tmp_path, "--factorizer", "first-columns")
+    spec = engine.manifest.factorization
+    assert (spec.method, spec.factors) == ("first-columns", 4)
+    assert spec.agreement == pytest.approx(1.0, abs=1e-3)
+    assert engine.manifest.training_config["factorizer"] == "first-columns"
+    assert len(engine.similar_users(events=[Event("i1"), Event("i3")], limit=5).user_ids) == 5
+
+
+def test_an_unknown_factorizer_is_refused_before_any_work(tmp_path, capsys, install):
+    """The line lists kinrec's own and those of packages; not even the log is looked for."""
+    install()
+    flags = ["--events", "nowhere.csv", "--out", str(tmp_path / "store"), "--factorizer", "lda"]
+    assert main(["train", *flags]) == 2
+    assert capsys.readouterr().err.splitlines() == [
+        "kinrec train: factorizer = 'lda': must be one of als, broken, first-columns, missing, nmf, svd"
+    ]
+    assert not (tmp_path / "store").exists()
+
+
+def test_a_factorizer_that_cannot_be_imported_is_refused(install):
+    """The line says what is missing in the package."""
+    install()
+    with pytest.raises(ConfigError, match=r"factorizer = 'missing': cannot be imported: .*Missing"):
+        TrainConfig(factorizer="missing")
+
+
+def test_a_package_cannot_take_the_name_of_one_of_ours(install):
+    """A manifest that says svd means kinrec's."""
+    install()
+    assert type(find_factorizer("svd")).__module__ == "kinrec.trainer.factorizers.svd"
+
+
+@pytest.mark.parametrize(
+    ("columns", "rule"),
+    [
+        ("columns * np.float32(np.nan)", "gave columns that are not finite"),
+        ("columns[:-1]", r"gave columns of float32 \(79, 8\), not float32 \(80, n\)"),
+        ("columns.astype(np.float64)", "gave columns of float64"),
+        ("columns[:, 0]", r"gave columns of float32 \(80,\), not"),
+        ("columns[:, 1:]", r"gave 8 factors of rows and 7 of columns"),
+    ],
+)
+def test_what_could_not_be_served_is_refused(log, tiny_config, install, columns, rule):
+    """Factors of a wrong shape or type, or not finite, are named with the factorizer."""
+    install(columns)
+    config = dataclasses.replace(tiny_config, factorizer="broken")
+    with pytest.raises(ConfigError, match=f"factorizer = 'broken': {rule}"):
+        factorize(log, np.ones((PEOPLE, VECTOR), np.float32), ITEMS, TYPE_WEIGHTS, config)

@@ -87,7 +87,9 @@ def factorize(
     matrix.eliminate_zeros()
     wanted = min(config.factors, min(matrix.shape) - 1)
     found = find_factorizer(config.factorizer).factorize(matrix, wanted, config)
-    _check(found, matrix.shape, config)
+    problem = _problem(found, matrix.shape)
+    if problem is not None:
+        raise ConfigError("factorizer", config.factorizer, problem)
     spec = Factorization(
         method=config.factorizer,
         factors=found.columns.shape[1],
@@ -103,17 +105,18 @@ def factorize(
     return fold_in, factors, spec
 
 
-def _check(found: Factors, shape: tuple[int, int], config: TrainConfig) -> None:
-    """Refuse what another package's factorizer may give and the engine could not serve."""
-    for name, array, count in (
-        ("rows", found.rows, shape[0]),
-        ("columns", found.columns, shape[1]),
+def _problem(found: Factors, shape: tuple[int, int]) -> str | None:
+    """Say why the factors that another package's factorizer gave could not be served; else None."""
+    for name, array, count in zip(
+        ("rows", "columns"), (found.rows, found.columns), shape, strict=True
     ):
         if array.dtype != np.float32 or array.ndim != 2 or len(array) != count:
-            rule = f"gave {name} of {array.dtype} {array.shape}, not of float32 ({count}, factors)"
-            raise ConfigError("factorizer", config.factorizer, rule)
+            return f"gave {name} of {array.dtype} {array.shape}, not float32 ({count}, n)"
         if not np.isfinite(array).all():
-            raise ConfigError("factorizer", config.factorizer, f"gave {name} that are not finite")
+            return f"gave {name} that are not finite"
+    if found.rows.shape[1] != found.columns.shape[1]:
+        return f"gave {found.rows.shape[1]} factors of rows and {found.columns.shape[1]} of columns"
+    return None
 
 
 def _fold_all_in(
