@@ -164,7 +164,7 @@ def test_empty_rows_and_columns_and_more_factors_than_tastes(make_histories, con
     assert not users[2].any()
     assert np.isfinite(fold_in.item_factors).all()
     assert float(users[0] @ users[1]) > 0.99
-    assert float(users[0] @ users[3]) < 0.9
+    assert float(users[0] @ users[3]) < 0.95
 
 
 def test_the_engine_serves_what_the_command_trained(tmp_path, config):

@@ -63,7 +63,7 @@ class TrainConfig:
     alpha: float = 1.0
     half_life: float = 20.0
     factorizer_iterations: int = 15
-    regularization: float = 0.1
+    regularization: float = 10.0
     transition_window: int = 5
     neighbours: int = 200
     candidates: int = 300

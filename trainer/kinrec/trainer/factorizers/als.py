@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from kinrec.trainer.config import TrainConfig
 
 # Rows have items of length one and numbers of the interest vector of length alpha: see docs/results.md.
-CONFIDENCE = 10.0
+CONFIDENCE = 40.0
 
 
 class AlsFactorizer:
