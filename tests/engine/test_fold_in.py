@@ -124,5 +124,5 @@ def test_every_kind_gives_factors_of_length_one(rows, columns, person, name):
 
 def test_a_manifest_that_names_no_kind_is_refused(rows, columns):
     """Neither silence nor the kind of a later version is taken for one that is known."""
-    with pytest.raises(BundleError, match="names no fold-in"):
+    with pytest.raises(BundleError, match="fold_in is none that"):
         open_fold_in(Factorization(), rows, *columns)
