@@ -177,6 +177,10 @@ def test_a_missing_key(bundle, key, rule):
         ("blend", "mixes", [{"min_events": 1, "weights": {"oracle": 1}}]),
         ("factorization", "half_life", "Infinity"),
         ("factorization", "alpha", "NaN"),
+        ("factorization", "confidence", -1),
+        ("factorization", "fold_in", 0),
+        ("factorization", "fold_in", "FOLD_IN_OF_A_LATER_VERSION"),
+        ("factorization", "fold_in", "FOLD_IN_LEAST_SQUARES"),  # without regularization
         ("event_spec", "max_history", -5),
         ("event_spec", "event_types", [{"name": "view", "weight": "Infinity"}]),
     ],

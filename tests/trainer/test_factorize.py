@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from kinrec.trainer.factorize import factorize_svd, interaction_rows, item_weights
+from kinrec.trainer.factorize import factorize, interaction_rows, item_weights
 
 TYPE_WEIGHTS = np.array([1.0, 1.0, 5.0], np.float32)
 
@@ -47,10 +47,10 @@ def test_rows_weigh_type_and_recency_and_have_length_one(make_histories):
 def test_folding_a_person_of_the_log_in_gives_their_factors(log, vectors, tiny_config, alpha):
     """The engine's fold-in and the training agree on everyone, so both live in one space."""
     config = dataclasses.replace(tiny_config, alpha=alpha)
-    fold_in, factors = factorize_svd(log, vectors, 20, TYPE_WEIGHTS, config)
+    fold_in, factors, _ = factorize(log, vectors, 20, TYPE_WEIGHTS, config)
     assert factors.shape == (80, 8)
     assert factors.dtype == np.float32
-    assert fold_in.item_weights.tolist() == item_weights(log, 20).tolist()
+    assert fold_in.rows.item_weights.tolist() == item_weights(log, 20).tolist()
     for user in range(80):
         folded = fold_in.user(log.user(user), vectors[user])
         np.testing.assert_allclose(folded, factors[user], atol=1e-5)
@@ -61,7 +61,7 @@ def test_alpha_zero_ignores_the_vectors(log, vectors, tiny_config):
 
     def factors(alpha, vectors):
         config = dataclasses.replace(tiny_config, alpha=alpha)
-        found = factorize_svd(log, vectors, 20, TYPE_WEIGHTS, config)[1]
+        found = factorize(log, vectors, 20, TYPE_WEIGHTS, config)[1]
         return found @ found.T  # cosines, which do not hang on signs and order
 
     np.testing.assert_allclose(factors(0.0, vectors), factors(0.0, vectors[::-1]), atol=1e-5)
@@ -71,7 +71,7 @@ def test_alpha_zero_ignores_the_vectors(log, vectors, tiny_config):
 def test_people_of_one_taste_are_more_alike(log, vectors, tiny_config):
     """The planted halves are far apart by cosine."""
     config = dataclasses.replace(tiny_config, alpha=0.0)
-    _, factors = factorize_svd(log, vectors, 20, TYPE_WEIGHTS, config)
+    _, factors, _ = factorize(log, vectors, 20, TYPE_WEIGHTS, config)
     cosines = factors @ factors.T
     same = np.arange(80)[:, None] % 2 == np.arange(80) % 2
     assert cosines[same].mean() > cosines[~same].mean() + 0.3
@@ -79,7 +79,7 @@ def test_people_of_one_taste_are_more_alike(log, vectors, tiny_config):
 
 def test_the_same_seed_gives_the_same_bytes(log, vectors, tiny_config):
     """Nothing in the factorization hangs on anything but data and seed."""
-    first, second = (factorize_svd(log, vectors, 20, TYPE_WEIGHTS, tiny_config) for _ in range(2))
+    first, second = (factorize(log, vectors, 20, TYPE_WEIGHTS, tiny_config) for _ in range(2))
     assert first[1].tobytes() == second[1].tobytes()
     assert first[0].item_factors.tobytes() == second[0].item_factors.tobytes()
 
@@ -89,7 +89,7 @@ def test_factors_are_fewer_where_the_matrix_is_small(make_histories, tiny_config
     histories = make_histories([[0, 1], [1, 2], []])
     vectors = np.ones((3, 4), np.float32)
     vectors[2] = 0.0
-    _, factors = factorize_svd(histories, vectors, 3, TYPE_WEIGHTS, tiny_config)
+    _, factors, _ = factorize(histories, vectors, 3, TYPE_WEIGHTS, tiny_config)
     assert factors.shape == (3, 2)
     assert factors[2].tolist() == [0.0, 0.0]
     assert np.linalg.norm(factors[:2], axis=1).tolist() == pytest.approx([1.0, 1.0])

@@ -1,16 +1,14 @@
-"""From a history and an interest vector to user factors: training rows and requests alike.
+"""A person's row of the matrix that is factorized: training and requests build it alike.
 
-A user's row of the matrix ``[R | alpha * relu(H) | alpha * relu(-H)]`` holds the weighted items,
-each scaled by the logarithm of its inverse frequency and the whole to length one, and the interest
-vector scaled to length one and split by sign. The right singular vectors V of the matrix project a
-row onto factors, whether the row was there when V was made or not: this is the fold-in of latent
-semantic indexing (Deerwester et al., 1990).
+The row of the matrix ``[R | alpha * relu(H) | alpha * relu(-H)]`` holds the weighted items, each
+scaled by the logarithm of its inverse frequency and the whole to length one, and the interest vector
+scaled to length one and split by sign. What makes factors of it is in kinrec.engine.fold_in.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -48,35 +46,42 @@ def split_by_sign(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.concatenate([np.maximum(unit, 0.0), np.maximum(-unit, 0.0)], axis=1)
 
 
-@dataclass(frozen=True, slots=True)
-class FoldIn:
-    """What turns a history and an interest vector into user factors.
+class Row(NamedTuple):
+    """A person's row.
 
     Attributes:
-        item_factors: float32, (items, factors): the rows of V for items.
-        interest_factors: float32, (2 * vector_size, factors): those for the interest vector.
+        items: (n,), the columns of items that are not zero, each once.
+        weights: float32, (n,), beside each.
+        interest: float32, (2 * vector_size,), the columns of the interest vector.
+    """
+
+    items: NDArray[np.integer]
+    weights: NDArray[np.float32]
+    interest: NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class RowSpec:
+    """What turns a history and an interest vector into a row.
+
+    Attributes:
         item_weights: float32, (items,): the log inverse frequency of each item.
         type_weights: float32, (types,): the weight of each event type, by code.
         alpha: The weight of the interest vector beside the items.
         half_life: The number of later events after which an event counts half.
     """
 
-    item_factors: NDArray[np.float32]
-    interest_factors: NDArray[np.float32]
     item_weights: NDArray[np.float32]
     type_weights: NDArray[np.float32]
     alpha: float
     half_life: float
 
-    def user(self, history: History, vector: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Give the factors of one person, scaled to length one.
+    def row(self, history: History, vector: NDArray[np.float32]) -> Row:
+        """Build the row of one person.
 
         Args:
             history: At least one event.
             vector: The interest vector, (vector_size,).
-
-        Returns:
-            float32, (factors,).
         """
         from_end = np.arange(len(history) - 1, -1, -1)
         weights = event_weights(from_end, history.event_types, self.type_weights, self.half_life)
@@ -84,8 +89,7 @@ class FoldIn:
         if len(set(items.tolist())) < len(items):  # seldom, and costlier than all the rest
             items, places = np.unique(items, return_inverse=True)
             weights = np.bincount(places, weights, len(items)).astype(np.float32)
-        row = weights * self.item_weights[items]
-        row /= np.maximum(np.sqrt(row @ row), np.float32(1e-12))
+        weights = weights * self.item_weights[items]
+        weights /= np.maximum(np.sqrt(weights @ weights), np.float32(1e-12))
         interest = split_by_sign(vector[np.newaxis])[0] * np.float32(self.alpha)
-        factors = row @ self.item_factors[items] + interest @ self.interest_factors
-        return np.asarray(factors / np.maximum(np.linalg.norm(factors), 1e-12), np.float32)
+        return Row(items, weights, interest)

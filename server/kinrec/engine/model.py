@@ -12,7 +12,8 @@ from kinrec.engine._errors import BundleError
 from kinrec.engine.arrays import ArrayFiles
 from kinrec.engine.encoder import Encoder
 from kinrec.engine.events import EventReader
-from kinrec.engine.factors import FoldIn
+from kinrec.engine.factors import RowSpec
+from kinrec.engine.fold_in import open_fold_in
 from kinrec.engine.histories import HISTORY_FILES, Histories
 from kinrec.engine.ids import IdMap
 from kinrec.engine.index import ExactIndex, open_index
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from kinrec.bundle.v1.manifest_pb2 import Manifest
+    from kinrec.engine.fold_in import FoldIn
     from kinrec.engine.index import VectorIndex
 
 
@@ -165,11 +167,10 @@ def _open_fold_in(
     files: ArrayFiles, manifest: Manifest, type_weights: NDArray[np.float32]
 ) -> FoldIn:
     spec = manifest.factorization
-    return FoldIn(
+    weights = files.finite("item_weights.npy", manifest.item_count)
+    return open_fold_in(
+        spec,
+        RowSpec(weights, type_weights, spec.alpha, spec.half_life),
         files.finite("item_factors.npy", manifest.item_count, spec.factors),
         files.finite("interest_factors.npy", 2 * manifest.encoder.vector_size, spec.factors),
-        files.finite("item_weights.npy", manifest.item_count),
-        type_weights,
-        spec.alpha,
-        spec.half_life,
     )

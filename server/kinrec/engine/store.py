@@ -8,7 +8,7 @@ from pathlib import Path
 
 from google.protobuf import json_format
 
-from kinrec.bundle.v1.manifest_pb2 import Blend, Index, Manifest
+from kinrec.bundle.v1.manifest_pb2 import Blend, Factorization, Index, Manifest
 from kinrec.engine._errors import BundleError
 from kinrec.engine.sources import SOURCES
 
@@ -108,7 +108,7 @@ def _check_manifest(path: Path, manifest: Manifest) -> None:
         if not text:
             raise BundleError(f"{path}: {field} is empty")
     factorization, blend = manifest.factorization, manifest.blend
-    for field, number in {
+    above_zero = {
         "user_count": manifest.user_count,
         "item_count": manifest.item_count,
         "encoder.vector_size": manifest.encoder.vector_size,
@@ -124,11 +124,14 @@ def _check_manifest(path: Path, manifest: Manifest) -> None:
         "blend.sequence_temperature": blend.sequence_temperature,
         "blend.history_half_life": blend.history_half_life,
         "the number of blend.mixes": len(blend.mixes),
-    }.items():
+    }
+    if factorization.fold_in == Factorization.FOLD_IN_LEAST_SQUARES:
+        above_zero["factorization.regularization"] = factorization.regularization
+    for field, number in above_zero.items():
         if not 0 < number < math.inf:
             raise BundleError(f"{path}: {field} must be above zero, is {number:g}")
     weights = [kind.weight for kind in manifest.event_spec.event_types]
-    for weight in (*weights, factorization.alpha):
+    for weight in (*weights, factorization.alpha, factorization.confidence):
         if not 0 <= weight < math.inf:
             raise BundleError(f"{path}: a weight must be zero or more, is {weight:g}")
     _check_mixes(path, blend)

@@ -19,7 +19,7 @@ from kinrec.engine.sources import HISTORY, POPULARITY, SEQUENCE, SIMILAR_USERS, 
 from kinrec.engine.store import FORMAT_VERSION, MANIFEST
 from kinrec.trainer.errors import OutputError, reason_of
 from kinrec.trainer.export import check_parity, encode_all, export_encoder
-from kinrec.trainer.factorize import factorize_svd
+from kinrec.trainer.factorize import factorize
 from kinrec.trainer.indexes import COSINE, DOT, build_index
 from kinrec.trainer.statistics import count_transitions, measure_popularity
 
@@ -35,7 +35,17 @@ if TYPE_CHECKING:
     from kinrec.trainer.log import EventLog
 
 _WRITING = ".writing"
-LIBRARIES = ("annoy", "kinrec", "numpy", "onnx", "onnxruntime", "polars", "scikit-learn", "torch")
+LIBRARIES = (
+    "annoy",
+    "implicit",
+    "kinrec",
+    "numpy",
+    "onnx",
+    "onnxruntime",
+    "polars",
+    "scikit-learn",
+    "torch",
+)
 
 # Where nobody can be held out to fit the blend on, and where the fit begins.
 DEFAULT_BLEND = manifest_pb2.Blend(
@@ -80,7 +90,7 @@ def write_model(
     exported, encoder_spec = export_encoder(encoder, directory)
     parity = check_parity(encoder, exported, stored, config.max_history)
     vectors = encode_all(exported, stored, config.max_history, config.vector_size)
-    fold_in, user_factors = factorize_svd(stored, vectors, items, type_weights, config)
+    fold_in, user_factors, factorization = factorize(stored, vectors, items, type_weights, config)
     embeddings = np.load(directory / "item_embeddings.npy")
     active = stored.lengths > 0
 
@@ -94,7 +104,7 @@ def write_model(
         "user_factors": user_factors,
         "item_factors": fold_in.item_factors,
         "interest_factors": fold_in.interest_factors,
-        "item_weights": fold_in.item_weights,
+        "item_weights": fold_in.rows.item_weights,
     }.items():
         np.save(directory / f"{name}.npy", array)
     if log.titles is not None:
@@ -116,12 +126,7 @@ def write_model(
             drop_immediate_repeats=config.drop_immediate_repeats,
             max_history=config.max_history,
         ),
-        factorization=manifest_pb2.Factorization(
-            method="svd",
-            factors=user_factors.shape[1],
-            alpha=config.alpha,
-            half_life=config.half_life,
-        ),
+        factorization=factorization,
         user_index=build_index(
             directory / "users.annoy",
             user_factors,

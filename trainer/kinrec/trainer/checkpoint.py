@@ -25,7 +25,18 @@ _UNREADABLE = (OSError, RuntimeError, ValueError, EOFError, struct.error, pickle
 
 # Settings of what is made from a fitted encoder: a fit can be kept when they change.
 AFTER_THE_FIT = frozenset(
-    {"factors", "alpha", "half_life", "transition_window", "neighbours", "candidates", "min_recall"}
+    {
+        "factorizer",
+        "factors",
+        "alpha",
+        "half_life",
+        "factorizer_iterations",
+        "regularization",
+        "transition_window",
+        "neighbours",
+        "candidates",
+        "min_recall",
+    }
 )
 
 

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, fields
 
 from kinrec.trainer.encoders import check_installed
 from kinrec.trainer.errors import ConfigError
+from kinrec.trainer.factorizers import find_factorizer
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,9 +33,12 @@ class TrainConfig:
         weight_decay: Of AdamW.
         negatives: Sampled items that a step tells from the true next; with as many items or fewer
             all are used.
+        factorizer: What finds the factors: svd, als, nmf, or one of an installed package.
         factors: Number of factors.
         alpha: The weight of the interest vectors beside the interactions in the factorization.
         half_life: Later events of a person after which an event counts half in the factorization.
+        factorizer_iterations: Passes over the matrix of als and nmf.
+        regularization: What the squares of the factors count in the loss of als.
         transition_window: How many events later an item still counts as following another.
         neighbours: Similar users who vote.
         candidates: Items each source proposes.
@@ -57,9 +61,12 @@ class TrainConfig:
     learning_rate: float = 3e-3
     weight_decay: float = 0.01
     negatives: int = 2_048
+    factorizer: str = "svd"
     factors: int = 128
     alpha: float = 1.0
     half_life: float = 20.0
+    factorizer_iterations: int = 15
+    regularization: float = 10.0
     transition_window: int = 5
     neighbours: int = 200
     candidates: int = 300
@@ -75,6 +82,7 @@ class TrainConfig:
             value = getattr(self, key)
             if not least <= value <= most:
                 raise ConfigError(key, value, f"must be from {least:,} to {most:,}")
+        find_factorizer(self.factorizer)
 
     def as_dict(self) -> dict[str, int | float | bool | str]:
         """Give every setting by name."""
@@ -99,6 +107,8 @@ _RANGES: tuple[tuple[str, float, float], ...] = (
     ("factors", 2, 1_024),
     ("alpha", 0.0, 100.0),
     ("half_life", 0.1, 1_000_000.0),
+    ("factorizer_iterations", 1, 10_000),
+    ("regularization", 1e-6, 1_000_000.0),
     ("transition_window", 1, 100),
     ("neighbours", 1, 10_000),
     ("candidates", 10, 10_000),

@@ -1,9 +1,9 @@
 """Factorizes the interactions and the encoder's vectors together.
 
 The matrix ``[R | alpha * relu(H) | alpha * relu(-H)]`` has a row per user: the weighted items of the
-history, and the interest vector split by sign so that all is non-negative. A randomized truncated SVD
-(Halko, Martinsson & Tropp, "Finding Structure with Randomness", 2011) gives its right singular
-vectors, which the engine projects rows on; see kinrec.engine.factors.
+history, and the interest vector split by sign so that all is non-negative and one matrix serves
+every factorizer. The factors of the users are those that the engine folds them in with, so that
+known users and people of a request live in one space.
 """
 
 from __future__ import annotations
@@ -12,15 +12,20 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy import sparse
-from sklearn.utils.extmath import randomized_svd
 
-from kinrec.engine.factors import FoldIn, event_weights, split_by_sign
+from kinrec.bundle.v1.manifest_pb2 import Factorization
+from kinrec.engine.factors import RowSpec, event_weights, split_by_sign
+from kinrec.engine.fold_in import open_fold_in
+from kinrec.trainer.errors import ConfigError
+from kinrec.trainer.factorizers import find_factorizer
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from kinrec.engine.fold_in import FoldIn
     from kinrec.engine.histories import Histories
     from kinrec.trainer.config import TrainConfig
+    from kinrec.trainer.factorizers import Factors
 
 
 def item_weights(histories: Histories, items: int) -> NDArray[np.float32]:
@@ -52,13 +57,13 @@ def interaction_rows(
     return sparse.diags(scale, format="csr", dtype=np.float32) @ rows
 
 
-def factorize_svd(
+def factorize(
     histories: Histories,
     vectors: NDArray[np.float32],
     items: int,
     type_weights: NDArray[np.float32],
     config: TrainConfig,
-) -> tuple[FoldIn, NDArray[np.float32]]:
+) -> tuple[FoldIn, NDArray[np.float32], Factorization]:
     """Factorize the log and the interest vectors.
 
     Args:
@@ -66,21 +71,66 @@ def factorize_svd(
         vectors: float32, (users, vector_size), from the exported encoder; zero without events.
         items: Number of items.
         type_weights: By code.
-        config: Uses factors, alpha, half_life and seed.
+        config: Uses factorizer, factors, alpha, half_life, seed and what the factorizer reads.
 
     Returns:
-        What folds in anyone, and the factors of the users, float32, (users, factors), of length one.
+        What folds in anyone; the factors of the users, float32, (users, factors), of length one, or
+        zero without events; and what the manifest says of the factorization.
+
+    Raises:
+        ConfigError: The factorizer gave what cannot be served.
     """
-    weights = item_weights(histories, items)
-    rows = interaction_rows(histories, weights, type_weights, config.half_life)
+    rows = RowSpec(item_weights(histories, items), type_weights, config.alpha, config.half_life)
+    interactions = interaction_rows(histories, rows.item_weights, type_weights, config.half_life)
     interest = split_by_sign(vectors) * np.float32(config.alpha)
-    matrix = sparse.hstack([rows, sparse.csr_matrix(interest)], format="csr", dtype=np.float32)
-    factors = min(config.factors, min(matrix.shape) - 1)
-    _, _, right = randomized_svd(matrix, factors, n_iter=4, random_state=config.seed)
-    right = np.ascontiguousarray(right.T, np.float32)  # (items + 2 * vector_size, factors)
-    projected = np.asarray(matrix @ right, np.float32)
-    norms = np.linalg.norm(projected, axis=1, keepdims=True)
-    fold_in = FoldIn(
-        right[:items], right[items:], weights, type_weights, config.alpha, config.half_life
+    matrix = sparse.hstack([interactions, sparse.csr_matrix(interest)], format="csr", dtype="f4")
+    matrix.eliminate_zeros()
+    wanted = min(config.factors, min(matrix.shape) - 1)
+    found = find_factorizer(config.factorizer).factorize(matrix, wanted, config)
+    problem = _problem(found, matrix.shape)
+    if problem is not None:
+        raise ConfigError("factorizer", config.factorizer, problem)
+    spec = Factorization(
+        method=config.factorizer,
+        factors=found.columns.shape[1],
+        alpha=config.alpha,
+        half_life=config.half_life,
+        fold_in=Factorization.FoldIn.Value(found.fold_in.value),
+        regularization=found.regularization,
+        confidence=found.confidence,
     )
-    return fold_in, projected / np.maximum(norms, np.float32(1e-12))
+    fold_in = open_fold_in(spec, rows, found.columns[:items], found.columns[items:])
+    factors = _fold_all_in(fold_in, histories, vectors, spec.factors)
+    spec.agreement = _agreement(found.rows, factors)
+    return fold_in, factors, spec
+
+
+def _problem(found: Factors, shape: tuple[int, int]) -> str | None:
+    """Say why the factors that another package's factorizer gave could not be served; else None."""
+    for name, array, count in zip(
+        ("rows", "columns"), (found.rows, found.columns), shape, strict=True
+    ):
+        if array.dtype != np.float32 or array.ndim != 2 or len(array) != count:
+            return f"gave {name} of {array.dtype} {array.shape}, not float32 ({count}, n)"
+        if not np.isfinite(array).all():
+            return f"gave {name} that are not finite"
+    if found.rows.shape[1] != found.columns.shape[1]:
+        return f"gave {found.rows.shape[1]} factors of rows and {found.columns.shape[1]} of columns"
+    return None
+
+
+def _fold_all_in(
+    fold_in: FoldIn, histories: Histories, vectors: NDArray[np.float32], factors: int
+) -> NDArray[np.float32]:
+    folded = np.zeros((len(histories), factors), np.float32)
+    for user in np.flatnonzero(histories.lengths).tolist():
+        folded[user] = fold_in.user(histories.user(user), vectors[user])
+    return folded
+
+
+def _agreement(trained: NDArray[np.float32], folded: NDArray[np.float32]) -> float:
+    """Give the median cosine between two sets of factors, rounded; rows of zeros do not count."""
+    lengths = np.linalg.norm(trained, axis=1) * np.linalg.norm(folded, axis=1)
+    active = lengths > 0.0
+    products = np.einsum("ij,ij->i", trained[active], folded[active])
+    return round(float(np.median(products / lengths[active])), 4) if active.any() else 0.0

@@ -330,24 +330,67 @@ global___EventType = EventType
 
 @typing.final
 class Factorization(google.protobuf.message.Message):
-    """How a history becomes factors: `[R | alpha * relu(H) | alpha * relu(-H)]` projected onto the
-    right singular vectors.
+    """How a history becomes factors: a row of `[R | alpha * relu(H) | alpha * relu(-H)]` is brought onto
+    the factors of the matrix's columns, which are the items and the numbers of the interest vector.
     """
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    class _FoldIn:
+        ValueType = typing.NewType("ValueType", builtins.int)
+        V: typing_extensions.TypeAlias = ValueType
+
+    class _FoldInEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[Factorization._FoldIn.ValueType], builtins.type):
+        DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+        FOLD_IN_UNSPECIFIED: Factorization._FoldIn.ValueType  # 0
+        """Not used."""
+        FOLD_IN_PROJECTION: Factorization._FoldIn.ValueType  # 1
+        """The row times the factors of the columns, which are orthonormal."""
+        FOLD_IN_LEAST_SQUARES: Factorization._FoldIn.ValueType  # 2
+        """Regularized least squares in which every entry of the row counts by its confidence."""
+        FOLD_IN_NON_NEGATIVE: Factorization._FoldIn.ValueType  # 3
+        """Least squares with no factor below zero."""
+
+    class FoldIn(_FoldIn, metaclass=_FoldInEnumTypeWrapper):
+        """How a row is brought onto the factors of the columns."""
+
+    FOLD_IN_UNSPECIFIED: Factorization.FoldIn.ValueType  # 0
+    """Not used."""
+    FOLD_IN_PROJECTION: Factorization.FoldIn.ValueType  # 1
+    """The row times the factors of the columns, which are orthonormal."""
+    FOLD_IN_LEAST_SQUARES: Factorization.FoldIn.ValueType  # 2
+    """Regularized least squares in which every entry of the row counts by its confidence."""
+    FOLD_IN_NON_NEGATIVE: Factorization.FoldIn.ValueType  # 3
+    """Least squares with no factor below zero."""
 
     METHOD_FIELD_NUMBER: builtins.int
     FACTORS_FIELD_NUMBER: builtins.int
     ALPHA_FIELD_NUMBER: builtins.int
     HALF_LIFE_FIELD_NUMBER: builtins.int
+    FOLD_IN_FIELD_NUMBER: builtins.int
+    REGULARIZATION_FIELD_NUMBER: builtins.int
+    CONFIDENCE_FIELD_NUMBER: builtins.int
+    AGREEMENT_FIELD_NUMBER: builtins.int
     method: builtins.str
-    """The method, e.g. "svd"."""
+    """The name of the factorizer, e.g. "svd"."""
     factors: builtins.int
     """The number of factors."""
     alpha: builtins.float
     """The weight of the encoder's vectors beside the interactions."""
     half_life: builtins.float
     """The number of events after which an event counts half in R."""
+    fold_in: global___Factorization.FoldIn.ValueType
+    """How a row is brought onto the factors of the columns."""
+    regularization: builtins.float
+    """FOLD_IN_LEAST_SQUARES: what the squares of a person's factors count in the loss. Above 0."""
+    confidence: builtins.float
+    """FOLD_IN_LEAST_SQUARES: an entry x above zero has the confidence 1 + confidence * x, and one of
+    zero has the confidence 1.
+    """
+    agreement: builtins.float
+    """The median cosine between the factors that training gave known users and those that folding
+    the same rows in gives, -1 to 1.
+    """
     def __init__(
         self,
         *,
@@ -355,8 +398,12 @@ class Factorization(google.protobuf.message.Message):
         factors: builtins.int = ...,
         alpha: builtins.float = ...,
         half_life: builtins.float = ...,
+        fold_in: global___Factorization.FoldIn.ValueType = ...,
+        regularization: builtins.float = ...,
+        confidence: builtins.float = ...,
+        agreement: builtins.float = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["alpha", b"alpha", "factors", b"factors", "half_life", b"half_life", "method", b"method"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["agreement", b"agreement", "alpha", b"alpha", "confidence", b"confidence", "factors", b"factors", "fold_in", b"fold_in", "half_life", b"half_life", "method", b"method", "regularization", b"regularization"]) -> None: ...
 
 global___Factorization = Factorization
 

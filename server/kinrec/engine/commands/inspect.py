@@ -80,7 +80,10 @@ def _sections(
             ),
             (
                 "factorization",
-                f"{factors.method}, {factors.factors} factors, alpha {factors.alpha:g}",
+                (
+                    f"{factors.method}, {factors.factors} factors, alpha {factors.alpha:g}, "
+                    f"median cosine of trained and folded in {factors.agreement:.3f}"
+                ),
             ),
             ("user index", _index(manifest.user_index)),
             ("item index", _index(manifest.item_index)),
