@@ -207,7 +207,8 @@ class Engine:
     def _vector(self, person: _Person) -> NDArray[np.float32]:
         if person.is_stored and person.user is not None:
             return np.asarray(self._model.user_vectors[person.user])
-        return self._encoder.encode(person.history)
+        session_gap = self.manifest.event_spec.session_gap
+        return self._encoder.encode(person.history.last_session(session_gap))
 
     def _neighbours(self, person: _Person, vector: NDArray[np.float32], count: int) -> Found:
         """Find the nearest users without the person itself."""

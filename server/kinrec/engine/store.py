@@ -124,7 +124,14 @@ def _check_manifest(path: Path, manifest: Manifest) -> None:
     }.items():
         if not 0 < number < math.inf:
             raise BundleError(f"{path}: {field} must be above zero, is {number:g}")
-    weights = [kind.weight for kind in manifest.event_spec.event_types]
+    spec = manifest.event_spec
+    for field, number in {
+        "event_spec.repeat_window": spec.repeat_window,
+        "event_spec.session_gap": spec.session_gap,
+    }.items():
+        if not 0 <= number < math.inf:
+            raise BundleError(f"{path}: {field} must be zero or more, is {number:g}")
+    weights = [kind.weight for kind in spec.event_types]
     for weight in (*weights, *blend.weights.values(), factorization.alpha):
         if not 0 <= weight < math.inf:
             raise BundleError(f"{path}: a weight must be zero or more, is {weight:g}")
