@@ -173,6 +173,8 @@ def test_a_missing_key(bundle, key, rule):
         ("factorization", "half_life", "Infinity"),
         ("factorization", "alpha", "NaN"),
         ("event_spec", "max_history", -5),
+        ("event_spec", "session_gap", -1),
+        ("event_spec", "repeat_window", "NaN"),
         ("event_spec", "event_types", [{"name": "view", "weight": "Infinity"}]),
     ],
 )

@@ -75,6 +75,28 @@ def test_type_weights_know_spellings(name, weight):
     assert type_weight(name) == weight
 
 
+def test_given_weights_go_before_those_by_name():
+    """A weight that was given counts; a type that was not goes by its name."""
+    config = CleaningConfig(type_weight=(("view", 0.25), ("wave", 9.0)))
+    assert build_log(cleaned(rows_of()), config).type_weights.tolist() == [1.0, 0.25, 5.0]
+
+
+def test_sessions_of_single_events_are_refused():
+    """With a pause between any two events nothing follows anything; the error names the setting."""
+    config = CleaningConfig(session_gap=99.0)
+    with pytest.raises(DataError, match="session_gap = 99 no session has two events"):
+        build_log(cleaned(rows_of()), config)
+    build_log(cleaned(rows_of()), CleaningConfig(session_gap=100.0))
+
+
+def test_too_little_data_names_the_step_that_took_it():
+    """Where cleaning left too little, the error says which step removed most."""
+    frame = cleaned([*rows_of(), *[("u1", "i0", "buy", 10_000.0)] * 9]).frame
+    few = clean_events(frame, CleaningConfig(known_types=("buy",)))
+    with pytest.raises(DataError, match=r"too small.*; unknown_types removed most"):
+        build_log(few, CleaningConfig())
+
+
 def test_more_types_than_codes_leave_the_rarest_unspecified():
     """A type beyond the 254 most frequent gets code 0, and no code runs over."""
     rows = rows_of()
@@ -116,3 +138,15 @@ def test_titles_belong_to_the_items_of_the_log():
     found = {log.items.key(number): title for number, title in enumerate(titles)}
     assert found == {"i0": "", "i1": "A", "i2": "", "i3": "C", "i4": "", "i5": ""}
     assert log.titles is None
+
+
+def test_titles_that_are_missing_can_be_filled_in():
+    """Items without a title get the given one, and the report counts them."""
+    log = build_log(cleaned(rows_of()), CleaningConfig())
+    frame = pl.LazyFrame({"item_id": ["i3", "i5"], "title": ["C", None]})
+    filled = with_titles(log, nw.from_native(frame), "untitled")
+    assert sorted(filled.titles) == ["C", *["untitled"] * 5]
+    assert filled.cleaning[:-1] == log.cleaning
+    step = filled.cleaning[-1]
+    assert (step.name, step.removed, step.filled) == ("missing_titles", 0, 5)
+    assert step.left == len(log.histories.items)

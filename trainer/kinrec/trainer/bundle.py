@@ -99,7 +99,7 @@ def write_model(
         user_count=len(log.users),
         item_count=items,
         encoder=encoder_spec,
-        event_spec=_event_spec(log, config),
+        event_spec=event_spec(log, config),
         factorization=manifest_pb2.Factorization(
             method="svd",
             factors=user_factors.shape[1],
@@ -135,7 +135,7 @@ def write_model(
     )
 
 
-def _event_spec(log: EventLog, config: TrainConfig) -> manifest_pb2.EventSpec:
+def event_spec(log: EventLog, config: TrainConfig) -> manifest_pb2.EventSpec:
     """Say what of the cleaning the engine repeats on requests."""
     cleaning = config.cleaning
     return manifest_pb2.EventSpec(

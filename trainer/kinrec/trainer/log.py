@@ -72,7 +72,7 @@ def type_weight(name: str) -> float:
 
 
 def build_log(cleaned: CleanedEvents, config: CleaningConfig) -> EventLog:
-    """Number the users, items and event types of a cleaned frame.
+    """Number the events of a cleaned frame, if there are enough to train on.
 
     Args:
         cleaned: The events.
@@ -81,24 +81,17 @@ def build_log(cleaned: CleanedEvents, config: CleaningConfig) -> EventLog:
     Raises:
         DataError: There is too little to train on.
     """
+    log = number_events(cleaned, config)
+    _check_size(log, config.session_gap)
+    return log
+
+
+def number_events(cleaned: CleanedEvents, config: CleaningConfig) -> EventLog:
+    """Number the users, items and event types of a cleaned frame; see build_log."""
     frame = cleaned.frame.collect()
     users = IdMap.build(frame["user_id"].unique().to_list())
     items = IdMap.build(frame["item_id"].unique().to_list())
-    for what, found, least in (
-        ("events", len(frame), MIN_EVENTS),
-        ("users", len(users), MIN_USERS),
-        ("items", len(items), MIN_ITEMS),
-    ):
-        if found < least:
-            raise DataError(
-                f"too small to train on: {found} {what} after cleaning, at least {least} are needed"
-                f"{blame(cleaned.steps)}"
-            )
     user_numbers = _numbers(frame["user_id"], users)
-    if np.bincount(user_numbers).max() < 2:
-        raise DataError(
-            f"too small to train on: no user has two events after cleaning{blame(cleaned.steps)}"
-        )
     # Cleaning ordered each user's events; the users themselves go by number.
     order = np.argsort(user_numbers, kind="stable")
     names = _type_names(frame["event_type"])
@@ -110,11 +103,6 @@ def build_log(cleaned: CleanedEvents, config: CleaningConfig) -> EventLog:
         np.array(types, np.uint8)[order],
         frame["timestamp"].to_numpy().astype(np.float64)[order],
     )
-    gap = config.session_gap
-    if histories.sessions(gap).lengths.max() < 2:
-        raise DataError(
-            f"too small to train on: with session_gap = {gap:g} no session has two events"
-        )
     return EventLog(
         users,
         items,
@@ -124,6 +112,29 @@ def build_log(cleaned: CleanedEvents, config: CleaningConfig) -> EventLog:
         given_weights=config.type_weight,
         substitutes=cleaned.substitutes,
     )
+
+
+def _check_size(log: EventLog, session_gap: float) -> None:
+    """Raise DataError where there is too little to train on."""
+    histories = log.histories
+    for what, found, least in (
+        ("events", len(histories.items), MIN_EVENTS),
+        ("users", len(log.users), MIN_USERS),
+        ("items", len(log.items), MIN_ITEMS),
+    ):
+        if found < least:
+            raise DataError(
+                f"too small to train on: {found} {what} after cleaning, at least {least} are needed"
+                f"{blame(log.cleaning)}"
+            )
+    if histories.lengths.max() < 2:
+        raise DataError(
+            f"too small to train on: no user has two events after cleaning{blame(log.cleaning)}"
+        )
+    if histories.sessions(session_gap).lengths.max() < 2:
+        raise DataError(
+            f"too small to train on: with session_gap = {session_gap:g} no session has two events"
+        )
 
 
 def _numbers(ids: nw.Series[Any], id_map: IdMap) -> NDArray[np.int64]:
