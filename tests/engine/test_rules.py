@@ -172,7 +172,7 @@ def a_config(rng):
         "once_types": types,
         "drop_immediate_repeats": [True, False],
         "min_user_events": [1, 3],
-        "min_item_events": [1, 5, 20],
+        "min_item_events": [1, 4, 8],
         "minimums_once": [True, False],
     }
     chosen = {key: values[rng.integers(len(values))] for key, values in choices.items()}
