@@ -34,7 +34,7 @@ _logger = logging.getLogger(__name__)
 def smooth(frame: nw.LazyFrame[Any], column: str, axis: str) -> nw.LazyFrame[Any]:
     """Fill the missing entries of ``column`` along ``axis``, for each user who has known ones.
 
-    The rows of those users are held in memory, on a cluster too. It takes about a millisecond for
+    The rows of those users are held in memory, on a cluster too. It takes about 3 ms for
     a user with few events, about 0.1 s for one with the most, ``MOST_EVENTS``; the entries of users
     who have more are interpolated linearly.
 
