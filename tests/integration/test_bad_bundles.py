@@ -182,6 +182,8 @@ def test_a_missing_key(bundle, key, rule):
         ("factorization", "fold_in", "FOLD_IN_OF_A_LATER_VERSION"),
         ("factorization", "fold_in", "FOLD_IN_LEAST_SQUARES"),  # without regularization
         ("event_spec", "max_history", -5),
+        ("event_spec", "session_gap", -1),
+        ("event_spec", "repeat_window", "NaN"),
         ("event_spec", "event_types", [{"name": "view", "weight": "Infinity"}]),
     ],
 )

@@ -68,7 +68,8 @@ class Person:
         """The interest vector, float32, (vector_size,)."""
         if self._stored is not None:
             return np.asarray(self._model.user_vectors[self._stored])
-        return self._encoder.encode(self.history)
+        session_gap = self._model.manifest.event_spec.session_gap
+        return self._encoder.encode(self.history.last_session(session_gap))
 
     @cached_property
     def factors(self) -> NDArray[np.float32]:

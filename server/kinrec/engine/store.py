@@ -8,7 +8,7 @@ from pathlib import Path
 
 from google.protobuf import json_format
 
-from kinrec.bundle.v1.manifest_pb2 import Blend, Factorization, Index, Manifest
+from kinrec.bundle.v1.manifest_pb2 import Blend, EventSpec, Factorization, Index, Manifest
 from kinrec.engine._errors import BundleError
 from kinrec.engine.sources import SOURCES
 
@@ -134,7 +134,17 @@ def _check_manifest(path: Path, manifest: Manifest) -> None:
     for weight in (*weights, factorization.alpha, factorization.confidence):
         if not 0 <= weight < math.inf:
             raise BundleError(f"{path}: a weight must be zero or more, is {weight:g}")
+    _check_rules(path, manifest.event_spec)
     _check_mixes(path, blend)
+
+
+def _check_rules(path: Path, spec: EventSpec) -> None:
+    for field, number in {
+        "event_spec.repeat_window": spec.repeat_window,
+        "event_spec.session_gap": spec.session_gap,
+    }.items():
+        if not 0 <= number < math.inf:
+            raise BundleError(f"{path}: {field} must be zero or more, is {number:g}")
 
 
 def _check_mixes(path: Path, blend: Blend) -> None:

@@ -17,6 +17,7 @@ from kinrec.bundle.v1 import manifest_pb2
 from kinrec.engine.model import Titles
 from kinrec.engine.sources import HISTORY, POPULARITY, SEQUENCE, SIMILAR_USERS, TRANSITIONS
 from kinrec.engine.store import FORMAT_VERSION, MANIFEST
+from kinrec.trainer.cleaning_config import DROP
 from kinrec.trainer.errors import OutputError, reason_of
 from kinrec.trainer.export import check_parity, encode_all, export_encoder
 from kinrec.trainer.factorize import factorize
@@ -87,9 +88,11 @@ def write_model(
     """
     items, type_weights = len(log.items), log.type_weights
     stored = histories.last(config.max_history)
+    session_gap = config.cleaning.session_gap
+    current = stored.last_sessions(session_gap)
     exported, encoder_spec = export_encoder(encoder, directory)
-    parity = check_parity(encoder, exported, stored, config.max_history)
-    vectors = encode_all(exported, stored, config.max_history, config.vector_size)
+    parity = check_parity(encoder, exported, current, config.max_history)
+    vectors = encode_all(exported, current, config.max_history, config.vector_size)
     fold_in, user_factors, factorization = factorize(stored, vectors, items, type_weights, config)
     embeddings = np.load(directory / "item_embeddings.npy")
     active = stored.lengths > 0
@@ -97,7 +100,8 @@ def write_model(
     _save_ids(log.users, directory / "users.marisa")
     _save_ids(log.items, directory / "items.marisa")
     stored.save(directory)
-    count_transitions(histories, items, config.transition_window).save(directory)
+    sessions = histories.sessions(session_gap)
+    count_transitions(sessions, items, config.transition_window).save(directory)
     for name, array in {
         "popularity": measure_popularity(histories, items, type_weights),
         "user_vectors": vectors,
@@ -118,14 +122,7 @@ def write_model(
         user_count=len(log.users),
         item_count=items,
         encoder=encoder_spec,
-        event_spec=manifest_pb2.EventSpec(
-            event_types=[
-                manifest_pb2.EventType(name=name, weight=float(weight))
-                for name, weight in zip(log.event_types, type_weights[1:], strict=True)
-            ],
-            drop_immediate_repeats=config.drop_immediate_repeats,
-            max_history=config.max_history,
-        ),
+        event_spec=event_spec(log, config),
         factorization=factorization,
         user_index=build_index(
             directory / "users.annoy",
@@ -147,10 +144,35 @@ def write_model(
         ),
         blend=blend,
         cleaning=[
-            manifest_pb2.CleaningStep(name=step.name, removed=step.removed, left=step.left)
+            manifest_pb2.CleaningStep(
+                name=step.name, removed=step.removed, left=step.left, filled=step.filled
+            )
             for step in log.cleaning
         ],
         parity=parity,
+    )
+
+
+def event_spec(log: EventLog, config: TrainConfig) -> manifest_pb2.EventSpec:
+    """Say what of the cleaning the engine repeats on requests."""
+    cleaning = config.cleaning
+    return manifest_pb2.EventSpec(
+        event_types=[
+            manifest_pb2.EventType(name=name, weight=float(weight))
+            for name, weight in zip(log.event_types, log.type_weights[1:], strict=True)
+        ],
+        drop_immediate_repeats=cleaning.drop_immediate_repeats,
+        max_history=config.max_history,
+        repeat_window=cleaning.repeat_window,
+        once_types=cleaning.once_types,
+        known_types=cleaning.known_types,
+        min_value=cleaning.min_value,
+        min_value_types=cleaning.min_value_types,
+        drop_missing_value=cleaning.missing_value == DROP,
+        missing_value=log.substitutes.value,
+        drop_missing_type=cleaning.missing_type == DROP,
+        missing_type=log.substitutes.event_type,
+        session_gap=cleaning.session_gap,
     )
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
 
+from kinrec.trainer.cleaning_config import CleaningConfig
 from kinrec.trainer.encoders import check_installed
 from kinrec.trainer.errors import ConfigError
 from kinrec.trainer.factorizers import find_factorizer
@@ -16,10 +18,7 @@ class TrainConfig:
 
     Attributes:
         seed: Of everything random. The same seed and log give the same bundle.
-        min_user_events: Users with fewer events are left out.
-        min_item_events: Items with fewer events are left out.
-        drop_immediate_repeats: Whether an event with the item and type of the one before is left
-            out, in the log and in requests.
+        cleaning: What is taken out of the log and filled in.
         max_history: The most recent events of a person that are taken into account.
         encoder: The sequence encoder: lstm, gru, transformer, or what an installed package adds.
         vector_size: Length of item embeddings and interest vectors.
@@ -46,9 +45,7 @@ class TrainConfig:
     """
 
     seed: int = 42
-    min_user_events: int = 1
-    min_item_events: int = 1
-    drop_immediate_repeats: bool = True
+    cleaning: CleaningConfig = field(default_factory=CleaningConfig)
     max_history: int = 2_000
     encoder: str = "lstm"
     vector_size: int = 128
@@ -74,25 +71,28 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         check_installed(self.encoder)
-        for field in fields(self):
-            value = getattr(self, field.name)
+        for setting in fields(self):
+            value = getattr(self, setting.name)
             if isinstance(value, float) and not math.isfinite(value):
-                raise ConfigError(field.name, value, "must be finite")
+                raise ConfigError(setting.name, value, "must be finite")
         for key, least, most in _RANGES:
             value = getattr(self, key)
             if not least <= value <= most:
                 raise ConfigError(key, value, f"must be from {least:,} to {most:,}")
         find_factorizer(self.factorizer)
 
-    def as_dict(self) -> dict[str, int | float | bool | str]:
-        """Give every setting by name."""
-        return asdict(self)
+    def as_dict(self) -> dict[str, Any]:
+        """Give every setting by name in the types of JSON, those of the cleaning in their own dict."""
+        settings = asdict(self)
+        cleaning = {
+            key: list(value) if isinstance(value, tuple) else value
+            for key, value in settings["cleaning"].items()
+        }
+        return settings | {"cleaning": cleaning | {"type_weight": dict(self.cleaning.type_weight)}}
 
 
 _RANGES: tuple[tuple[str, float, float], ...] = (
     ("seed", 0, 2**31 - 1),
-    ("min_user_events", 1, 1_000_000),
-    ("min_item_events", 1, 1_000_000),
     ("max_history", 3, 2_000),
     ("vector_size", 4, 1_024),
     ("hidden_size", 4, 1_024),

@@ -125,7 +125,9 @@ class Fit:
         self.config = config
         self.history: list[Epoch] = []
         self._task = task
-        self._windows = Windows(task.histories, config.window, config.batch_events)
+        gap = config.cleaning.session_gap
+        self._windows = Windows(task.histories.sessions(gap), config.window, config.batch_events)
+        self._current = task.histories.last_sessions(gap)
         steps = self._windows.steps
         self.epochs = task.epochs or config.epochs or _choose_epochs(steps)
         self.steps_per_epoch = steps
@@ -257,7 +259,7 @@ class Fit:
     ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
         """Give the places in ``users`` and the vectors after each one's last event."""
         limit = visible_events(self.encoder, 4 * self.config.window)
-        windows = Windows.ends(self._task.histories, users, limit)
+        windows = Windows.ends(self._current, users, limit)
         for chosen, (items, types, gaps, last) in windows:
             vectors = self.encoder.vectors(items, types, gaps)
             yield chosen, vectors[torch.arange(len(last)), last].numpy()

@@ -17,7 +17,7 @@ from kinrec.engine.model import Model
 from kinrec.trainer.blend import FittedBlend, fit_blend
 from kinrec.trainer.bundle import finish, new_version, write_model
 from kinrec.trainer.checkpoint import Checkpoints
-from kinrec.trainer.cleaning import CleaningSpec, clean_events
+from kinrec.trainer.cleaning import clean_events
 from kinrec.trainer.encoders import load_encoder
 from kinrec.trainer.errors import OutputError
 from kinrec.trainer.fit import Epoch, Fit, Monitor, Targets, Task
@@ -73,14 +73,11 @@ def load_log(inputs: Inputs, config: TrainConfig) -> EventLog:
     Raises:
         DataError: They cannot be read, or too few are left.
     """
-    spec = CleaningSpec(
-        immediate_repeats=config.drop_immediate_repeats,
-        min_user_events=config.min_user_events,
-        min_item_events=config.min_item_events,
-    )
-    log = build_log(clean_events(read_events(inputs.events, inputs.event_columns), spec))
+    events = read_events(inputs.events, inputs.event_columns)
+    log = build_log(clean_events(events, config.cleaning), config.cleaning)
     if inputs.items:
-        log = with_titles(log, read_items(inputs.items, inputs.item_columns))
+        items = read_items(inputs.items, inputs.item_columns)
+        log = with_titles(log, items, config.cleaning.missing_title)
     return log
 
 

@@ -284,15 +284,59 @@ class EventSpec(google.protobuf.message.Message):
     DROP_IMMEDIATE_REPEATS_FIELD_NUMBER: builtins.int
     MAX_HISTORY_FIELD_NUMBER: builtins.int
     INCLUDE_SEEN_DEFAULT_FIELD_NUMBER: builtins.int
+    REPEAT_WINDOW_FIELD_NUMBER: builtins.int
+    ONCE_TYPES_FIELD_NUMBER: builtins.int
+    KNOWN_TYPES_FIELD_NUMBER: builtins.int
+    MIN_VALUE_FIELD_NUMBER: builtins.int
+    MIN_VALUE_TYPES_FIELD_NUMBER: builtins.int
+    DROP_MISSING_VALUE_FIELD_NUMBER: builtins.int
+    MISSING_VALUE_FIELD_NUMBER: builtins.int
+    DROP_MISSING_TYPE_FIELD_NUMBER: builtins.int
+    MISSING_TYPE_FIELD_NUMBER: builtins.int
+    SESSION_GAP_FIELD_NUMBER: builtins.int
     drop_immediate_repeats: builtins.bool
     """Whether an event that repeats the item and the type of the event before is left out."""
     max_history: builtins.int
     """The number of most recent events that are taken into account."""
     include_seen_default: builtins.bool
     """Whether items of the person's own history are recommended when a request does not say."""
+    repeat_window: builtins.float
+    """An event with the item and type of one that was taken at most as many seconds before is left
+    out. If zero, none is.
+    """
+    min_value: builtins.float
+    """The least value of an event; events with a lower one are left out. If not set, none is."""
+    drop_missing_value: builtins.bool
+    """Whether an event without a value is left out."""
+    missing_value: builtins.float
+    """The value that an event without one is taken to have. If not set, it has none, and `min_value`
+    is not for it.
+    """
+    drop_missing_type: builtins.bool
+    """Whether an event without a type is left out."""
+    missing_type: builtins.str
+    """The type that an event without one is taken to have. If empty, it has none."""
+    session_gap: builtins.float
+    """The number of seconds without an event after which a new session starts; the encoder sees the
+    latest. If zero, there are no sessions.
+    """
     @property
     def event_types(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___EventType]:
         """The known event types. The position plus one is the type's code; code 0 is unspecified."""
+
+    @property
+    def once_types(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """The event types of which the first event of each item is taken and no other."""
+
+    @property
+    def known_types(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """The event types that are taken; events of others are left out. If empty, all are taken. An
+        event without a type is taken.
+        """
+
+    @property
+    def min_value_types(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """The event types that `min_value` is for. If empty, it is for all."""
 
     def __init__(
         self,
@@ -301,8 +345,23 @@ class EventSpec(google.protobuf.message.Message):
         drop_immediate_repeats: builtins.bool = ...,
         max_history: builtins.int = ...,
         include_seen_default: builtins.bool = ...,
+        repeat_window: builtins.float = ...,
+        once_types: collections.abc.Iterable[builtins.str] | None = ...,
+        known_types: collections.abc.Iterable[builtins.str] | None = ...,
+        min_value: builtins.float | None = ...,
+        min_value_types: collections.abc.Iterable[builtins.str] | None = ...,
+        drop_missing_value: builtins.bool = ...,
+        missing_value: builtins.float | None = ...,
+        drop_missing_type: builtins.bool = ...,
+        missing_type: builtins.str = ...,
+        session_gap: builtins.float = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["drop_immediate_repeats", b"drop_immediate_repeats", "event_types", b"event_types", "include_seen_default", b"include_seen_default", "max_history", b"max_history"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_min_value", b"_min_value", "_missing_value", b"_missing_value", "min_value", b"min_value", "missing_value", b"missing_value"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_min_value", b"_min_value", "_missing_value", b"_missing_value", "drop_immediate_repeats", b"drop_immediate_repeats", "drop_missing_type", b"drop_missing_type", "drop_missing_value", b"drop_missing_value", "event_types", b"event_types", "include_seen_default", b"include_seen_default", "known_types", b"known_types", "max_history", b"max_history", "min_value", b"min_value", "min_value_types", b"min_value_types", "missing_type", b"missing_type", "missing_value", b"missing_value", "once_types", b"once_types", "repeat_window", b"repeat_window", "session_gap", b"session_gap"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_min_value", b"_min_value"]) -> typing.Literal["min_value"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_missing_value", b"_missing_value"]) -> typing.Literal["missing_value"] | None: ...
 
 global___EventSpec = EventSpec
 
@@ -599,20 +658,24 @@ class CleaningStep(google.protobuf.message.Message):
     NAME_FIELD_NUMBER: builtins.int
     REMOVED_FIELD_NUMBER: builtins.int
     LEFT_FIELD_NUMBER: builtins.int
+    FILLED_FIELD_NUMBER: builtins.int
     name: builtins.str
     """The step, e.g. "exact_duplicates"."""
     removed: builtins.int
     """The number of events it removed."""
     left: builtins.int
     """The number of events that were left after it."""
+    filled: builtins.int
+    """The number of missing entries that it filled in."""
     def __init__(
         self,
         *,
         name: builtins.str = ...,
         removed: builtins.int = ...,
         left: builtins.int = ...,
+        filled: builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["left", b"left", "name", b"name", "removed", b"removed"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["filled", b"filled", "left", b"left", "name", b"name", "removed", b"removed"]) -> None: ...
 
 global___CleaningStep = CleaningStep
 

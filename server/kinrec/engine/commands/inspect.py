@@ -110,7 +110,11 @@ def _sections(
     yield (
         "cleaning",
         [
-            (step.name, f"removed {step.removed:,}, left {step.left:,}")
+            (
+                step.name,
+                (f"filled {step.filled:,}, " if step.filled else "")
+                + f"removed {step.removed:,}, left {step.left:,}",
+            )
             for step in manifest.cleaning
         ],
     )
