@@ -7,17 +7,16 @@ import tempfile
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
-import numpy as np
-
 from kinrec.bundle.v1 import manifest_pb2
 from kinrec.engine import Engine
 from kinrec.trainer.bundle import finish, new_version, write_model
 from kinrec.trainer.checkpoint import Checkpoints
 from kinrec.trainer.cleaning import CleaningSpec, clean_events
 from kinrec.trainer.errors import OutputError
-from kinrec.trainer.fit import Epoch, Fit, Monitor, Targets, Task
+from kinrec.trainer.fit import Epoch, Fit, Monitor, Task
 from kinrec.trainer.log import build_log, with_titles
 from kinrec.trainer.reading import EventColumns, ItemColumns, read_events, read_items
+from kinrec.trainer.splits import Split, hold_out
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
     from kinrec.trainer.log import EventLog
 
 EVALUATION = "evaluation"
-HELD_OUT = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,28 +77,14 @@ def load_log(inputs: Inputs, config: TrainConfig) -> EventLog:
     return log
 
 
-def hold_out(histories: Histories) -> tuple[Histories, Targets]:
-    """Leave the last two events of every user with three or more out of the training part.
-
-    Returns:
-        The training part, and the second-last event of those users, to validate on. The last is for
-        the evaluation and looked at by no training.
-    """
-    users = np.flatnonzero(histories.lengths > HELD_OUT)
-    counts = np.zeros(len(histories), np.int64)
-    counts[users] = HELD_OUT
-    items = histories.items[histories.offsets[users + 1] - HELD_OUT].astype(np.int64)
-    return histories.without_last(counts), Targets(users, items)
-
-
 def train(
     inputs: Inputs, store: Path, config: TrainConfig, reporter: Reporter, *, resume: bool = False
 ) -> Path:
     """Train a bundle and add it to a store.
 
     1. Read and clean the log.
-    2. Search: fit without everyone's last two events, and find the epoch that ranks the first of
-       them best.
+    2. Search: fit without the events that the split holds out, and find the epoch that ranks those
+       for validation best.
     3. Fit on all events for as many epochs.
     4. Write the bundle, with the model of the search inside it for honest evaluation.
 
@@ -124,7 +108,8 @@ def train(
     checkpoints = Checkpoints(store, log, config)
     if resume and not checkpoints.load():
         reporter.stage("nothing to resume: starting anew")
-    training_part, targets = hold_out(log.histories)
+    split = Split.choose(log.histories, config)
+    training_part, targets = hold_out(log.histories, split)
     types = len(log.event_types) + 1
     search_task = Task(
         training_part, len(log.items), types, targets if len(targets.users) else None
@@ -135,7 +120,7 @@ def train(
     task = Task(log.histories, len(log.items), types, None, search.epochs, search.best_epoch)
     final = _run(Fit(task, config), "final", checkpoints, reporter)
     reporter.stage("factorizing, indexing and writing")
-    path = _write(store, log, (training_part, searched), final, search=search, config=config)
+    path = _write(store, log, (training_part, searched), final, split, search=search, config=config)
     checkpoints.clear()
     return path
 
@@ -156,6 +141,7 @@ def _write(
     log: EventLog,
     held_out: tuple[Histories, LstmEncoder],
     final: LstmEncoder,
+    split: Split,
     *,
     search: Fit,
     config: TrainConfig,
@@ -173,6 +159,7 @@ def _write(
         ):
             manifest = write_model(place, log, histories, encoder, config)
             manifest.validation.CopyFrom(validation)
+            manifest.split.CopyFrom(split.message())
             finish(place, manifest, time=now, config=config, **stamp)
             # What cannot be loaded must not appear in the store.
             Engine.load(place)

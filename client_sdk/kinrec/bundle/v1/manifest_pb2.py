@@ -26,7 +26,7 @@ from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fkinrec/bundle/v1/manifest.proto\x12\x10kinrec.bundle.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xf0\x06\n\x08Manifest\x12\x16\n\x0e\x66ormat_version\x18\x01 \x01(\x05\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\x12/\n\x0b\x63reate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x34\n\x05\x66iles\x18\x05 \x03(\x0b\x32%.kinrec.bundle.v1.Manifest.FilesEntry\x12\x12\n\nuser_count\x18\x06 \x01(\x03\x12\x12\n\nitem_count\x18\x07 \x01(\x03\x12*\n\x07\x65ncoder\x18\x08 \x01(\x0b\x32\x19.kinrec.bundle.v1.Encoder\x12/\n\nevent_spec\x18\t \x01(\x0b\x32\x1b.kinrec.bundle.v1.EventSpec\x12\x36\n\rfactorization\x18\n \x01(\x0b\x32\x1f.kinrec.bundle.v1.Factorization\x12+\n\nuser_index\x18\x0b \x01(\x0b\x32\x17.kinrec.bundle.v1.Index\x12+\n\nitem_index\x18\x0c \x01(\x0b\x32\x17.kinrec.bundle.v1.Index\x12&\n\x05\x62lend\x18\r \x01(\x0b\x32\x17.kinrec.bundle.v1.Blend\x12\x30\n\x08\x63leaning\x18\x0e \x03(\x0b\x32\x1e.kinrec.bundle.v1.CleaningStep\x12(\n\x06parity\x18\x0f \x01(\x0b\x32\x18.kinrec.bundle.v1.Parity\x12\x30\n\nvalidation\x18\x10 \x01(\x0b\x32\x1c.kinrec.bundle.v1.Validation\x12\x30\n\x0ftraining_config\x18\x11 \x01(\x0b\x32\x17.google.protobuf.Struct\x12I\n\x10library_versions\x18\x12 \x03(\x0b\x32/.kinrec.bundle.v1.Manifest.LibraryVersionsEntry\x1a\x44\n\nFilesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12%\n\x05value\x18\x02 \x01(\x0b\x32\x16.kinrec.bundle.v1.File:\x02\x38\x01\x1a\x36\n\x14LibraryVersionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"$\n\x04\x46ile\x12\x0c\n\x04size\x18\x01 \x01(\x03\x12\x0e\n\x06sha256\x18\x02 \x01(\t\"\xbd\x01\n\x07\x45ncoder\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x13\n\x0bvector_size\x18\x02 \x01(\x05\x12\x13\n\x0bhidden_size\x18\x03 \x01(\x05\x12\x0e\n\x06layers\x18\x04 \x01(\x05\x12\x15\n\rcarries_state\x18\x05 \x01(\x08\x12(\n\x06inputs\x18\x06 \x03(\x0b\x32\x18.kinrec.bundle.v1.Tensor\x12)\n\x07outputs\x18\x07 \x03(\x0b\x32\x18.kinrec.bundle.v1.Tensor\"3\n\x06Tensor\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05\x64type\x18\x02 \x01(\t\x12\x0c\n\x04\x64ims\x18\x03 \x03(\t\"\x90\x01\n\tEventSpec\x12\x30\n\x0b\x65vent_types\x18\x01 \x03(\x0b\x32\x1b.kinrec.bundle.v1.EventType\x12\x1e\n\x16\x64rop_immediate_repeats\x18\x02 \x01(\x08\x12\x13\n\x0bmax_history\x18\x03 \x01(\x05\x12\x1c\n\x14include_seen_default\x18\x04 \x01(\x08\")\n\tEventType\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06weight\x18\x02 \x01(\x01\"R\n\rFactorization\x12\x0e\n\x06method\x18\x01 \x01(\t\x12\x0f\n\x07\x66\x61\x63tors\x18\x02 \x01(\x05\x12\r\n\x05\x61lpha\x18\x03 \x01(\x01\x12\x11\n\thalf_life\x18\x04 \x01(\x01\"\xf7\x01\n\x05Index\x12*\n\x04kind\x18\x01 \x01(\x0e\x32\x1c.kinrec.bundle.v1.Index.Kind\x12\x0e\n\x06metric\x18\x02 \x01(\t\x12\r\n\x05\x63ount\x18\x03 \x01(\x03\x12\x0c\n\x04\x64ims\x18\x04 \x01(\x05\x12\r\n\x05trees\x18\x05 \x01(\x05\x12\x10\n\x08search_k\x18\x06 \x01(\x05\x12\x12\n\nneighbours\x18\x07 \x01(\x05\x12\x0e\n\x06recall\x18\x08 \x01(\x01\x12\x12\n\nmin_recall\x18\t \x01(\x01\"<\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\x0e\n\nKIND_EXACT\x10\x01\x12\x0e\n\nKIND_ANNOY\x10\x02\"\xea\x01\n\x05\x42lend\x12\x35\n\x07weights\x18\x01 \x03(\x0b\x32$.kinrec.bundle.v1.Blend.WeightsEntry\x12\x12\n\nneighbours\x18\x02 \x01(\x05\x12\x16\n\x0evote_half_life\x18\x03 \x01(\x01\x12\x1c\n\x14transition_half_life\x18\x04 \x01(\x01\x12\x12\n\ncandidates\x18\x05 \x01(\x05\x12\x1c\n\x14sequence_temperature\x18\x06 \x01(\x01\x1a.\n\x0cWeightsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\";\n\x0c\x43leaningStep\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07removed\x18\x02 \x01(\x03\x12\x0c\n\x04left\x18\x03 \x01(\x03\"D\n\x06Parity\x12\x14\n\x0cmax_abs_diff\x18\x01 \x01(\x01\x12\x11\n\ttolerance\x18\x02 \x01(\x01\x12\x11\n\tsequences\x18\x03 \x01(\x05\"c\n\nValidation\x12\x12\n\nbest_epoch\x18\x01 \x01(\x05\x12\x12\n\nndcg_at_10\x18\x02 \x01(\x01\x12-\n\x06\x65pochs\x18\x03 \x03(\x0b\x32\x1d.kinrec.bundle.v1.EpochRecord\"U\n\x0b\x45pochRecord\x12\r\n\x05\x65poch\x18\x01 \x01(\x05\x12\x0c\n\x04loss\x18\x02 \x01(\x01\x12\x12\n\nndcg_at_10\x18\x03 \x01(\x01\x12\x15\n\rlearning_rate\x18\x04 \x01(\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fkinrec/bundle/v1/manifest.proto\x12\x10kinrec.bundle.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x98\x07\n\x08Manifest\x12\x16\n\x0e\x66ormat_version\x18\x01 \x01(\x05\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\x12/\n\x0b\x63reate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x34\n\x05\x66iles\x18\x05 \x03(\x0b\x32%.kinrec.bundle.v1.Manifest.FilesEntry\x12\x12\n\nuser_count\x18\x06 \x01(\x03\x12\x12\n\nitem_count\x18\x07 \x01(\x03\x12*\n\x07\x65ncoder\x18\x08 \x01(\x0b\x32\x19.kinrec.bundle.v1.Encoder\x12/\n\nevent_spec\x18\t \x01(\x0b\x32\x1b.kinrec.bundle.v1.EventSpec\x12\x36\n\rfactorization\x18\n \x01(\x0b\x32\x1f.kinrec.bundle.v1.Factorization\x12+\n\nuser_index\x18\x0b \x01(\x0b\x32\x17.kinrec.bundle.v1.Index\x12+\n\nitem_index\x18\x0c \x01(\x0b\x32\x17.kinrec.bundle.v1.Index\x12&\n\x05\x62lend\x18\r \x01(\x0b\x32\x17.kinrec.bundle.v1.Blend\x12\x30\n\x08\x63leaning\x18\x0e \x03(\x0b\x32\x1e.kinrec.bundle.v1.CleaningStep\x12(\n\x06parity\x18\x0f \x01(\x0b\x32\x18.kinrec.bundle.v1.Parity\x12\x30\n\nvalidation\x18\x10 \x01(\x0b\x32\x1c.kinrec.bundle.v1.Validation\x12\x30\n\x0ftraining_config\x18\x11 \x01(\x0b\x32\x17.google.protobuf.Struct\x12I\n\x10library_versions\x18\x12 \x03(\x0b\x32/.kinrec.bundle.v1.Manifest.LibraryVersionsEntry\x12&\n\x05split\x18\x13 \x01(\x0b\x32\x17.kinrec.bundle.v1.Split\x1a\x44\n\nFilesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12%\n\x05value\x18\x02 \x01(\x0b\x32\x16.kinrec.bundle.v1.File:\x02\x38\x01\x1a\x36\n\x14LibraryVersionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"$\n\x04\x46ile\x12\x0c\n\x04size\x18\x01 \x01(\x03\x12\x0e\n\x06sha256\x18\x02 \x01(\t\"\xbd\x01\n\x07\x45ncoder\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x13\n\x0bvector_size\x18\x02 \x01(\x05\x12\x13\n\x0bhidden_size\x18\x03 \x01(\x05\x12\x0e\n\x06layers\x18\x04 \x01(\x05\x12\x15\n\rcarries_state\x18\x05 \x01(\x08\x12(\n\x06inputs\x18\x06 \x03(\x0b\x32\x18.kinrec.bundle.v1.Tensor\x12)\n\x07outputs\x18\x07 \x03(\x0b\x32\x18.kinrec.bundle.v1.Tensor\"3\n\x06Tensor\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05\x64type\x18\x02 \x01(\t\x12\x0c\n\x04\x64ims\x18\x03 \x03(\t\"\x90\x01\n\tEventSpec\x12\x30\n\x0b\x65vent_types\x18\x01 \x03(\x0b\x32\x1b.kinrec.bundle.v1.EventType\x12\x1e\n\x16\x64rop_immediate_repeats\x18\x02 \x01(\x08\x12\x13\n\x0bmax_history\x18\x03 \x01(\x05\x12\x1c\n\x14include_seen_default\x18\x04 \x01(\x08\")\n\tEventType\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06weight\x18\x02 \x01(\x01\"R\n\rFactorization\x12\x0e\n\x06method\x18\x01 \x01(\t\x12\x0f\n\x07\x66\x61\x63tors\x18\x02 \x01(\x05\x12\r\n\x05\x61lpha\x18\x03 \x01(\x01\x12\x11\n\thalf_life\x18\x04 \x01(\x01\"\xf7\x01\n\x05Index\x12*\n\x04kind\x18\x01 \x01(\x0e\x32\x1c.kinrec.bundle.v1.Index.Kind\x12\x0e\n\x06metric\x18\x02 \x01(\t\x12\r\n\x05\x63ount\x18\x03 \x01(\x03\x12\x0c\n\x04\x64ims\x18\x04 \x01(\x05\x12\r\n\x05trees\x18\x05 \x01(\x05\x12\x10\n\x08search_k\x18\x06 \x01(\x05\x12\x12\n\nneighbours\x18\x07 \x01(\x05\x12\x0e\n\x06recall\x18\x08 \x01(\x01\x12\x12\n\nmin_recall\x18\t \x01(\x01\"<\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\x0e\n\nKIND_EXACT\x10\x01\x12\x0e\n\nKIND_ANNOY\x10\x02\"\xea\x01\n\x05\x42lend\x12\x35\n\x07weights\x18\x01 \x03(\x0b\x32$.kinrec.bundle.v1.Blend.WeightsEntry\x12\x12\n\nneighbours\x18\x02 \x01(\x05\x12\x16\n\x0evote_half_life\x18\x03 \x01(\x01\x12\x1c\n\x14transition_half_life\x18\x04 \x01(\x01\x12\x12\n\ncandidates\x18\x05 \x01(\x05\x12\x1c\n\x14sequence_temperature\x18\x06 \x01(\x01\x1a.\n\x0cWeightsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\";\n\x0c\x43leaningStep\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07removed\x18\x02 \x01(\x03\x12\x0c\n\x04left\x18\x03 \x01(\x03\"D\n\x06Parity\x12\x14\n\x0cmax_abs_diff\x18\x01 \x01(\x01\x12\x11\n\ttolerance\x18\x02 \x01(\x01\x12\x11\n\tsequences\x18\x03 \x01(\x05\"c\n\nValidation\x12\x12\n\nbest_epoch\x18\x01 \x01(\x05\x12\x12\n\nndcg_at_10\x18\x02 \x01(\x01\x12-\n\x06\x65pochs\x18\x03 \x03(\x0b\x32\x1d.kinrec.bundle.v1.EpochRecord\"E\n\x05Split\x12\x0e\n\x06method\x18\x01 \x01(\t\x12\x18\n\x10validation_start\x18\x02 \x01(\x01\x12\x12\n\ntest_start\x18\x03 \x01(\x01\"U\n\x0b\x45pochRecord\x12\r\n\x05\x65poch\x18\x01 \x01(\x05\x12\x0c\n\x04loss\x18\x02 \x01(\x01\x12\x12\n\nndcg_at_10\x18\x03 \x01(\x01\x12\x15\n\rlearning_rate\x18\x04 \x01(\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -40,37 +40,39 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_BLEND_WEIGHTSENTRY']._loaded_options = None
   _globals['_BLEND_WEIGHTSENTRY']._serialized_options = b'8\001'
   _globals['_MANIFEST']._serialized_start=117
-  _globals['_MANIFEST']._serialized_end=997
-  _globals['_MANIFEST_FILESENTRY']._serialized_start=873
-  _globals['_MANIFEST_FILESENTRY']._serialized_end=941
-  _globals['_MANIFEST_LIBRARYVERSIONSENTRY']._serialized_start=943
-  _globals['_MANIFEST_LIBRARYVERSIONSENTRY']._serialized_end=997
-  _globals['_FILE']._serialized_start=999
-  _globals['_FILE']._serialized_end=1035
-  _globals['_ENCODER']._serialized_start=1038
-  _globals['_ENCODER']._serialized_end=1227
-  _globals['_TENSOR']._serialized_start=1229
-  _globals['_TENSOR']._serialized_end=1280
-  _globals['_EVENTSPEC']._serialized_start=1283
-  _globals['_EVENTSPEC']._serialized_end=1427
-  _globals['_EVENTTYPE']._serialized_start=1429
-  _globals['_EVENTTYPE']._serialized_end=1470
-  _globals['_FACTORIZATION']._serialized_start=1472
-  _globals['_FACTORIZATION']._serialized_end=1554
-  _globals['_INDEX']._serialized_start=1557
-  _globals['_INDEX']._serialized_end=1804
-  _globals['_INDEX_KIND']._serialized_start=1744
-  _globals['_INDEX_KIND']._serialized_end=1804
-  _globals['_BLEND']._serialized_start=1807
-  _globals['_BLEND']._serialized_end=2041
-  _globals['_BLEND_WEIGHTSENTRY']._serialized_start=1995
-  _globals['_BLEND_WEIGHTSENTRY']._serialized_end=2041
-  _globals['_CLEANINGSTEP']._serialized_start=2043
-  _globals['_CLEANINGSTEP']._serialized_end=2102
-  _globals['_PARITY']._serialized_start=2104
-  _globals['_PARITY']._serialized_end=2172
-  _globals['_VALIDATION']._serialized_start=2174
-  _globals['_VALIDATION']._serialized_end=2273
-  _globals['_EPOCHRECORD']._serialized_start=2275
-  _globals['_EPOCHRECORD']._serialized_end=2360
+  _globals['_MANIFEST']._serialized_end=1037
+  _globals['_MANIFEST_FILESENTRY']._serialized_start=913
+  _globals['_MANIFEST_FILESENTRY']._serialized_end=981
+  _globals['_MANIFEST_LIBRARYVERSIONSENTRY']._serialized_start=983
+  _globals['_MANIFEST_LIBRARYVERSIONSENTRY']._serialized_end=1037
+  _globals['_FILE']._serialized_start=1039
+  _globals['_FILE']._serialized_end=1075
+  _globals['_ENCODER']._serialized_start=1078
+  _globals['_ENCODER']._serialized_end=1267
+  _globals['_TENSOR']._serialized_start=1269
+  _globals['_TENSOR']._serialized_end=1320
+  _globals['_EVENTSPEC']._serialized_start=1323
+  _globals['_EVENTSPEC']._serialized_end=1467
+  _globals['_EVENTTYPE']._serialized_start=1469
+  _globals['_EVENTTYPE']._serialized_end=1510
+  _globals['_FACTORIZATION']._serialized_start=1512
+  _globals['_FACTORIZATION']._serialized_end=1594
+  _globals['_INDEX']._serialized_start=1597
+  _globals['_INDEX']._serialized_end=1844
+  _globals['_INDEX_KIND']._serialized_start=1784
+  _globals['_INDEX_KIND']._serialized_end=1844
+  _globals['_BLEND']._serialized_start=1847
+  _globals['_BLEND']._serialized_end=2081
+  _globals['_BLEND_WEIGHTSENTRY']._serialized_start=2035
+  _globals['_BLEND_WEIGHTSENTRY']._serialized_end=2081
+  _globals['_CLEANINGSTEP']._serialized_start=2083
+  _globals['_CLEANINGSTEP']._serialized_end=2142
+  _globals['_PARITY']._serialized_start=2144
+  _globals['_PARITY']._serialized_end=2212
+  _globals['_VALIDATION']._serialized_start=2214
+  _globals['_VALIDATION']._serialized_end=2313
+  _globals['_SPLIT']._serialized_start=2315
+  _globals['_SPLIT']._serialized_end=2384
+  _globals['_EPOCHRECORD']._serialized_start=2386
+  _globals['_EPOCHRECORD']._serialized_end=2471
 # @@protoc_insertion_point(module_scope)

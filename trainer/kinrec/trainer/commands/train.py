@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from kinrec.engine import BundleError
-from kinrec.trainer.config import TrainConfig
+from kinrec.trainer.config import LEAVE_ONE_OUT, TEMPORAL, TrainConfig
 from kinrec.trainer.errors import TrainerError
 from kinrec.trainer.files import find_files
 from kinrec.trainer.progress import ConsoleReporter
@@ -21,6 +21,7 @@ from kinrec.trainer.reading import EventColumns, ItemColumns
 if TYPE_CHECKING:
     import argparse
 
+_METAVARS = {"split": f"{LEAVE_ONE_OUT}|{TEMPORAL}", "test_from": "DATE_OR_SECONDS"}
 _EVENT_COLUMNS = ("user", "item", "time", "type", "value")
 
 
@@ -63,12 +64,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for field in fields(TrainConfig):
         if field.default is MISSING or field.name == "drop_immediate_repeats":
             continue
+        default = "none" if field.default == "" else field.default
         settings.add_argument(
             f"--{field.name.replace('_', '-')}",
             type=type(field.default),
             default=field.default,
-            metavar="N",
-            help=f"{explained[field.name]} Default: {field.default}",
+            metavar=_METAVARS.get(field.name, "N"),
+            help=f"{explained[field.name]} Default: {default}",
         )
     settings.add_argument(
         "--keep-immediate-repeats",
