@@ -13,7 +13,7 @@ from kinrec.trainer.config import TrainConfig
 from kinrec.trainer.encoders import EncoderSizes
 from kinrec.trainer.encoders.lstm import LstmEncoder
 from kinrec.trainer.fit import Fit, NegativeSampler, NonFiniteLossError, Targets, Task
-from kinrec.trainer.training import hold_out
+from kinrec.trainer.splits import hold_out
 
 
 @pytest.fixture
@@ -163,16 +163,6 @@ def test_sampled_losses_rank_like_the_softmax_over_all_items():
     full = gradient(50)
     sampled = torch.stack([gradient(49) for _ in range(50)]).mean(0)
     assert float(torch.cosine_similarity(full, sampled, dim=0)) > 0.98
-
-
-def test_hold_out_takes_two_events_of_those_with_three(make_histories):
-    """The last two are gone from the training part, and the first of them is the target."""
-    histories = make_histories([[0, 1, 2, 3], [4, 5], [6, 7, 8], [9]])
-    training_part, targets = hold_out(histories)
-    rows = [training_part.user(user).items.tolist() for user in range(4)]
-    assert rows == [[0, 1], [4, 5], [6], [9]]
-    assert targets.users.tolist() == [0, 2]
-    assert targets.items.tolist() == [2, 7]
 
 
 def test_the_settings_of_a_search_reach_the_encoder(task):

@@ -10,6 +10,10 @@ from kinrec.trainer.cleaning_config import CleaningConfig
 from kinrec.trainer.encoders import check_installed
 from kinrec.trainer.errors import ConfigError
 from kinrec.trainer.factorizers import find_factorizer
+from kinrec.trainer.times import parse_time
+
+LEAVE_ONE_OUT = "leave-one-out"
+TEMPORAL = "temporal"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +46,12 @@ class TrainConfig:
         neighbours: Similar users who vote.
         candidates: Items each source proposes.
         min_recall: The least recall of an approximate index.
+        split: What is held out to evaluate on: leave-one-out, the last two events of everyone, or
+            temporal, all events from a time on.
+        test_from: Temporal: the date or the seconds since 1970 at which the test period begins; if
+            not given, test_share says it.
+        test_share: Temporal: the share of the events that are the test period. As many before them
+            are for validation.
     """
 
     seed: int = 42
@@ -68,6 +78,9 @@ class TrainConfig:
     neighbours: int = 200
     candidates: int = 300
     min_recall: float = 0.9
+    split: str = LEAVE_ONE_OUT
+    test_from: str = ""
+    test_share: float = 0.1
 
     def __post_init__(self) -> None:
         check_installed(self.encoder)
@@ -80,6 +93,12 @@ class TrainConfig:
             if not least <= value <= most:
                 raise ConfigError(key, value, f"must be from {least:,} to {most:,}")
         find_factorizer(self.factorizer)
+        if self.split not in (LEAVE_ONE_OUT, TEMPORAL):
+            raise ConfigError("split", self.split, f"must be {LEAVE_ONE_OUT} or {TEMPORAL}")
+        if self.test_from:
+            if self.split != TEMPORAL:
+                raise ConfigError("test_from", self.test_from, f"needs split = {TEMPORAL}")
+            parse_time("test_from", self.test_from)
 
     def as_dict(self) -> dict[str, Any]:
         """Give every setting by name in the types of JSON, those of the cleaning in their own dict."""
@@ -113,4 +132,5 @@ _RANGES: tuple[tuple[str, float, float], ...] = (
     ("neighbours", 1, 10_000),
     ("candidates", 10, 10_000),
     ("min_recall", 0.0, 1.0),
+    ("test_share", 0.001, 0.4),
 )

@@ -8,8 +8,6 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
-import numpy as np
-
 from kinrec.bundle.v1 import manifest_pb2
 from kinrec.engine import Engine
 from kinrec.engine.encoder import BatchingEncoder
@@ -23,6 +21,7 @@ from kinrec.trainer.errors import OutputError
 from kinrec.trainer.fit import Epoch, Fit, Monitor, Targets, Task
 from kinrec.trainer.log import build_log, with_titles
 from kinrec.trainer.reading import EventColumns, ItemColumns, read_events, read_items
+from kinrec.trainer.splits import Split, hold_out
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,7 +33,6 @@ if TYPE_CHECKING:
     from kinrec.trainer.log import EventLog
 
 EVALUATION = "evaluation"
-HELD_OUT = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,28 +79,14 @@ def load_log(inputs: Inputs, config: TrainConfig) -> EventLog:
     return log
 
 
-def hold_out(histories: Histories) -> tuple[Histories, Targets]:
-    """Leave the last two events of every user with three or more out of the training part.
-
-    Returns:
-        The training part, and the second-last event of those users, to validate on. The last is for
-        the evaluation and looked at by no training.
-    """
-    users = np.flatnonzero(histories.lengths > HELD_OUT)
-    counts = np.zeros(len(histories), np.int64)
-    counts[users] = HELD_OUT
-    items = histories.items[histories.offsets[users + 1] - HELD_OUT].astype(np.int64)
-    return histories.without_last(counts), Targets(users, items)
-
-
 def train(
     inputs: Inputs, store: Path, config: TrainConfig, reporter: Reporter, *, resume: bool = False
 ) -> Path:
     """Train a bundle and add it to a store.
 
     1. Read and clean the log.
-    2. Search: fit without everyone's last two events, and find the epoch that ranks the first of
-       them best.
+    2. Search: fit without the events that the split holds out, and find the epoch that ranks those
+       for validation best.
     3. Fit on all events for as many epochs.
     4. Write the bundle, with the model of the search inside it: the blend is fitted with that one,
        to what nobody's model has seen, and it is what evaluation asks.
@@ -128,7 +112,8 @@ def train(
     checkpoints = Checkpoints(store, log, config)
     if resume and not checkpoints.load():
         reporter.stage("nothing to resume: starting anew")
-    training_part, targets = hold_out(log.histories)
+    split = Split.choose(log.histories, config)
+    training_part, targets = hold_out(log.histories, split)
     types = len(log.event_types) + 1
     search_task = Task(
         training_part, len(log.items), types, targets if len(targets.users) else None
@@ -144,7 +129,7 @@ def train(
         log,
         _Fitted(training_part, searched),
         _Fitted(log.histories, final),
-        targets=targets,
+        held_out=(split, targets),
         validation=_describe(search),
         config=config,
     )
@@ -177,12 +162,13 @@ def _write(
     searched: _Fitted,
     final: _Fitted,
     *,
-    targets: Targets,
+    held_out: tuple[Split, Targets],
     validation: manifest_pb2.Validation,
     config: TrainConfig,
 ) -> Path:
     """Write the bundle of the search, fit the blend with it, and write the bundle around it."""
     now = dt.datetime.now(dt.UTC)
+    split, targets = held_out
     version = _new_name(store, now.strftime("%Y%m%dT%H%M%SZ"))
     finished = partial(finish, name=store.resolve().name, version=version, time=now, config=config)
     with new_version(store, version) as directory:
@@ -195,6 +181,7 @@ def _write(
         outer = write_model(directory, log, final.histories, final.encoder, config)
         for place, written in ((inner, manifest), (directory, outer)):
             written.validation.CopyFrom(validation)
+            written.split.CopyFrom(split.message())
             if fitted is not None:
                 _add_blend(written, fitted)
             finished(place, written)

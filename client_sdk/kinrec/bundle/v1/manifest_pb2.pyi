@@ -81,6 +81,7 @@ class Manifest(google.protobuf.message.Message):
     VALIDATION_FIELD_NUMBER: builtins.int
     TRAINING_CONFIG_FIELD_NUMBER: builtins.int
     LIBRARY_VERSIONS_FIELD_NUMBER: builtins.int
+    SPLIT_FIELD_NUMBER: builtins.int
     format_version: builtins.int
     """The version of the bundle format. An engine refuses every other than its own."""
     name: builtins.str
@@ -143,6 +144,10 @@ class Manifest(google.protobuf.message.Message):
     def library_versions(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.str]:
         """The versions of the libraries that made the bundle, by name."""
 
+    @property
+    def split(self) -> global___Split:
+        """Which events were held out from the model inside the bundle. If not set, "leave-one-out"."""
+
     def __init__(
         self,
         *,
@@ -164,9 +169,10 @@ class Manifest(google.protobuf.message.Message):
         validation: global___Validation | None = ...,
         training_config: google.protobuf.struct_pb2.Struct | None = ...,
         library_versions: collections.abc.Mapping[builtins.str, builtins.str] | None = ...,
+        split: global___Split | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["blend", b"blend", "create_time", b"create_time", "encoder", b"encoder", "event_spec", b"event_spec", "factorization", b"factorization", "item_index", b"item_index", "parity", b"parity", "training_config", b"training_config", "user_index", b"user_index", "validation", b"validation"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["blend", b"blend", "cleaning", b"cleaning", "create_time", b"create_time", "encoder", b"encoder", "event_spec", b"event_spec", "factorization", b"factorization", "files", b"files", "format_version", b"format_version", "item_count", b"item_count", "item_index", b"item_index", "library_versions", b"library_versions", "name", b"name", "parity", b"parity", "training_config", b"training_config", "user_count", b"user_count", "user_index", b"user_index", "validation", b"validation", "version", b"version"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["blend", b"blend", "create_time", b"create_time", "encoder", b"encoder", "event_spec", b"event_spec", "factorization", b"factorization", "item_index", b"item_index", "parity", b"parity", "split", b"split", "training_config", b"training_config", "user_index", b"user_index", "validation", b"validation"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["blend", b"blend", "cleaning", b"cleaning", "create_time", b"create_time", "encoder", b"encoder", "event_spec", b"event_spec", "factorization", b"factorization", "files", b"files", "format_version", b"format_version", "item_count", b"item_count", "item_index", b"item_index", "library_versions", b"library_versions", "name", b"name", "parity", b"parity", "split", b"split", "training_config", b"training_config", "user_count", b"user_count", "user_index", b"user_index", "validation", b"validation", "version", b"version"]) -> None: ...
 
 global___Manifest = Manifest
 
@@ -766,6 +772,36 @@ class Validation(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["best_epoch", b"best_epoch", "blend_ndcg_at_10", b"blend_ndcg_at_10", "epochs", b"epochs", "ndcg_at_10", b"ndcg_at_10", "people", b"people", "repeat_share", b"repeat_share", "source_ndcg_at_10", b"source_ndcg_at_10"]) -> None: ...
 
 global___Validation = Validation
+
+@typing.final
+class Split(google.protobuf.message.Message):
+    """Which events are for training, for validation and for the test."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    METHOD_FIELD_NUMBER: builtins.int
+    VALIDATION_START_FIELD_NUMBER: builtins.int
+    TEST_START_FIELD_NUMBER: builtins.int
+    method: builtins.str
+    """"leave-one-out": of everyone with three or more events the last is for the test and the one
+    before it for validation. "temporal": the time says it.
+    """
+    validation_start: builtins.float
+    """Temporal: the time of the first event for validation, in seconds since 1970 UTC. All before it
+    is for training.
+    """
+    test_start: builtins.float
+    """Temporal: the time of the first event for the test, in seconds since 1970 UTC."""
+    def __init__(
+        self,
+        *,
+        method: builtins.str = ...,
+        validation_start: builtins.float = ...,
+        test_start: builtins.float = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["method", b"method", "test_start", b"test_start", "validation_start", b"validation_start"]) -> None: ...
+
+global___Split = Split
 
 @typing.final
 class EpochRecord(google.protobuf.message.Message):
