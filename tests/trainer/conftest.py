@@ -125,6 +125,7 @@ def tiny_config() -> TrainConfig:
         vector_size=16,
         hidden_size=16,
         dropout=0.1,
+        item_dropout=0.0,
         window=10,
         batch_events=128,
         epochs=12,

@@ -28,7 +28,7 @@ CARRIED = {"lstm": ["h", "c"], "gru": ["h"], "transformer": []}
 def encoder(request):
     """An encoder of each kind, whose every weight says something; sizes divide by no other."""
     torch.manual_seed(0)
-    encoder = load_encoder(request.param)(EncoderSizes(ITEMS, TYPES, 13, 17, 0.5, WINDOW))
+    encoder = load_encoder(request.param)(EncoderSizes(ITEMS, TYPES, 13, 17, 0.5, 0.5, WINDOW))
     with torch.no_grad():
         for weight in encoder.parameters():
             weight.add_(torch.randn_like(weight) * 0.3)
@@ -171,7 +171,7 @@ def test_the_manifest_says_what_is_carried_and_how_much_is_seen(encoder, tmp_pat
 def test_who_carries_a_state_goes_on_from_it_bit_for_bit(kind, cuts, tmp_path):
     """Events in parts, each from the states of the part before, give the bits of all at once."""
     torch.manual_seed(1)
-    encoder = load_encoder(kind)(EncoderSizes(ITEMS, TYPES, 13, 17, 0.5, WINDOW)).eval()
+    encoder = load_encoder(kind)(EncoderSizes(ITEMS, TYPES, 13, 17, 0.5, 0.5, WINDOW)).eval()
     exported, _ = export_encoder(encoder, tmp_path)
     session = ort.InferenceSession(str(tmp_path / "encoder.onnx"))
     history = person(20)
@@ -193,7 +193,7 @@ def test_who_carries_a_state_goes_on_from_it_bit_for_bit(kind, cuts, tmp_path):
 
 def test_a_transformer_refuses_more_than_its_window():
     """More events than it has distances for are an error, not a wrong vector."""
-    encoder = load_encoder("transformer")(EncoderSizes(ITEMS, TYPES, 13, 17, 0.5, WINDOW))
+    encoder = load_encoder("transformer")(EncoderSizes(ITEMS, TYPES, 13, 17, 0.5, 0.5, WINDOW))
     with pytest.raises(ValueError, match="at most 20 events, got 21"):
         encoder.vectors(*tensors(1, WINDOW + 1))
 

@@ -23,7 +23,7 @@ from kinrec.trainer.export import (
 def encoder():
     """An encoder whose every weight says something."""
     torch.manual_seed(0)
-    encoder = LstmEncoder(EncoderSizes(30, 4, 12, 20, 0.5, 10))
+    encoder = LstmEncoder(EncoderSizes(30, 4, 12, 20, 0.5, 0.5, 10))
     with torch.no_grad():
         for weight in encoder.parameters():
             weight.add_(torch.randn_like(weight) * 0.3)

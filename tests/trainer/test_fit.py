@@ -152,7 +152,7 @@ def test_sampled_losses_rank_like_the_softmax_over_all_items():
     rng = np.random.default_rng(0)
     events = rng.choice(50, 5_000, p=np.arange(1, 51) / 1275).astype(np.int32)
     torch.manual_seed(0)
-    encoder = LstmEncoder(EncoderSizes(50, 1, 8, 4, 0.0, 10))
+    encoder = LstmEncoder(EncoderSizes(50, 1, 8, 4, 0.0, 0.0, 10))
     vectors = torch.randn(64, 8, requires_grad=True)
     targets = torch.from_numpy(rng.integers(0, 50, 64))
 

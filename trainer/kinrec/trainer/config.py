@@ -28,6 +28,8 @@ class TrainConfig:
         vector_size: Length of item embeddings and interest vectors.
         hidden_size: Length of the encoder's recurrent state; width of a Transformer's inner layer.
         dropout: Share of the encoder's inputs and outputs zeroed in training.
+        item_dropout: Share of the last item's embedding zeroed on its way past the recurrent layer;
+            without a number it is chosen by how many events the log has for each item.
         window: Events per training sequence; longer histories give several.
         batch_events: Events per training step.
         epochs: Passes over the log at most; 0 chooses by the size of the log.
@@ -61,6 +63,7 @@ class TrainConfig:
     vector_size: int = 128
     hidden_size: int = 128
     dropout: float = 0.5
+    item_dropout: float | None = None
     window: int = 50
     batch_events: int = 1_024
     epochs: int = 0
@@ -90,7 +93,7 @@ class TrainConfig:
                 raise ConfigError(setting.name, value, "must be finite")
         for key, least, most in _RANGES:
             value = getattr(self, key)
-            if not least <= value <= most:
+            if value is not None and not least <= value <= most:
                 raise ConfigError(key, value, f"must be from {least:,} to {most:,}")
         find_factorizer(self.factorizer)
         if self.split not in (LEAVE_ONE_OUT, TEMPORAL):
@@ -116,6 +119,7 @@ _RANGES: tuple[tuple[str, float, float], ...] = (
     ("vector_size", 4, 1_024),
     ("hidden_size", 4, 1_024),
     ("dropout", 0.0, 0.95),
+    ("item_dropout", 0.0, 0.95),
     ("window", 2, 2_000),
     ("batch_events", 16, 1_000_000),
     ("epochs", 0, 10_000),

@@ -24,6 +24,7 @@ class EncoderSizes:
         vector_size: Length of an item embedding and of an interest vector.
         hidden_size: Length of the recurrent state, or of what else lies between the layers.
         dropout: Share of the inputs and outputs zeroed in training, 0 to below 1.
+        item_dropout: The same of the last item's embedding where a residual carries it to the output.
         window: Events per training sequence: an encoder learns from none that is longer.
     """
 
@@ -32,6 +33,7 @@ class EncoderSizes:
     vector_size: int
     hidden_size: int
     dropout: float
+    item_dropout: float
     window: int
 
 

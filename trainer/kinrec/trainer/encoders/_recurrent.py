@@ -12,8 +12,15 @@ if TYPE_CHECKING:
     from kinrec.trainer.encoders._base import EncoderSizes
 
 
+# The usual dim**-0.5 makes every item's score loud from the start: on amazon-beauty it took three
+# times as many epochs to the same NDCG@10.
+ITEM_STD = 0.02
+
+
 class RecurrentEncoder(nn.Module):
     """``LayerNorm(e + W h)``: e embeds the last item, h is the recurrent state over all events.
+
+    Dropout on e keeps the residual, which alone learns what follows each item, from drowning h.
 
     The recurrent next-item model is GRU4Rec's (Hidasi et al., "Session-based Recommendations with
     Recurrent Neural Networks", ICLR 2016). Scoring items by an inner product with their own input
@@ -37,7 +44,8 @@ class RecurrentEncoder(nn.Module):
         self.project = nn.Linear(hidden, dim, bias=False)
         self.norm = nn.LayerNorm(dim)
         self.dropout = nn.Dropout(sizes.dropout)
-        nn.init.normal_(self.item_embedding.weight, std=dim**-0.5)
+        self.item_dropout = nn.Dropout(sizes.item_dropout)
+        nn.init.normal_(self.item_embedding.weight, std=ITEM_STD)
         # Types and gaps start silent: a log in which they say nothing is not disturbed by them.
         nn.init.zeros_(self.type_embedding.weight)
         nn.init.zeros_(self.gap_embedding.weight)
@@ -47,7 +55,9 @@ class RecurrentEncoder(nn.Module):
         embedded = self.item_embedding(items)  # (batch, time, dim)
         inputs = embedded + self.type_embedding(event_types) + self.gap_embedding(gaps)
         outputs, _ = self.recurrence(self.dropout(inputs))  # (batch, time, hidden)
-        vectors: Tensor = self.norm(embedded + self.project(self.dropout(outputs)))
+        vectors: Tensor = self.norm(
+            self.item_dropout(embedded) + self.project(self.dropout(outputs))
+        )
         return vectors
 
     def vectors(self, items: Tensor, event_types: Tensor, gaps: Tensor) -> Tensor:
