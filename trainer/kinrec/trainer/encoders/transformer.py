@@ -1,7 +1,7 @@
 """Causal self-attention over item, event type and time gap.
 
 The blocks are SASRec's (Kang & McAuley, "Self-Attentive Sequential Recommendation", ICDM 2018), with
-the normalization at the end of each part, which did better on validation than at its entry. Positions are counted back from the event that attends,
+the normalization at the end of each part. Positions are counted back from the event that attends,
 by a learned bias on each distance (Shaw et al., "Self-Attention with Relative Position
 Representations", NAACL 2018; as a bias, Raffel et al., "Exploring the Limits of Transfer Learning
 with a Unified Text-to-Text Transformer", JMLR 2020): the vector after an event is then the same
