@@ -76,7 +76,7 @@ def engine_us(engine: Engine, events: list[Event], user_id: str) -> dict[str, fl
 
 
 def _encoder(bundle: Path, manifest: Manifest) -> Callable[[], object]:
-    """Give what runs the bundle's encoder on one sequence of 50 events, without state."""
+    """Give what runs the bundle's encoder on one sequence of 50 events, or what it takes of them."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
@@ -84,16 +84,17 @@ def _encoder(bundle: Path, manifest: Manifest) -> Callable[[], object]:
     session = onnxruntime.InferenceSession(
         bundle / "encoder.onnx", options, providers=["CPUExecutionProvider"]
     )
-    inputs = {tensor.name: _input(tensor) for tensor in manifest.encoder.inputs}
+    events = min(EVENTS, manifest.encoder.max_length or EVENTS)
+    inputs = {tensor.name: _input(tensor, events) for tensor in manifest.encoder.inputs}
     return lambda: session.run(["vectors"], inputs)
 
 
-def _input(tensor: Tensor) -> np.ndarray:
+def _input(tensor: Tensor, events: int) -> np.ndarray:
     """Ids and other codes are 1, lengths are the number of events, states are 0."""
-    sizes = {"batch": 1, "time": EVENTS}
+    sizes = {"batch": 1, "time": events}
     shape = [int(dim) if dim.isdigit() else sizes[dim] for dim in tensor.dims]
     dtype = np.dtype(tensor.dtype if tensor.dtype != "float" else "float32")
-    fill = 0 if dtype.kind == "f" else EVENTS if shape == [1] else 1
+    fill = 0 if dtype.kind == "f" else events if shape == [1] else 1
     return np.full(shape, fill, dtype)
 
 

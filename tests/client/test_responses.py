@@ -23,7 +23,14 @@ from kinrec.client import (
 from kinrec.v1 import recommender_pb2 as pb
 
 REPORT = pb.EventReport(
-    received=21, used=1, unknown_item=2, repeated=3, truncated=15, unknown_event_type=1, late=1
+    received=25,
+    used=1,
+    unknown_item=2,
+    repeated=3,
+    truncated=15,
+    unknown_event_type=1,
+    late=1,
+    dropped=4,
 )
 
 
@@ -33,7 +40,7 @@ def test_an_interest_vector():
         vector=[0.5, -2], model_version="v1", event_report=REPORT, known_user=True
     )
     assert _responses.encode_sequence_result(message.SerializeToString()) == EncodeSequenceResult(
-        (0.5, -2.0), "v1", EventReport(21, 1, 2, 3, 15, 1, 1), known_user=True
+        (0.5, -2.0), "v1", EventReport(25, 1, 2, 3, 15, 1, 1, 4), known_user=True
     )
 
 

@@ -7,7 +7,9 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 
-from kinrec.engine.encoder import MAX_BATCH, BatchingEncoder
+from kinrec.bundle.v1 import manifest_pb2
+from kinrec.engine import BundleError
+from kinrec.engine.encoder import MAX_BATCH, BatchingEncoder, _state_shapes
 from kinrec.engine.events import History, gap_codes
 
 BAD_ITEM = 7
@@ -87,6 +89,16 @@ def test_stored_vectors_are_the_encoders_own(model):
     for user in range(0, len(model.users), 10):
         vector = model.encoder.run([model.histories.user(user)])[0]
         assert bits(vector) == bits(model.user_vectors[user]), user
+
+
+@pytest.mark.parametrize("dims", [["batch", "time"], ["1", "time", "4"], ["layers", "batch", "4"]])
+def test_an_input_that_the_engine_cannot_feed_is_refused(dims):
+    """What is neither of the events nor shaped like a state is named."""
+    tensor = manifest_pb2.Tensor(name="prices", dtype="float", dims=dims)
+    spec = manifest_pb2.Encoder(inputs=[tensor], carries_state=True)
+
+    with pytest.raises(BundleError, match="'prices' is neither of the events nor a state"):
+        _state_shapes("encoder.onnx", spec)
 
 
 def run_all(tasks):

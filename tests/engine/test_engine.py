@@ -139,11 +139,11 @@ def test_excluded_items_are_checked(engine):
 
 
 def test_seen_items_are_left_out_unless_asked_for(engine, users, history_of, catalogue):
-    """By default nobody is recommended what they have done, stored or sent."""
+    """Nobody is recommended what they have done, stored or sent, unless that is asked for."""
     new = [Event("i7"), Event("i9")]
     for user in users[:20]:
         seen = {event.item_id for event in [*history_of(user), *new]}
-        answer = engine.recommend(user_id=user, events=new, limit=MAX_LIMIT)
+        answer = engine.recommend(user_id=user, events=new, limit=MAX_LIMIT, include_seen=False)
         assert set(answer.item_ids) == catalogue - seen
         everything = engine.recommend(user_id=user, events=new, limit=MAX_LIMIT, include_seen=True)
         assert set(everything.item_ids) == catalogue
@@ -151,9 +151,13 @@ def test_seen_items_are_left_out_unless_asked_for(engine, users, history_of, cat
 
 def test_the_models_default_for_seen_items(engine, users):
     """Saying what the model does by default changes nothing."""
-    default = engine.recommend(user_id=users[0])
-
-    assert same(default, engine.recommend(user_id=users[0], include_seen=False))
+    by_default = engine.manifest.event_spec.include_seen_default
+    for user in users[:20]:
+        answers = {
+            seen: engine.recommend(user_id=user, include_seen=seen) for seen in (None, True, False)
+        }
+        assert same(answers[None], answers[by_default])
+        assert not same(answers[None], answers[not by_default])
 
 
 def test_excluded_items(engine, users):
@@ -179,12 +183,15 @@ def test_answers_are_full(engine, catalogue, limit):
 
 def test_answers_are_full_when_sources_propose_little(copy, catalogue, users, history_of):
     """Popular items fill what is asked for when the sources propose few and those are left out."""
-    copy.edit(lambda manifest: manifest["blend"].update(candidates=5, weights={"sequence": 1.0}))
+    mix = {"min_events": 1, "weights": {"sequence": 1.0}}
+    copy.edit(lambda manifest: manifest["blend"].update(candidates=5, mixes=[mix]))
     engine = Engine.load(copy.path)
     for user in users[:20]:
         seen = {event.item_id for event in history_of(user)}
-        excluded = engine.recommend(user_id=user, limit=30).item_ids
-        answer = engine.recommend(user_id=user, limit=100, exclude_item_ids=excluded)
+        excluded = engine.recommend(user_id=user, limit=30, include_seen=False).item_ids
+        answer = engine.recommend(
+            user_id=user, limit=100, exclude_item_ids=excluded, include_seen=False
+        )
         left = catalogue - seen - set(excluded)
         assert set(answer.item_ids) <= left
         assert len(set(answer.item_ids)) == min(100, len(left))

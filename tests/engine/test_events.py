@@ -9,7 +9,8 @@ from kinrec.bundle.v1.manifest_pb2 import EventSpec, EventType
 from kinrec.engine import GAP_BUCKETS, MAX_EVENTS, MAX_ID_BYTES, Event, InvalidFieldError
 from kinrec.engine.events import EventReader, History, gap_codes
 from kinrec.engine.ids import IdMap
-from kinrec.trainer.cleaning import CleaningSpec, clean_events
+from kinrec.trainer.cleaning import clean_events
+from kinrec.trainer.cleaning_config import CleaningConfig
 from kinrec.trainer.reading import EventColumns, read_events
 
 ITEMS = IdMap.build(["a", "b", "c"])
@@ -191,7 +192,7 @@ def test_requests_are_cleaned_as_the_log_was(sample_dir, model):
     """A person's events with the repeats left in become the history that training stored."""
     columns = EventColumns()
     frame = read_events([sample_dir / "events.csv"], columns)
-    cleaned = clean_events(frame, CleaningSpec(immediate_repeats=False)).frame.collect()
+    cleaned = clean_events(frame, CleaningConfig(drop_immediate_repeats=False)).frame.collect()
     people = {}
     for user, item, kind, time in zip(
         *(cleaned[name].to_list() for name in ("user_id", "item_id", "event_type", "timestamp")),

@@ -61,3 +61,22 @@ def test_save_and_map(three, tmp_path):
     assert items(read) == items(three)
     np.testing.assert_array_equal(read.event_types, three.event_types)
     np.testing.assert_array_equal(read.times, three.times)
+
+
+def test_sessions(three):
+    """A longer pause starts a session; a user's end is one, an unknown time is none."""
+    assert items(three.sessions(2.0)) == [[5, 6], [7], [8, 9]]
+    assert items(three.sessions(3.0)) == [[5, 6, 7], [8, 9]]
+    assert three.sessions(0.0) is three
+    assert three.sessions(2.0).gaps().tolist() == [0, 2, 0, 0, 0]
+
+
+def test_last_sessions(three):
+    """Each user keeps the latest session, as one history does alone."""
+    for gap in (0.0, 0.5, 2.0, 3.0):
+        kept = three.last_sessions(gap)
+        alone = [three.user(number).last_session(gap) for number in range(3)]
+        assert items(kept) == [history.items.tolist() for history in alone]
+        assert kept.times.tolist()[:-1] == [t for one in alone for t in one.times.tolist()][:-1]
+    assert items(three.last_sessions(2.0)) == [[7], [], [8, 9]]
+    assert items(three.last_sessions(0.5)) == [[7], [], [8, 9]]

@@ -165,3 +165,17 @@ def test_an_encoder_with_other_inputs(copy):
     copy.edit(lambda manifest: manifest["encoder"]["inputs"][0].update(dtype="int32"))
 
     assert "encoder.onnx: its inputs and outputs are not those" in copy.refusal()
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"carries_state": False}, "carries_state is False, but 2 of the inputs are states"),
+        ({"max_length": -1}, "max_length must be zero or more, is -1"),
+    ],
+)
+def test_an_encoder_that_is_not_what_the_manifest_says(copy, change, words):
+    """States that are not announced, and a length that cannot be, are refused."""
+    copy.edit(lambda manifest: manifest["encoder"].update(change))
+
+    assert f"encoder.onnx: {words}" in copy.refusal().replace("the manifest's ", "")

@@ -8,6 +8,7 @@ from kinrec.engine.histories import Histories
 from kinrec.engine.index import ExactIndex
 from kinrec.engine.sources import (
     FactorScores,
+    OwnHistory,
     Popularity,
     SimilarUserVotes,
     Transitions,
@@ -59,12 +60,12 @@ def votes():
         np.array([0, 0, 1, 0], np.uint8),
         np.zeros(4),
     )
-    return SimilarUserVotes(histories, np.array([1.0, 3.0], np.float32), half_life=1.0)
+    return SimilarUserVotes(histories, np.array([1.0, 3.0], np.float32))
 
 
 def test_votes(votes):
     """A vote is the cosine times the event's weight, halved for each later event."""
-    shares = votes.shares(np.array([0, 1, 2]), np.array([0.8, 0.4, 0.9], np.float32))
+    shares = votes.shares(np.array([0, 1, 2]), np.array([0.8, 0.4, 0.9], np.float32), 1.0)
 
     expected = np.array([0.4, 0.8 + 0.6, 0.4]) / 2.2
     np.testing.assert_allclose(summed(shares, 3), expected, rtol=1e-6)
@@ -72,7 +73,7 @@ def test_votes(votes):
 
 def test_unlike_users_do_not_vote(votes):
     """A neighbour whose cosine is negative gives no item a share."""
-    shares = votes.shares(np.array([0, 1]), np.array([-0.5, 0.4], np.float32))
+    shares = votes.shares(np.array([0, 1]), np.array([-0.5, 0.4], np.float32), 1.0)
 
     assert summed(shares, 3)[0] == 0.0
     assert shares[1].sum() == pytest.approx(1.0)
@@ -80,7 +81,16 @@ def test_unlike_users_do_not_vote(votes):
 
 def test_no_neighbour_with_a_history(votes):
     """Without any event of a neighbour there are no votes."""
-    assert len(votes.shares(np.array([2]), np.array([1.0], np.float32))[0]) == 0
+    assert len(votes.shares(np.array([2]), np.array([1.0], np.float32), 1.0)[0]) == 0
+
+
+def test_own_history():
+    """An own item counts its type's weight, halved for each later event."""
+    done = History(np.array([0, 1, 0], np.int32), np.array([0, 1, 0], np.uint8), np.zeros(3))
+
+    shares = OwnHistory(np.array([1.0, 3.0], np.float32)).shares(done, half_life=1.0)
+
+    np.testing.assert_allclose(summed(shares, 2), np.array([1.25, 1.5]) / 2.75, rtol=1e-6)
 
 
 def test_popularity():
@@ -114,21 +124,3 @@ def test_ranges():
     """Runs of numbers are joined, empty ones included."""
     assert ranges(np.array([5, 0, 9]), np.array([2, 0, 3])).tolist() == [5, 6, 9, 10, 11]
     assert ranges(np.zeros(0, np.int64), np.zeros(0, np.int64)).tolist() == []
-
-
-def test_every_source_gives_shares_of_one(model):
-    """The shares that a trained model's sources give a person sum to one."""
-    person, vector = model.histories.user(3), model.user_vectors[3]
-    factors = model.user_factors[3]
-    everything = {
-        "sequence": softmax(model.item_index.search(vector, 50), 2.0),
-        "similar_users": model.votes.shares(*model.user_index.search(factors, 20)),
-        "transitions": model.transitions.shares(person, 1.0),
-        "factors": model.factor_scores.shares(factors, 50),
-        "popularity": model.popularity.shares(len(model.items)),
-    }
-
-    for name, (numbers, shares) in everything.items():
-        assert shares.sum() == pytest.approx(1.0, abs=1e-5), name
-        assert (shares >= 0.0).all(), name
-        assert numbers.max() < len(model.items), name

@@ -4,9 +4,14 @@ import re
 import shlex
 import subprocess
 import sys
+from argparse import Namespace
 from pathlib import Path
 
 import pytest
+
+from kinrec.trainer.cleaning_config import CleaningConfig
+from kinrec.trainer.config import TrainConfig
+from kinrec.trainer.settings import PATH, PATHS, Setting, read_settings, settings_of, train_config
 
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
@@ -25,6 +30,17 @@ def test_there_are_examples():
     """The patterns above find the examples."""
     assert len(PYTHON) == 3
     assert len(CALLS) == 7
+
+
+def test_the_file_of_settings_is_taken(tmp_path):
+    """The settings in TOML are settings, and make a configuration that can be trained with."""
+    (text,) = (code for language, code in BLOCKS if language == "toml")
+    file = tmp_path / "shop.toml"
+    file.write_text(text)
+    own = [Setting("events", PATHS, ""), Setting("out", PATH, "")]
+    known = [*own, *settings_of(CleaningConfig), *settings_of(TrainConfig)]
+    config = train_config(read_settings(file, Namespace(), known))
+    assert config.cleaning.type_weight == (("buy", 8.0), ("view", 1.0))
 
 
 @pytest.mark.parametrize("code", PYTHON)

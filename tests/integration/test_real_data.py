@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from kinrec.trainer.cleaning import CleaningSpec, clean_events
+from kinrec.trainer.cleaning import clean_events
+from kinrec.trainer.cleaning_config import CleaningConfig
 from kinrec.trainer.reading import EventColumns, ItemColumns, read_events, read_items
 
 DATA = Path(__file__).parents[2].parent / "shared" / "data"
@@ -25,7 +26,7 @@ pytestmark = [
 def test_a_real_log_is_read_whole(name, users, items, events, types):
     """Users, items and events are as many as published, and cleaning finds all of them usable."""
     frame = read_events([DATA / f"{name}.events.parquet"], EventColumns())
-    cleaned = clean_events(frame, CleaningSpec(immediate_repeats=False))
+    cleaned = clean_events(frame, CleaningConfig(drop_immediate_repeats=False))
     found = cleaned.frame.collect()
     assert len(found) == events
     assert (found["user_id"].n_unique(), found["item_id"].n_unique()) == (users, items)

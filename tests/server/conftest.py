@@ -48,7 +48,7 @@ class StandInEngine:
         """Answer with four numbers."""
         self._ask(user_id=user_id, events=list(events))
         vector = np.arange(4, dtype=np.float32)
-        return Encoding(vector, EventReport(7, 1, 2, 3, 1, 1, 0), known_user=True)
+        return Encoding(vector, EventReport(9, 1, 2, 3, 1, 1, 0, 2), known_user=True)
 
     def similar_users(
         self, *, user_id: str = "", events: Sequence[Event] = (), limit: int = 10

@@ -48,7 +48,14 @@ def test_an_encoding_is_answered_whole(stub):
     assert answer.model_version == "v1"
     assert answer.known_user
     assert answer.event_report == pb.EventReport(
-        received=7, used=1, unknown_item=2, repeated=3, truncated=1, unknown_event_type=1, late=0
+        received=9,
+        used=1,
+        unknown_item=2,
+        repeated=3,
+        truncated=1,
+        unknown_event_type=1,
+        late=0,
+        dropped=2,
     )
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
 
+import narwhals as nw
 import numpy as np
+import polars as pl
 import pytest
 
 from kinrec.engine.histories import Histories
@@ -39,6 +41,37 @@ def histories_of(
 def make_histories() -> Callable[..., Histories]:
     """The function `histories_of`."""
     return histories_of
+
+
+_EVENTS = {
+    "user_id": pl.String,
+    "item_id": pl.String,
+    "event_type": pl.String,
+    "timestamp": pl.Float64,
+    "value": pl.Float64,
+    "input_order": pl.Int64,
+}
+
+
+def frame_of(*events: tuple[object, ...]) -> nw.LazyFrame[pl.LazyFrame]:
+    """Make a frame of (user, item[, type[, time[, value]]]); the time is the place if not given."""
+    rows = []
+    for place, event in enumerate(events):
+        defaults = (None, None, None, float(place), None)
+        rows.append((*event, *defaults[len(event) :], place))
+    return nw.from_native(pl.LazyFrame(rows, schema=_EVENTS, orient="row"))
+
+
+@pytest.fixture(name="frame_of", scope="session")
+def _frame_of() -> Callable[..., nw.LazyFrame[pl.LazyFrame]]:
+    """The function `frame_of`."""
+    return frame_of
+
+
+@pytest.fixture(scope="session")
+def places() -> Callable[[nw.LazyFrame[pl.LazyFrame]], list[int]]:
+    """Gives the places in the input of the rows of a frame."""
+    return lambda frame: sorted(frame.collect()["input_order"].to_list())
 
 
 @dataclass

@@ -10,12 +10,18 @@ import resource
 import numpy as np
 import pytest
 
+from kinrec.bundle.v1.manifest_pb2 import EventSpec, EventType
 from kinrec.engine import BundleError, Engine, Event
 from kinrec.engine.ids import IdMap
+from kinrec.engine.model import Model
 from kinrec.engine.store import list_versions
-from kinrec.trainer.bundle import finish, new_version, write_model
+from kinrec.trainer.bundle import event_spec, finish, new_version, write_model
+from kinrec.trainer.cleaning import Substitutes
+from kinrec.trainer.cleaning_config import CleaningConfig
+from kinrec.trainer.config import TrainConfig
 from kinrec.trainer.errors import OutputError
 from kinrec.trainer.fit import Fit, Task
+from kinrec.trainer.statistics import count_transitions
 
 TIME = dt.datetime(2025, 1, 2, tzinfo=dt.UTC)
 
@@ -84,6 +90,81 @@ def test_the_manifest_tells_what_was_done(tmp_path, ring_log, encoder, tiny_conf
     for name, file in manifest["files"].items():
         assert int(file["size"]) == (path / name).stat().st_size
     assert not [name for name in files if name.endswith((".pkl", ".pt"))]
+
+
+def test_sessions_end_what_the_model_sees(tmp_path, ring_log, tiny_config, watcher):
+    """With sessions, nobody is encoded by more than the latest, and nothing follows across one."""
+    histories = ring_log.histories
+    half = np.tile(np.repeat([0.0, 1e6], 5), 60)  # each walk of ten pauses in the middle
+    log = dataclasses.replace(
+        ring_log, histories=dataclasses.replace(histories, times=histories.times + half)
+    )
+    config = dataclasses.replace(tiny_config, cleaning=CleaningConfig(session_gap=1e5))
+    fit = Fit(Task(log.histories, 16, 1, None), config)
+    path = write(tmp_path / "store", log, fit.run(watcher, lambda _: None), config)
+    engine, model = Engine.load(path), Model.open(path)
+    assert engine.manifest.event_spec.session_gap == 1e5
+
+    long, short = (
+        [Event(log.items.key(item), "", time) for item, time in zip(items, times, strict=True)]
+        for items, times in (([0, 1, 2, 9], [0.0, 1.0, 2.0, 2e5]), ([9], [2e5]))
+    )
+    np.testing.assert_array_equal(
+        engine.encode(events=long).vector, engine.encode(events=short).vector
+    )
+    assert not np.array_equal(
+        engine.encode(events=long[:3]).vector, engine.encode(events=long[2:3]).vector
+    )
+    for user in range(3):
+        own = model.histories.user(user)
+        events = [
+            Event(log.items.key(item), "", time)
+            for item, time in zip(own.items.tolist(), own.times.tolist(), strict=True)
+        ]
+        for known in (events, events[5:]):
+            np.testing.assert_allclose(
+                engine.encode(events=known).vector, model.user_vectors[user], atol=1e-6
+            )
+    across = count_transitions(log.histories, 16, 5)
+    assert model.transitions.weights.sum() < across.weights.sum()
+    within = count_transitions(log.histories.sessions(1e5), 16, 5)
+    np.testing.assert_array_equal(model.transitions.weights, within.weights)
+
+
+def test_the_engine_is_told_all_that_it_repeats(ring_log):
+    """Every rule of the cleaning that is for requests too stands in the manifest."""
+    cleaning = CleaningConfig(
+        missing_type="drop",
+        missing_value="mean",
+        known_types=("buy", "view"),
+        min_value=2.5,
+        min_value_types=("view",),
+        repeat_window=30.0,
+        once_types=("like",),
+        drop_immediate_repeats=False,
+        session_gap=1_800.0,
+        type_weight=(("view", 0.5),),
+    )
+    log = dataclasses.replace(
+        ring_log,
+        event_types=("view", "buy"),
+        given_weights=cleaning.type_weight,
+        substitutes=Substitutes(value=3.5),
+    )
+    assert event_spec(log, TrainConfig(cleaning=cleaning, max_history=90)) == EventSpec(
+        event_types=[EventType(name="view", weight=0.5), EventType(name="buy", weight=5.0)],
+        max_history=90,
+        repeat_window=30.0,
+        once_types=["like"],
+        known_types=["buy", "view"],
+        min_value=2.5,
+        min_value_types=["view"],
+        drop_missing_type=True,
+        missing_value=3.5,
+        session_gap=1_800.0,
+    )
+    off = event_spec(ring_log, TrainConfig())
+    assert off == EventSpec(drop_immediate_repeats=True, max_history=2_000)
 
 
 def test_the_same_log_and_seed_give_the_same_bytes(tmp_path, ring_log, encoder, tiny_config):

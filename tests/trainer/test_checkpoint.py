@@ -50,6 +50,7 @@ def test_another_log_or_configuration_has_another_file(tmp_path, ring_log, tiny_
     later = dataclasses.replace(histories, times=histories.times + 1)
     others = [
         (ring_log, dataclasses.replace(tiny_config, seed=7)),
+        (ring_log, dataclasses.replace(tiny_config, encoder="gru")),
         (dataclasses.replace(ring_log, histories=later), tiny_config),
         (
             dataclasses.replace(ring_log, items=IdMap.build(f"j{number}" for number in range(16))),
@@ -59,7 +60,7 @@ def test_another_log_or_configuration_has_another_file(tmp_path, ring_log, tiny_
     for log, config in others:
         assert not Checkpoints(tmp_path, log, config).load()
     names = {fingerprint(log, config) for log, config in [(ring_log, tiny_config), *others]}
-    assert len(names) == 4
+    assert len(names) == 5
 
 
 @pytest.mark.parametrize("share", [0.0, 0.5, 0.99])

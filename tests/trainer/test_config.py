@@ -1,10 +1,12 @@
 """The configuration refuses what no training could run with."""
 
 import dataclasses
+import json
 import math
 
 import pytest
 
+from kinrec.trainer.cleaning_config import CleaningConfig
 from kinrec.trainer.config import _RANGES, TrainConfig
 from kinrec.trainer.errors import ConfigError
 
@@ -36,9 +38,26 @@ def test_what_is_not_finite_is_refused(key, value):
 
 
 def test_every_number_has_a_range():
-    """No setting but the switch and the name goes unchecked here."""
+    """No setting but the names and those of the cleaning, with tests of their own, goes unchecked."""
     names = {field.name for field in dataclasses.fields(TrainConfig)}
-    assert names - {key for key, _, _ in _RANGES} == {"drop_immediate_repeats", "factorizer"}
+    unchecked = {"cleaning", "encoder", "factorizer", "split", "test_from"}
+    assert names - {key for key, _, _ in _RANGES} == unchecked
+
+
+@pytest.mark.parametrize(
+    ("settings", "text"),
+    [
+        ({"split": "random"}, "split = 'random': must be leave-one-out or temporal"),
+        ({"test_from": "2024-05-31"}, "test_from = '2024-05-31': needs split = temporal"),
+        ({"split": "temporal", "test_from": "May"}, "test_from = 'May': must be a date such as"),
+    ],
+)
+def test_the_split_is_checked(settings, text):
+    """A split that there is none of is refused, and a date that is none or changes nothing."""
+    with pytest.raises(ConfigError) as caught:
+        TrainConfig(**settings)
+    assert str(caught.value).startswith(text)
+    assert TrainConfig(split="temporal", test_from="2024-05-31").test_from == "2024-05-31"
 
 
 def test_it_cannot_be_changed():
@@ -49,5 +68,11 @@ def test_it_cannot_be_changed():
 
 def test_all_settings_by_name():
     """The manifest gets every setting with its value."""
-    settings = TrainConfig(seed=5, alpha=0.5).as_dict()
+    cleaning = CleaningConfig(min_value=2.0, once_types=("like",), type_weight=(("buy", 7.0),))
+    settings = TrainConfig(seed=5, alpha=0.5, cleaning=cleaning).as_dict()
+    assert json.loads(json.dumps(settings)) == settings
+    found = settings.pop("cleaning")
     assert TrainConfig(**settings) == TrainConfig(seed=5, alpha=0.5)
+    assert (found["min_value"], found["once_types"]) == (2.0, ["like"])
+    assert found["type_weight"] == {"buy": 7.0}
+    assert set(found) == {field.name for field in dataclasses.fields(CleaningConfig)}

@@ -10,9 +10,10 @@ import pytest
 import torch
 
 from kinrec.trainer.config import TrainConfig
-from kinrec.trainer.encoders import EncoderSizes, LstmEncoder
+from kinrec.trainer.encoders import EncoderSizes
+from kinrec.trainer.encoders.lstm import LstmEncoder
 from kinrec.trainer.fit import Fit, NegativeSampler, NonFiniteLossError, Targets, Task
-from kinrec.trainer.training import hold_out
+from kinrec.trainer.splits import hold_out
 
 
 @pytest.fixture
@@ -151,7 +152,7 @@ def test_sampled_losses_rank_like_the_softmax_over_all_items():
     rng = np.random.default_rng(0)
     events = rng.choice(50, 5_000, p=np.arange(1, 51) / 1275).astype(np.int32)
     torch.manual_seed(0)
-    encoder = LstmEncoder(EncoderSizes(50, 1, 8, 4, 0.0))
+    encoder = LstmEncoder(EncoderSizes(50, 1, 8, 4, 0.0, 10))
     vectors = torch.randn(64, 8, requires_grad=True)
     targets = torch.from_numpy(rng.integers(0, 50, 64))
 
@@ -164,19 +165,9 @@ def test_sampled_losses_rank_like_the_softmax_over_all_items():
     assert float(torch.cosine_similarity(full, sampled, dim=0)) > 0.98
 
 
-def test_hold_out_takes_two_events_of_those_with_three(make_histories):
-    """The last two are gone from the training part, and the first of them is the target."""
-    histories = make_histories([[0, 1, 2, 3], [4, 5], [6, 7, 8], [9]])
-    training_part, targets = hold_out(histories)
-    rows = [training_part.user(user).items.tolist() for user in range(4)]
-    assert rows == [[0, 1], [4, 5], [6], [9]]
-    assert targets.users.tolist() == [0, 2]
-    assert targets.items.tolist() == [2, 7]
-
-
 def test_the_settings_of_a_search_reach_the_encoder(task):
     """Sizes of the configuration are those of the weights."""
     config = TrainConfig(vector_size=12, hidden_size=20, epochs=1)
     encoder = Fit(task, config).encoder
     assert encoder.item_embedding.weight.shape == (16, 12)
-    assert encoder.lstm.hidden_size == 20
+    assert encoder.recurrence.hidden_size == 20

@@ -4,7 +4,8 @@ import narwhals as nw
 import polars as pl
 import pytest
 
-from kinrec.trainer.cleaning import CleaningSpec, clean_events
+from kinrec.trainer.cleaning import clean_events
+from kinrec.trainer.cleaning_config import CleaningConfig
 from kinrec.trainer.errors import DataError
 from kinrec.trainer.log import MAX_EVENT_TYPES, build_log, type_weight, with_titles
 
@@ -22,7 +23,7 @@ def cleaned(rows):
             "input_order": range(len(rows)),
         }
     )
-    return clean_events(nw.from_native(frame), CleaningSpec())
+    return clean_events(nw.from_native(frame), CleaningConfig())
 
 
 def rows_of(users=4, items=6):
@@ -38,7 +39,7 @@ def rows_of(users=4, items=6):
 def test_events_come_back_by_user_and_time_whatever_their_order_in_the_file():
     """Numbers and codes lead back to the ids, types and times of the rows."""
     rows = rows_of()
-    log = build_log(cleaned(rows[::-1]))
+    log = build_log(cleaned(rows[::-1]), CleaningConfig())
     names = ["", *log.event_types]
     found = [
         (log.users.key(user), log.items.key(item), names[kind], time)
@@ -58,7 +59,7 @@ def test_events_come_back_by_user_and_time_whatever_their_order_in_the_file():
 
 def test_types_are_coded_by_frequency_and_weighted_by_name():
     """The most frequent type has code 1; a purchase counts more than a view; no type counts 1."""
-    log = build_log(cleaned([*rows_of(), ("u2", "i1", None, 20_000.0)]))
+    log = build_log(cleaned([*rows_of(), ("u2", "i1", None, 20_000.0)]), CleaningConfig())
     assert log.event_types == ("view", "buy")
     assert log.type_weights.tolist() == [1.0, 1.0, 5.0]
     last = log.histories.user(log.users.get("u2")).event_types[-1]
@@ -74,13 +75,35 @@ def test_type_weights_know_spellings(name, weight):
     assert type_weight(name) == weight
 
 
+def test_given_weights_go_before_those_by_name():
+    """A weight that was given counts; a type that was not goes by its name."""
+    config = CleaningConfig(type_weight=(("view", 0.25), ("wave", 9.0)))
+    assert build_log(cleaned(rows_of()), config).type_weights.tolist() == [1.0, 0.25, 5.0]
+
+
+def test_sessions_of_single_events_are_refused():
+    """With a pause between any two events nothing follows anything; the error names the setting."""
+    config = CleaningConfig(session_gap=99.0)
+    with pytest.raises(DataError, match="session_gap = 99 no session has two events"):
+        build_log(cleaned(rows_of()), config)
+    build_log(cleaned(rows_of()), CleaningConfig(session_gap=100.0))
+
+
+def test_too_little_data_names_the_step_that_took_it():
+    """Where cleaning left too little, the error says which step removed most."""
+    frame = cleaned([*rows_of(), *[("u1", "i0", "buy", 10_000.0)] * 9]).frame
+    few = clean_events(frame, CleaningConfig(known_types=("buy",)))
+    with pytest.raises(DataError, match=r"too small.*; unknown_types removed most"):
+        build_log(few, CleaningConfig())
+
+
 def test_more_types_than_codes_leave_the_rarest_unspecified():
     """A type beyond the 254 most frequent gets code 0, and no code runs over."""
     rows = rows_of()
     for place in range(MAX_EVENT_TYPES):
         for user in range(1 if place == 0 else 2):
             rows.append((f"u{user}", f"i{place % 6}", f"kind{place}", 50_000.0 + place))
-    log = build_log(cleaned(rows))
+    log = build_log(cleaned(rows), CleaningConfig())
     assert len(log.event_types) == MAX_EVENT_TYPES
     # Views are many and every kind but the first comes twice.
     assert not {"buy", "kind0"} & set(log.event_types)
@@ -103,15 +126,27 @@ def test_more_types_than_codes_leave_the_rarest_unspecified():
 def test_too_little_data_is_refused(rows, rule):
     """The error says what there is too little of, and how much is needed."""
     with pytest.raises(DataError, match="too small to train on") as caught:
-        build_log(cleaned(rows))
+        build_log(cleaned(rows), CleaningConfig())
     assert rule in str(caught.value)
 
 
 def test_titles_belong_to_the_items_of_the_log():
     """A title goes to its item; items without one or without events get none."""
-    log = build_log(cleaned(rows_of()))
+    log = build_log(cleaned(rows_of()), CleaningConfig())
     frame = pl.LazyFrame({"item_id": ["i3", "i5", "ghost", "i1"], "title": ["C", None, "G", "A"]})
     titles = with_titles(log, nw.from_native(frame)).titles
     found = {log.items.key(number): title for number, title in enumerate(titles)}
     assert found == {"i0": "", "i1": "A", "i2": "", "i3": "C", "i4": "", "i5": ""}
     assert log.titles is None
+
+
+def test_titles_that_are_missing_can_be_filled_in():
+    """Items without a title get the given one, and the report counts them."""
+    log = build_log(cleaned(rows_of()), CleaningConfig())
+    frame = pl.LazyFrame({"item_id": ["i3", "i5"], "title": ["C", None]})
+    filled = with_titles(log, nw.from_native(frame), "untitled")
+    assert sorted(filled.titles) == ["C", *["untitled"] * 5]
+    assert filled.cleaning[:-1] == log.cleaning
+    step = filled.cleaning[-1]
+    assert (step.name, step.removed, step.filled) == ("missing_titles", 0, 5)
+    assert step.left == len(log.histories.items)

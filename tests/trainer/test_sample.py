@@ -8,7 +8,8 @@ import polars as pl
 import pytest
 
 from kinrec.cli import main
-from kinrec.trainer.cleaning import CleaningSpec, clean_events
+from kinrec.trainer.cleaning import clean_events
+from kinrec.trainer.cleaning_config import CleaningConfig
 from kinrec.trainer.errors import ConfigError, OutputError
 from kinrec.trainer.reading import EventColumns, ItemColumns, read_events, read_items
 from kinrec.trainer.sample import make_sample, write_sample
@@ -22,7 +23,7 @@ def sample():
 @pytest.fixture(scope="module")
 def cleaned(sample, tmp_path_factory):
     events, _ = write_sample(sample, tmp_path_factory.mktemp("sample"))
-    return clean_events(read_events([events], EventColumns()), CleaningSpec())
+    return clean_events(read_events([events], EventColumns()), CleaningConfig())
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +45,7 @@ def test_cleaning_removes_the_planted_dirt_and_nothing_else(tmp_path, size, seed
     users, items = size
     sample = make_sample(users=users, items=items, seed=seed)
     events, _ = write_sample(sample, tmp_path)
-    cleaned = clean_events(read_events([events], EventColumns()), CleaningSpec())
+    cleaned = clean_events(read_events([events], EventColumns()), CleaningConfig())
     assert {step.name: step.removed for step in cleaned.steps} == sample.truth.dirt
     assert min(sample.truth.dirt.values()) >= 2
     assert set(cleaned.frame.collect()["item_id"]) <= set(sample.truth.item_ids)

@@ -77,8 +77,12 @@ def test_too_little_data_is_refused_by_the_real_process(tmp_path):
     [
         (["--epochs", "-1"], ["epochs = -1", "from 0 to 10,000"]),
         (["--learning-rate", "nan"], ["learning_rate = nan", "finite"]),
+        (["--encoder", "markov"], ["encoder = 'markov'", "gru, lstm, transformer"]),
         (["--user-column", "item_id"], ["columns", "different"]),
         (["--items", "nowhere.csv"], ["nowhere.csv"]),
+        (["--config", "nowhere.toml"], ["config = 'nowhere.toml'", "cannot be read"]),
+        (["--missing-value", "guess"], ["missing_value = 'guess'", "most_frequent"]),
+        (["--type-weight", "buy=0"], ["type_weight.buy = 0.0", "above 0"]),
     ],
 )
 def test_bad_settings_are_refused_in_one_line(tmp_path, capsys, sample_dir, flags, words):
@@ -89,6 +93,80 @@ def test_bad_settings_are_refused_in_one_line(tmp_path, capsys, sample_dir, flag
     assert line.startswith("kinrec train: ")
     for word in words:
         assert word in line
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("epoch = 3\n", ["epoch = 3", "is not a setting", "epochs is"]),
+        ("[cleaning]\nmin_value = 2\n", ["cleaning = {'min_value': 2}", "is not a setting"]),
+        ("epochs = '3'\n", ["epochs = '3'", "must be a whole number"]),
+        ("epochs = true\n", ["epochs = True", "must be a whole number"]),
+        ("once_types = 'like'\n", ["once_types = 'like'", "must be a list of names"]),
+        ("type_weight = {buy = 'x'}\n", ["type_weight = ", "must be a table of numbers"]),
+        ("dropout = 2\n", ["dropout = 2.0", "from 0.0 to 0.95"]),
+        ("epochs = \n", ["config = ", "is not TOML", "line 1"]),
+        (b"\xff", ["config = ", "is not TOML"]),
+    ],
+)
+def test_a_bad_file_of_settings_is_refused_in_one_line(tmp_path, capsys, content, words):
+    """The line names the key, its value and what is allowed, before the events are looked at."""
+    file = write(tmp_path / "shop.toml", content)
+    store = tmp_path / "store"
+    assert main(["train", "--config", str(file), "--events", "none", "--out", str(store)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("kinrec train: ")
+    for word in words:
+        assert word in line
+    assert not store.exists()
+
+
+@pytest.mark.parametrize("missing", ["events", "out"])
+def test_what_must_be_given_is_asked_for(tmp_path, capsys, sample_dir, missing):
+    """Without events or a store the line says where they can be given."""
+    given = {"events": str(sample_dir / "events.csv"), "out": str(tmp_path / "store")}
+    del given[missing]
+    arguments = [part for key, value in given.items() for part in (f"--{key}", value)]
+    assert main(["train", *arguments]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"kinrec train: {missing} = ")
+    assert f"--{missing} or in the file" in line
+
+
+def test_a_training_by_file_with_flags_that_win(tmp_path, capsys, sample_dir):
+    """The file says what to train on and how, a flag goes before it, and the bundle tells both."""
+    file = write(
+        tmp_path / "shop.toml",
+        f"""
+        events = "{sample_dir / "events.csv"}"
+        items = ["{sample_dir / "items.csv"}"]
+        out = "{tmp_path / "shop"}"
+        vector_size = 8
+        hidden_size = 8
+        factors = 4
+        epochs = 3
+        latest_time = 2100-01-01
+        repeat_window = 60
+        once_types = ["like"]
+        missing_title = "untitled"
+        type_weight = {{ view = 0.5, buy = 8 }}
+        """,
+    )
+    assert main(["train", "--config", str(file), "--epochs", "1", "--min-user-events", "2"]) == 0
+    shown = capsys.readouterr().out
+    for words in ("outside_time_range: removed", "repeats_in_window: removed", "view x 0.5"):
+        assert words in shown
+    manifest = read_manifest(find_bundle(tmp_path / "shop"))
+    settings = dict(manifest.training_config)
+    assert (settings["epochs"], settings["vector_size"]) == (1, 8)
+    assert settings["cleaning"]["latest_time"] == "2100-01-01"
+    assert settings["cleaning"]["min_user_events"] == 2
+    spec = manifest.event_spec
+    assert (spec.repeat_window, list(spec.once_types)) == (60.0, ["like"])
+    weights = {kind.name: kind.weight for kind in spec.event_types}
+    assert (weights["view"], weights["buy"]) == (0.5, 8.0)
+    steps = [step.name for step in manifest.cleaning]
+    assert steps[-2:] == ["k_core", "missing_titles"]
 
 
 def test_a_store_that_cannot_be_made_is_refused_before_the_work(tmp_path, capsys, sample_dir):

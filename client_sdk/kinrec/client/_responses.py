@@ -109,4 +109,5 @@ def _event_report(report: pb.EventReport) -> EventReport:
         truncated=report.truncated,
         unknown_event_type=report.unknown_event_type,
         late=report.late,
+        dropped=report.dropped,
     )

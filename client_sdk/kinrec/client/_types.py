@@ -19,7 +19,8 @@ class Event:
         event_type: What was done, e.g. ``"view"``; empty if unspecified.
         time: When: a datetime with a time zone, or unix seconds; None if unknown. A datetime
             without a time zone is refused when the event is sent, for it names no moment.
-        value: A measure of the event, e.g. a rating; it does not change the answer.
+        value: A measure of the event, e.g. a rating. A model can be trained to leave out events with
+            a low value; it changes nothing else.
     """
 
     item_id: str
@@ -30,16 +31,20 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class EventReport:
-    """What became of the events of a request; each is counted once in the second to fifth field.
+    """What became of the events of a request; each is counted once.
+
+    It is in used, unknown_item, repeated, truncated or dropped.
 
     Attributes:
         received: Events in the request.
         used: Events that the answer takes into account.
         unknown_item: Events left out because the model does not know the item.
-        repeated: Events left out because they repeat the item and type of the event before.
+        repeated: Events left out because they repeat the item and type of the event before, or of
+            an earlier one where the model takes no repeats of it.
         truncated: Oldest events left out because the model has a shorter memory.
         unknown_event_type: Of the used, those whose type the model does not know.
         late: Of the used, those whose time is before that of the event before.
+        dropped: Events left out because the model takes none of their type or so low a value.
     """
 
     received: int = 0
@@ -49,6 +54,7 @@ class EventReport:
     truncated: int = 0
     unknown_event_type: int = 0
     late: int = 0
+    dropped: int = 0
 
 
 class Basis(Enum):

@@ -104,7 +104,7 @@ class Event(google.protobuf.message.Message):
     """
     value: builtins.float
     """A measure of the event, e.g. seconds of dwell, a rating or a quantity. Must be finite.
-    Accepted so that callers can send their logs as they are; it does not change the answer.
+    A model can be trained to leave out events with a low value; it changes nothing else.
     """
     @property
     def time(self) -> google.protobuf.timestamp_pb2.Timestamp:
@@ -127,7 +127,7 @@ global___Event = Event
 @typing.final
 class EventReport(google.protobuf.message.Message):
     """What became of the events that were given. Every event is counted exactly once in `used`,
-    `unknown_item`, `repeated` or `truncated`.
+    `unknown_item`, `repeated`, `truncated` or `dropped`.
     """
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
@@ -139,6 +139,7 @@ class EventReport(google.protobuf.message.Message):
     TRUNCATED_FIELD_NUMBER: builtins.int
     UNKNOWN_EVENT_TYPE_FIELD_NUMBER: builtins.int
     LATE_FIELD_NUMBER: builtins.int
+    DROPPED_FIELD_NUMBER: builtins.int
     received: builtins.int
     """The number of events in the request."""
     used: builtins.int
@@ -146,7 +147,9 @@ class EventReport(google.protobuf.message.Message):
     unknown_item: builtins.int
     """The number of events left out because the model does not know the item."""
     repeated: builtins.int
-    """The number of events left out because they repeat the item and the type of the event before."""
+    """The number of events left out because they repeat the item and the type of the event before, or
+    of an earlier one where the model takes no repeats of it.
+    """
     truncated: builtins.int
     """The number of oldest events left out because the model has a shorter memory."""
     unknown_event_type: builtins.int
@@ -155,6 +158,8 @@ class EventReport(google.protobuf.message.Message):
     """Of the events used, the number whose time is before that of the event before. They are applied
     in the order given.
     """
+    dropped: builtins.int
+    """The number of events left out because the model takes none of their type or so low a value."""
     def __init__(
         self,
         *,
@@ -165,8 +170,9 @@ class EventReport(google.protobuf.message.Message):
         truncated: builtins.int = ...,
         unknown_event_type: builtins.int = ...,
         late: builtins.int = ...,
+        dropped: builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["late", b"late", "received", b"received", "repeated", b"repeated", "truncated", b"truncated", "unknown_event_type", b"unknown_event_type", "unknown_item", b"unknown_item", "used", b"used"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["dropped", b"dropped", "late", b"late", "received", b"received", "repeated", b"repeated", "truncated", b"truncated", "unknown_event_type", b"unknown_event_type", "unknown_item", b"unknown_item", "used", b"used"]) -> None: ...
 
 global___EventReport = EventReport
 

@@ -18,7 +18,8 @@ class Event(NamedTuple):
         item_id: The item's id, as in the logs the model was trained on.
         event_type: What was done; empty if unspecified.
         time: When, in seconds since 1970 UTC; None if unknown.
-        value: A measure of the event, e.g. a rating; it does not change the answer.
+        value: A measure of the event, e.g. a rating. A model can be trained to leave out events with
+            a low value; it changes nothing else.
     """
 
     item_id: str
@@ -28,16 +29,20 @@ class Event(NamedTuple):
 
 
 class EventReport(NamedTuple):
-    """What became of the events of a request; each is counted once in the second to fifth field.
+    """What became of the events of a request; each is counted once.
+
+    It is in used, unknown_item, repeated, truncated or dropped.
 
     Attributes:
         received: Events in the request.
         used: Events that the answer takes into account.
         unknown_item: Events left out because the model does not know the item.
-        repeated: Events left out because they repeat the item and type of the event before.
+        repeated: Events left out because they repeat the item and type of the event before, or of
+            an earlier one where the model takes no repeats of it.
         truncated: Oldest events left out because the model has a shorter memory.
         unknown_event_type: Of the used, those whose type the model does not know.
         late: Of the used, those whose time is before that of the event before.
+        dropped: Events left out because the model takes none of their type or so low a value.
     """
 
     received: int = 0
@@ -47,6 +52,7 @@ class EventReport(NamedTuple):
     truncated: int = 0
     unknown_event_type: int = 0
     late: int = 0
+    dropped: int = 0
 
 
 class Basis(Enum):

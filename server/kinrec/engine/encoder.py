@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 MAX_BATCH = 32
 
+_EVENT_INPUTS = ("items", "event_types", "gaps", "lengths")
+
 
 class Encoder:
     """The exported encoder. Safe to call from many threads.
@@ -45,8 +47,12 @@ class Encoder:
         except Exception as error:
             raise BundleError(f"{path.name}: onnxruntime cannot load it") from error
         _check_graph(path.name, self._session, spec)
-        self._vector_size = spec.vector_size
-        self._hidden_size = spec.hidden_size
+        names = [tensor.name for tensor in spec.inputs]
+        self._unused = [name for name in _EVENT_INPUTS if name not in names]
+        self._states = _state_shapes(path.name, spec)
+        self._lone_states = self._first_states(1)
+        # The slice of the events that the graph takes: all of them, or the last.
+        self._visible = slice(-spec.max_length if spec.max_length else None, None)
 
     def run(self, histories: Sequence[History]) -> NDArray[np.float32]:
         """Encode at least one history, each of at least one event.
@@ -54,33 +60,68 @@ class Encoder:
         Returns:
             float32, (histories, vector_size).
         """
+        visible = self._visible
         if len(histories) == 1:  # the usual call, with nothing to pad
             (history,) = histories
-            lengths = np.array([len(history)], np.int32)
-            items = history.items[np.newaxis].astype(np.int64)
-            types = history.event_types[np.newaxis].astype(np.int64)
-            gaps = gap_codes(history.times)[np.newaxis]
+            items = history.items[np.newaxis, visible].astype(np.int64)
+            types = history.event_types[np.newaxis, visible].astype(np.int64)
+            gaps = gap_codes(history.times)[np.newaxis, visible]
+            lengths = np.array([items.shape[1]], np.int32)
+            states = self._lone_states
         else:
-            lengths, items, types, gaps = _pad(histories)
-        state = np.zeros((1, len(histories), self._hidden_size), np.float32)
-        feed = {"items": items, "event_types": types, "gaps": gaps, "lengths": lengths}
-        feed |= {"h0": state, "c0": state}
+            lengths, items, types, gaps = _pad(histories, visible)
+            states = self._first_states(len(histories))
+        feed = {"items": items, "event_types": types, "gaps": gaps, "lengths": lengths, **states}
+        for name in self._unused:
+            del feed[name]
         (vectors,) = self._session.run(["vectors"], feed)
         return np.asarray(vectors, np.float32)
 
+    def _first_states(self, batch: int) -> dict[str, NDArray[np.float32]]:
+        """Give the states before any event: zeros."""
+        return {
+            name: np.zeros((layers, batch, size), np.float32)
+            for name, (layers, size) in self._states.items()
+        }
+
 
 def _pad(
-    histories: Sequence[History],
+    histories: Sequence[History], visible: slice
 ) -> tuple[NDArray[np.int32], NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
     """Give the lengths, (batch,), and the items, types and gaps, (batch, time), padded with 0."""
-    lengths = np.array([len(history) for history in histories], np.int32)
+    rows = [history.items[visible] for history in histories]
+    lengths = np.array([len(row) for row in rows], np.int32)
     shape = (len(histories), int(lengths.max()))
     items, types, gaps = (np.zeros(shape, np.int64) for _ in range(3))
     for row, history in enumerate(histories):
-        items[row, : lengths[row]] = history.items
-        types[row, : lengths[row]] = history.event_types
-        gaps[row, : lengths[row]] = gap_codes(history.times)
+        items[row, : lengths[row]] = rows[row]
+        types[row, : lengths[row]] = history.event_types[visible]
+        # Cut after the codes are made: the first event that is left came after another.
+        gaps[row, : lengths[row]] = gap_codes(history.times)[visible]
     return lengths, items, types, gaps
+
+
+def _state_shapes(name: str, spec: manifest_pb2.Encoder) -> dict[str, tuple[int, int]]:
+    """Give the number of layers and the size of each input that is not of the events."""
+    shapes: dict[str, tuple[int, int]] = {}
+    for tensor in spec.inputs:
+        if tensor.name in _EVENT_INPUTS:
+            continue
+        match list(tensor.dims):
+            case [layers, "batch", size] if layers.isdecimal() and size.isdecimal():
+                shapes[tensor.name] = (int(layers), int(size))
+            case _:
+                raise BundleError(
+                    f"{name}: its input {tensor.name!r} is neither of the events nor a state"
+                )
+    if spec.carries_state != bool(shapes):
+        raise BundleError(
+            f"{name}: the manifest's carries_state is {spec.carries_state}, "
+            f"but {len(shapes)} of the inputs are states"
+        )
+    if spec.max_length < 0:
+        raise BundleError(f"{name}: max_length must be zero or more, is {spec.max_length}")
+    return shapes
 
 
 def _check_graph(name: str, session: ort.InferenceSession, spec: manifest_pb2.Encoder) -> None:

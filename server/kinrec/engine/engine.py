@@ -15,19 +15,11 @@ from kinrec.engine._errors import (
 )
 from kinrec.engine._limits import MAX_EXCLUDED_ITEMS, MAX_LIMIT
 from kinrec.engine._types import Basis, Encoding, EventReport, Recommendations, SimilarUsers
+from kinrec.engine.blend import Mixes, Person, ask
 from kinrec.engine.encoder import BatchingEncoder
-from kinrec.engine.events import NOTHING, History, check_id
+from kinrec.engine.events import NOTHING, check_id
 from kinrec.engine.index import take_best
 from kinrec.engine.model import Model
-from kinrec.engine.sources import (
-    FACTORS,
-    POPULARITY,
-    SEQUENCE,
-    SIMILAR_USERS,
-    TRANSITIONS,
-    Shares,
-    softmax,
-)
 
 if TYPE_CHECKING:
     import os
@@ -41,13 +33,19 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class _Person:
-    """The person a request is about: the user number if known, the events if usable."""
+class _Subject:
+    """Whom a request is about, and what became of the events that came with it."""
 
-    user: int | None
-    history: History
-    is_stored: bool
+    person: Person
     report: EventReport
+
+    @property
+    def is_known(self) -> bool:
+        return self.person.user is not None
+
+    @property
+    def has_history(self) -> bool:
+        return len(self.person.history) > 0
 
 
 class Engine:
@@ -61,7 +59,7 @@ class Engine:
     def __init__(self, model: Model) -> None:
         self._model = model
         self._encoder = BatchingEncoder(model.encoder)
-        self._weights = dict(model.manifest.blend.weights)
+        self._mixes = Mixes(model.manifest.blend)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], version: str | None = None) -> Engine:
@@ -105,9 +103,9 @@ class Engine:
             UnknownUserError: The user is not known and there are no events.
             InvalidFieldError: A field breaks its rule.
         """
-        person = self._person(user_id, events)
-        vector = self._vector(person) if len(person.history) else np.zeros(0, np.float32)
-        return Encoding(vector, person.report, person.user is not None)
+        subject = self._subject(user_id, events)
+        vector = subject.person.vector if subject.has_history else np.zeros(0, np.float32)
+        return Encoding(vector, subject.report, subject.is_known)
 
     def similar_users(
         self, *, user_id: str = "", events: Sequence[Event] = (), limit: int = 10
@@ -125,14 +123,14 @@ class Engine:
             InvalidFieldError: A field breaks its rule.
         """
         _check_limit(limit)
-        person = self._person(user_id, events)
+        subject = self._subject(user_id, events)
         ids: list[str] = []
         cosines: list[float] = []
-        if len(person.history):
-            numbers, similarities = self._neighbours(person, self._vector(person), limit)
+        if subject.has_history:
+            numbers, similarities = subject.person.neighbours(limit)
             ids = [self._model.users.key(number) for number in numbers.tolist()]
             cosines = np.clip(similarities, -1.0, 1.0).tolist()
-        return SimilarUsers(ids, cosines, person.report, person.user is not None)
+        return SimilarUsers(ids, cosines, subject.report, subject.is_known)
 
     def recommend(
         self,
@@ -160,39 +158,39 @@ class Engine:
         """
         _check_limit(limit)
         blocked = self._numbers("exclude_item_ids", exclude_item_ids)
-        person = self._person(user_id, events)
+        subject = self._subject(user_id, events)
         if include_seen is None:
             include_seen = self.manifest.event_spec.include_seen_default
-        if not include_seen and len(person.history):
-            blocked = np.concatenate([blocked, person.history.items])
-        numbers, scores = self._blend(person, limit, blocked)
+        numbers, scores = self._blend(subject.person, limit, blocked, include_seen=include_seen)
         numbers_list = numbers.tolist()
         return Recommendations(
             [self._model.items.key(number) for number in numbers_list],
             scores.tolist(),
             self._model.titles.of(numbers_list),
-            Basis.PERSONAL if len(person.history) else Basis.POPULAR,
-            person.report,
-            person.user is not None,
+            Basis.PERSONAL if subject.has_history else Basis.POPULAR,
+            subject.report,
+            subject.is_known,
         )
 
-    def _person(self, user_id: str, events: Sequence[Event]) -> _Person:
+    def _subject(self, user_id: str, events: Sequence[Event]) -> _Subject:
         if not user_id and not len(events):
             raise NoSubjectError
         user = None
-        stored = NOTHING
         if user_id:
             check_id("user_id", user_id)
             user = self._model.users.get(user_id)
             if user is None and not len(events):
                 raise UnknownUserError
-        if user is not None:
-            stored = self._model.histories.user(user, self._model.reader.max_history)
-        if not len(events):
-            return _Person(user, stored, is_stored=True, report=EventReport())
-        new, report = self._model.reader.read(events, stored)
-        history = stored.then(new, self._model.reader.max_history)
-        return _Person(user, history, is_stored=not len(new) and user is not None, report=report)
+        model, encoder = self._model, self._encoder
+        if user is not None and not len(events):
+            return _Subject(Person.stored(model, encoder, user), EventReport())
+        reader = model.reader
+        before = NOTHING if user is None else model.histories.user(user, reader.max_history)
+        new, report = reader.read(events, before)
+        if user is not None and not len(new):
+            return _Subject(Person.stored(model, encoder, user), report)
+        history = before.then(new, reader.max_history)
+        return _Subject(Person(model, encoder, history, user), report)
 
     def _numbers(self, field: str, item_ids: Sequence[str]) -> NDArray[np.int64]:
         if len(item_ids) > MAX_EXCLUDED_ITEMS:
@@ -204,28 +202,28 @@ class Engine:
         found = (self._model.items.get(item_id) for item_id in item_ids)
         return np.array([number for number in found if number is not None], np.int64)
 
-    def _vector(self, person: _Person) -> NDArray[np.float32]:
-        if person.is_stored and person.user is not None:
-            return np.asarray(self._model.user_vectors[person.user])
-        return self._encoder.encode(person.history)
+    def _blend(
+        self, person: Person, limit: int, blocked: NDArray[np.int64], *, include_seen: bool
+    ) -> Found:
+        """Mix the shares of the sources and take the best items that are not blocked.
 
-    def _neighbours(self, person: _Person, vector: NDArray[np.float32], count: int) -> Found:
-        """Find the nearest users without the person itself."""
-        if person.is_stored and person.user is not None:
-            factors = np.asarray(self._model.user_factors[person.user])
-        else:
-            factors = self._model.fold_in.user(person.history, vector)
-        if person.user is None:
-            return self._model.user_index.search(factors, count)
-        numbers, cosines = self._model.user_index.search(factors, count + 1)
-        others = numbers != person.user
-        return numbers[others][:count], cosines[others][:count]
-
-    def _blend(self, person: _Person, limit: int, blocked: NDArray[np.int64]) -> Found:
-        """Mix the shares of the sources and take the best items that are not blocked."""
-        items = self.manifest.item_count
-        scores, is_candidate = np.zeros(items, np.float32), np.zeros(items, np.bool_)
-        for weight, (numbers, shares) in self._shares(person, limit, len(blocked)):
+        As many popular items as could be needed always take part, so that an answer is short only
+        when no more items are left.
+        """
+        weights: dict[str, float] = {}
+        if len(person.history):
+            weights = self._mixes.of(len(person.history), include_seen=include_seen)
+            if not include_seen:
+                blocked = np.concatenate([blocked, person.history.items])
+        model, blend = self._model, self.manifest.blend
+        popular, popular_shares = model.popularity.shares(limit + len(blocked))
+        scores = np.zeros(self.manifest.item_count, np.float32)
+        is_candidate = np.zeros(self.manifest.item_count, np.bool_)
+        is_candidate[popular] = True
+        if not weights:
+            scores[popular] = popular_shares
+        for source, weight in weights.items():
+            numbers, shares = ask(source, model, person, blend, max(blend.candidates, limit))
             # Unbuffered, as a source may name an item more than once.
             np.add.at(scores, numbers, shares * np.float32(weight))
             is_candidate[numbers] = True
@@ -233,47 +231,19 @@ class Engine:
         candidates = np.flatnonzero(is_candidate)
         return take_best(candidates, scores[candidates], limit)
 
-    def _shares(self, person: _Person, limit: int, blocked: int) -> list[tuple[float, Shares]]:
-        """Ask every source that has a weight.
-
-        As many popular items as could be needed always take part, so that an answer is short only
-        when no more items are left.
-        """
-        model, weights = self._model, self._weights
-        blend = model.manifest.blend
-        popular = model.popularity.shares(limit + blocked)
-        shares = [(weights.get(POPULARITY, 0.0) if len(person.history) else 1.0, popular)]
-        if not len(person.history):
-            return shares
-        count = max(blend.candidates, limit)
-        vector = self._vector(person)
-        if weights.get(SEQUENCE):
-            found = model.item_index.search(vector, count)
-            shares.append((weights[SEQUENCE], softmax(found, blend.sequence_temperature)))
-        if weights.get(SIMILAR_USERS):
-            neighbours = self._neighbours(person, vector, blend.neighbours)
-            shares.append((weights[SIMILAR_USERS], model.votes.shares(*neighbours)))
-        if weights.get(TRANSITIONS):
-            followers = model.transitions.shares(person.history, blend.transition_half_life)
-            shares.append((weights[TRANSITIONS], followers))
-        if weights.get(FACTORS):
-            factors = model.fold_in.user(person.history, vector)
-            shares.append((weights[FACTORS], model.factor_scores.shares(factors, count)))
-        return shares
-
     def _warm(self) -> None:
         """Answer once for a stored user, so that a bundle that cannot answer is found at load."""
         lengths = self._model.histories.lengths
         user = int(np.argmax(lengths > 0))
         try:
             history = self._model.histories.user(user, 50)
-            person = _Person(None, history, is_stored=False, report=EventReport())
-            vector = self._vector(person)
-            numbers, _ = self._blend(person, 10, np.zeros(0, np.int64))
-            self._neighbours(person, vector, 10)
+            person = Person(self._model, self._encoder, history)
+            nothing = np.zeros(0, np.int64)
+            numbers, _ = self._blend(person, 10, nothing, include_seen=True)
+            person.neighbours(10)
         except Exception as error:
             raise BundleError(f"{self.name} {self.version}: cannot answer") from error
-        if not (np.isfinite(vector).all() and len(numbers)):
+        if not (np.isfinite(person.vector).all() and len(numbers)):
             raise BundleError(f"{self.name} {self.version}: answers with no items or not-a-number")
 
 

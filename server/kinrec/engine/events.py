@@ -11,15 +11,17 @@ import numpy as np
 from kinrec.engine._errors import InvalidFieldError
 from kinrec.engine._limits import MAX_EVENTS, MAX_ID_BYTES
 from kinrec.engine._types import EventReport
+from kinrec.engine.rules import EventRules
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
     from kinrec.bundle.v1.manifest_pb2 import EventSpec
     from kinrec.engine._types import Event
     from kinrec.engine.ids import IdMap
+    from kinrec.engine.rules import Row
 
 UNSPECIFIED_TYPE = 0
 UNKNOWN_GAP = 0
@@ -56,6 +58,17 @@ class History:
             np.concatenate([self.times, later.times])[-limit:],
         )
 
+    def last_session(self, gap: float) -> History:
+        """Give what came after the last pause of more than ``gap`` seconds; all if it is 0.
+
+        An unknown time is no pause.
+        """
+        if not gap or not len(self):
+            return self
+        starts = session_starts(self.times, gap)
+        first = int(starts[-1]) if len(starts) else 0
+        return History(self.items[first:], self.event_types[first:], self.times[first:])
+
 
 def gap_codes(times: NDArray[np.float64]) -> NDArray[np.int64]:
     """Give the bucket of the time since the event before, for each event of one or more histories.
@@ -76,6 +89,17 @@ def gap_codes(times: NDArray[np.float64]) -> NDArray[np.int64]:
     is_known = ~np.isnan(gaps)
     np.add(1.0, np.clip(gaps, 0.0, _LONGEST_GAP), out=spans[1:], where=is_known)
     return np.asarray(np.frexp(spans)[1], np.int64)
+
+
+def session_starts(times: NDArray[np.float64], gap: float) -> NDArray[np.int64]:
+    """Give the places, but for the first, of events more than ``gap`` seconds after the one before.
+
+    Args:
+        times: (n,), seconds; NaN where unknown, which starts nothing.
+        gap: Seconds, above 0.
+    """
+    with np.errstate(invalid="ignore", over="ignore"):
+        return np.flatnonzero(times[1:] - times[:-1] > gap) + 1
 
 
 def check_id(field: str, value: str) -> None:
@@ -101,6 +125,9 @@ class EventReader:
         self._names = ["", *(kind.name for kind in spec.event_types)]
         self._types = {kind.name: code for code, kind in enumerate(spec.event_types, start=1)}
         self._drop_repeats = spec.drop_immediate_repeats
+        self._rules = EventRules.of(spec)
+        self._looks_at_each = self._rules.looks_at_each
+        self._looks_back = self._rules.looks_back
         self.max_history = spec.max_history
 
     def read(self, events: Sequence[Event], before: History) -> tuple[History, EventReport]:
@@ -123,9 +150,19 @@ class EventReader:
         _check_ids(item_ids, types)
         _check_numbers("value", values)
         _check_numbers("time", times)
-        numbered = zip(map(self._items.get, item_ids), types, times, strict=True)
+        numbers: Sequence[int | None] = list(map(self._items.get, item_ids))
+        unknown = numbers.count(None)
+        if self._rules.missing_type:
+            types = tuple(name or self._rules.missing_type for name in types)
+        if self._looks_at_each:
+            numbers = self._of_taken(numbers, types, values)
+        numbered = zip(numbers, types, times, strict=True)
         known = [(item, name, time) for item, name, time in numbered if item is not None]
-        usable = self._without_repeats(known, before) if self._drop_repeats else known
+        usable = known
+        if self._looks_back:
+            usable = self._rules.without_repeats(usable, self._rows(before))
+        if self._drop_repeats:
+            usable = self._without_repeats(usable, before)
         used = usable[-self.max_history :]
         codes = [self._types.get(name, UNSPECIFIED_TYPE) for _, name, _ in used]
         kept = History(
@@ -136,15 +173,27 @@ class EventReader:
         return kept, EventReport(
             received=len(events),
             used=len(used),
-            unknown_item=len(events) - len(known),
+            unknown_item=unknown,
             repeated=len(known) - len(usable),
             truncated=len(usable) - len(used),
             unknown_event_type=codes.count(UNSPECIFIED_TYPE)
             - [name for _, name, _ in used].count(""),
             late=_count_late([time for _, _, time in usable], before, len(used)),
+            dropped=len(events) - unknown - len(known),
         )
 
-    def _without_repeats(self, rows: list[_Row], before: History) -> list[_Row]:
+    def _of_taken(
+        self,
+        numbers: Sequence[int | None],
+        types: Sequence[str],
+        values: Sequence[float | None],
+    ) -> list[int | None]:
+        """Give the item numbers with None in the place of those that a rule leaves out."""
+        takes = self._rules.takes
+        rows = zip(numbers, types, values, strict=True)
+        return [number if takes(name, value) else None for number, name, value in rows]
+
+    def _without_repeats(self, rows: list[Row], before: History) -> list[Row]:
         """Leave out what has the item and the type of the row before."""
         first = (-1, "")
         if len(before):
@@ -152,8 +201,9 @@ class EventReader:
         keys = [first, *((item, name) for item, name, _ in rows)]
         return [row for row, last, this in zip(rows, keys, keys[1:], strict=False) if this != last]
 
-
-_Row = tuple[int, str, float | None]  # item number, type and time
+    def _rows(self, history: History) -> Iterator[Row]:
+        names = (self._names[code] for code in history.event_types.tolist())
+        return zip(history.items.tolist(), names, history.times.tolist(), strict=True)
 
 
 def _check_ids(item_ids: Sequence[str], types: Sequence[str]) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from kinrec.engine.events import UNKNOWN_GAP, History, gap_codes
+from kinrec.engine.events import UNKNOWN_GAP, History, gap_codes, session_starts
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -81,6 +81,34 @@ class Histories:
         keep = from_end <= limit
         return Histories(
             np.concatenate([[0], np.cumsum(np.minimum(self.lengths, limit))]),
+            self.items[keep],
+            self.event_types[keep],
+            self.times[keep],
+        )
+
+    def sessions(self, gap: float) -> Histories:
+        """Give every session as a history of its own; all as they are if ``gap`` is 0.
+
+        Args:
+            gap: Seconds without an event after which a session starts.
+        """
+        if not gap:
+            return self
+        offsets = np.union1d(self.offsets, session_starts(self.times, gap))
+        return Histories(offsets, self.items, self.event_types, self.times)
+
+    def last_sessions(self, gap: float) -> Histories:
+        """Keep the last session of each user; all if ``gap`` is 0."""
+        if not gap:
+            return self
+        starts = self.sessions(gap).offsets
+        # The start of the session that holds each user's last event; users without any have none.
+        last = starts[np.searchsorted(starts, self.offsets[1:], side="left") - 1]
+        counts = np.where(self.lengths > 0, self.offsets[1:] - last, 0)
+        from_end = np.repeat(self.offsets[1:], self.lengths) - np.arange(len(self.items))
+        keep = from_end <= np.repeat(counts, self.lengths)
+        return Histories(
+            np.concatenate([[0], np.cumsum(counts)]),
             self.items[keep],
             self.event_types[keep],
             self.times[keep],

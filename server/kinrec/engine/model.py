@@ -20,6 +20,7 @@ from kinrec.engine.index import ExactIndex, open_index
 from kinrec.engine.sources import (
     TRANSITION_FILES,
     FactorScores,
+    OwnHistory,
     Popularity,
     SimilarUserVotes,
     Transitions,
@@ -88,6 +89,7 @@ class Model:
     item_index: VectorIndex
     votes: SimilarUserVotes
     transitions: Transitions
+    own_history: OwnHistory
     popularity: Popularity
     factor_scores: FactorScores
 
@@ -119,8 +121,9 @@ class Model:
             fold_in=fold_in,
             user_index=open_index(directory / "users.annoy", user_factors, manifest.user_index),
             item_index=open_index(directory / "items.annoy", item_embeddings, manifest.item_index),
-            votes=SimilarUserVotes(histories, type_weights, manifest.blend.vote_half_life),
+            votes=SimilarUserVotes(histories, type_weights),
             transitions=_open_transitions(files, manifest),
+            own_history=OwnHistory(type_weights),
             popularity=Popularity(files.finite("popularity.npy", len(items))),
             factor_scores=FactorScores(ExactIndex(fold_in.item_factors)),
         )

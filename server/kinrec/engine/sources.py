@@ -20,15 +20,19 @@ if TYPE_CHECKING:
     from kinrec.engine.histories import Histories
     from kinrec.engine.index import Found, VectorIndex
 
+HISTORY = "history"
 SEQUENCE = "sequence"
 SIMILAR_USERS = "similar_users"
 FACTORS = "factors"
 TRANSITIONS = "transitions"
 POPULARITY = "popularity"
 
+SOURCES = (SEQUENCE, SIMILAR_USERS, FACTORS, TRANSITIONS, HISTORY, POPULARITY)
+
 # The events of a person or neighbour that vote: older ones carry next to no weight.
 MAX_VOTES_PER_NEIGHBOUR = 20
 MAX_TRANSITION_EVENTS = 20
+MAX_OWN_EVENTS = 200
 
 Shares = tuple["NDArray[np.int64]", "NDArray[np.float32]"]
 
@@ -45,6 +49,11 @@ def _to_shares(numbers: NDArray[np.int64], weights: NDArray[np.float32]) -> Shar
     return numbers, weights / total if total > 0.0 else weights
 
 
+def decay_by(half_life: float, events: int) -> NDArray[np.float32]:
+    """Give what the last of some events counts, the one before it and so on: float32, (events,)."""
+    return np.asarray(np.exp2(np.arange(events) * (-1.0 / half_life)), np.float32)
+
+
 def ranges(starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray[np.int64]:
     """Join ``starts[i] .. starts[i] + lengths[i] - 1`` for every i."""
     ends = np.cumsum(lengths)
@@ -57,29 +66,57 @@ class SimilarUserVotes:
     """User-based collaborative filtering: neighbours vote with what they did last.
 
     A vote weighs the cosine, the event's type and its recency, as in weighted user-kNN (Herlocker
-    et al., SIGIR 1999), with ``vote_half_life`` as the number of later events that halve a vote.
+    et al., SIGIR 1999).
     """
 
-    def __init__(
-        self, histories: Histories, type_weights: NDArray[np.float32], half_life: float
-    ) -> None:
+    def __init__(self, histories: Histories, type_weights: NDArray[np.float32]) -> None:
         self._histories = histories
         self._type_weights = type_weights
-        self._decay = np.exp2(np.arange(MAX_VOTES_PER_NEIGHBOUR) * (-1.0 / half_life)).astype(
-            np.float32
-        )
 
-    def shares(self, neighbours: NDArray[np.int64], similarities: NDArray[np.float32]) -> Shares:
-        """Give each item's share of the votes; an item can come more than once."""
+    def shares(
+        self,
+        neighbours: NDArray[np.int64],
+        similarities: NDArray[np.float32],
+        half_life: float,
+    ) -> Shares:
+        """Give each item's share of the votes; an item can come more than once.
+
+        Args:
+            neighbours: (n,), numbers of users.
+            similarities: (n,), the cosine of each.
+            half_life: The number of a neighbour's later events that halve a vote.
+        """
         history = self._histories
         stops = history.offsets[neighbours + 1]
         lengths = np.minimum(stops - history.offsets[neighbours], MAX_VOTES_PER_NEIGHBOUR)
         places = ranges(stops - lengths, lengths)
         from_end = np.repeat(stops - 1, lengths) - places
-        weights = np.repeat(np.maximum(similarities, 0.0), lengths) * self._decay[from_end]
+        decay = decay_by(half_life, MAX_VOTES_PER_NEIGHBOUR)
+        weights = np.repeat(np.maximum(similarities, 0.0), lengths) * decay[from_end]
         if len(self._type_weights) > 1:
             weights = weights * self._type_weights[history.event_types[places]]
         return _to_shares(history.items[places].astype(np.int64), weights)
+
+
+class OwnHistory:
+    """The person's own items, for what people come back to.
+
+    An event weighs its type and its recency.
+    """
+
+    def __init__(self, type_weights: NDArray[np.float32]) -> None:
+        self._type_weights = type_weights
+
+    def shares(self, history: History, half_life: float) -> Shares:
+        """Give each own item's share; an item can come more than once.
+
+        Args:
+            history: What the person did.
+            half_life: The number of later events after which an event counts half.
+        """
+        recent = history.items[-MAX_OWN_EVENTS:].astype(np.int64)
+        weights = self._type_weights[history.event_types[-MAX_OWN_EVENTS:]]
+        return _to_shares(recent, weights * decay_by(half_life, len(recent))[::-1])
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +147,7 @@ class Transitions:
             half_life: The number of later events after which an event counts half.
         """
         recent = history.items[-MAX_TRANSITION_EVENTS:][::-1].astype(np.int64)
-        decay = np.exp2(np.arange(len(recent)) * (-1.0 / half_life)).astype(np.float32)
+        decay = decay_by(half_life, len(recent))
         starts = self.offsets[recent]
         lengths = self.offsets[recent + 1] - starts
         places = ranges(starts, lengths)

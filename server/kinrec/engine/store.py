@@ -8,8 +8,9 @@ from pathlib import Path
 
 from google.protobuf import json_format
 
-from kinrec.bundle.v1.manifest_pb2 import Factorization, Index, Manifest
+from kinrec.bundle.v1.manifest_pb2 import Blend, EventSpec, Factorization, Index, Manifest
 from kinrec.engine._errors import BundleError
+from kinrec.engine.sources import SOURCES
 
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
@@ -121,6 +122,8 @@ def _check_manifest(path: Path, manifest: Manifest) -> None:
         "blend.vote_half_life": blend.vote_half_life,
         "blend.transition_half_life": blend.transition_half_life,
         "blend.sequence_temperature": blend.sequence_temperature,
+        "blend.history_half_life": blend.history_half_life,
+        "the number of blend.mixes": len(blend.mixes),
     }
     if factorization.fold_in == Factorization.FOLD_IN_LEAST_SQUARES:
         above_zero["factorization.regularization"] = factorization.regularization
@@ -128,14 +131,32 @@ def _check_manifest(path: Path, manifest: Manifest) -> None:
         if not 0 < number < math.inf:
             raise BundleError(f"{path}: {field} must be above zero, is {number:g}")
     weights = [kind.weight for kind in manifest.event_spec.event_types]
-    for weight in (
-        *weights,
-        *blend.weights.values(),
-        factorization.alpha,
-        factorization.confidence,
-    ):
+    for weight in (*weights, factorization.alpha, factorization.confidence):
         if not 0 <= weight < math.inf:
             raise BundleError(f"{path}: a weight must be zero or more, is {weight:g}")
+    _check_rules(path, manifest.event_spec)
+    _check_mixes(path, blend)
+
+
+def _check_rules(path: Path, spec: EventSpec) -> None:
+    for field, number in {
+        "event_spec.repeat_window": spec.repeat_window,
+        "event_spec.session_gap": spec.session_gap,
+    }.items():
+        if not 0 <= number < math.inf:
+            raise BundleError(f"{path}: {field} must be zero or more, is {number:g}")
+
+
+def _check_mixes(path: Path, blend: Blend) -> None:
+    least = [mix.min_events for mix in blend.mixes]
+    if least != sorted(set(least)) or least[0] != 1:
+        raise BundleError(f"{path}: min_events of blend.mixes must ascend from 1, are {least}")
+    for mix in blend.mixes:
+        for source, weight in (*mix.weights.items(), *mix.weights_with_seen.items()):
+            if source not in SOURCES:
+                raise BundleError(f"{path}: blend.mixes names {source!r}, which is no source")
+            if not 0 <= weight < math.inf:
+                raise BundleError(f"{path}: a weight must be zero or more, is {weight:g}")
 
 
 def _required_files(manifest: Manifest) -> set[str]:

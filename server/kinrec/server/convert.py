@@ -116,7 +116,7 @@ def model_to_proto(manifest: Manifest, *, max_events: int, max_limit: int) -> pb
 
 
 def _report_to_proto(report: EventReport) -> pb.EventReport:
-    received, used, unknown_item, repeated, truncated, unknown_event_type, late = report
+    received, used, unknown_item, repeated, truncated, unknown_event_type, late, dropped = report
     return pb.EventReport(
         received=received,
         used=used,
@@ -125,4 +125,5 @@ def _report_to_proto(report: EventReport) -> pb.EventReport:
         truncated=truncated,
         unknown_event_type=unknown_event_type,
         late=late,
+        dropped=dropped,
     )

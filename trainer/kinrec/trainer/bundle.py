@@ -15,8 +15,9 @@ from google.protobuf import json_format
 
 from kinrec.bundle.v1 import manifest_pb2
 from kinrec.engine.model import Titles
-from kinrec.engine.sources import POPULARITY, SEQUENCE, SIMILAR_USERS, TRANSITIONS
+from kinrec.engine.sources import HISTORY, POPULARITY, SEQUENCE, SIMILAR_USERS, TRANSITIONS
 from kinrec.engine.store import FORMAT_VERSION, MANIFEST
+from kinrec.trainer.cleaning_config import DROP
 from kinrec.trainer.errors import OutputError, reason_of
 from kinrec.trainer.export import check_parity, encode_all, export_encoder
 from kinrec.trainer.factorize import factorize
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from kinrec.engine.histories import Histories
     from kinrec.engine.ids import IdMap
     from kinrec.trainer.config import TrainConfig
-    from kinrec.trainer.encoders import LstmEncoder
+    from kinrec.trainer.encoders import SequenceEncoder
     from kinrec.trainer.log import EventLog
 
 _WRITING = ".writing"
@@ -47,11 +48,24 @@ LIBRARIES = (
     "torch",
 )
 
-# The same for every log: chosen on validation events, see docs/results.md.
-BLEND = manifest_pb2.Blend(
-    weights={SEQUENCE: 0.4, TRANSITIONS: 0.3, SIMILAR_USERS: 0.25, POPULARITY: 0.05},
+# Where nobody can be held out to fit the blend on, and where the fit begins.
+DEFAULT_BLEND = manifest_pb2.Blend(
+    mixes=[
+        manifest_pb2.Mix(
+            min_events=1,
+            weights={SEQUENCE: 0.4, TRANSITIONS: 0.3, SIMILAR_USERS: 0.25, POPULARITY: 0.05},
+            weights_with_seen={
+                SEQUENCE: 0.4,
+                TRANSITIONS: 0.2,
+                SIMILAR_USERS: 0.15,
+                HISTORY: 0.2,
+                POPULARITY: 0.05,
+            },
+        )
+    ],
     vote_half_life=5.0,
     transition_half_life=2.0,
+    history_half_life=10.0,
     sequence_temperature=2.0,
 )
 
@@ -60,7 +74,7 @@ def write_model(
     directory: Path,
     log: EventLog,
     histories: Histories,
-    encoder: LstmEncoder,
+    encoder: SequenceEncoder,
     config: TrainConfig,
 ) -> manifest_pb2.Manifest:
     """Write every file of a bundle but the manifest, and give what is known of it so far.
@@ -74,9 +88,11 @@ def write_model(
     """
     items, type_weights = len(log.items), log.type_weights
     stored = histories.last(config.max_history)
+    session_gap = config.cleaning.session_gap
+    current = stored.last_sessions(session_gap)
     exported, encoder_spec = export_encoder(encoder, directory)
-    parity = check_parity(encoder, exported, stored, config.max_history)
-    vectors = encode_all(exported, stored, config.max_history, config.vector_size)
+    parity = check_parity(encoder, exported, current, config.max_history)
+    vectors = encode_all(exported, current, config.max_history, config.vector_size)
     fold_in, user_factors, factorization = factorize(stored, vectors, items, type_weights, config)
     embeddings = np.load(directory / "item_embeddings.npy")
     active = stored.lengths > 0
@@ -84,7 +100,8 @@ def write_model(
     _save_ids(log.users, directory / "users.marisa")
     _save_ids(log.items, directory / "items.marisa")
     stored.save(directory)
-    count_transitions(histories, items, config.transition_window).save(directory)
+    sessions = histories.sessions(session_gap)
+    count_transitions(sessions, items, config.transition_window).save(directory)
     for name, array in {
         "popularity": measure_popularity(histories, items, type_weights),
         "user_vectors": vectors,
@@ -97,7 +114,7 @@ def write_model(
     if log.titles is not None:
         Titles.save(directory, log.titles)
     blend = manifest_pb2.Blend()
-    blend.CopyFrom(BLEND)
+    blend.CopyFrom(DEFAULT_BLEND)
     blend.neighbours = min(config.neighbours, max(1, len(log.users) // 4))
     blend.candidates = config.candidates
     return manifest_pb2.Manifest(
@@ -105,14 +122,7 @@ def write_model(
         user_count=len(log.users),
         item_count=items,
         encoder=encoder_spec,
-        event_spec=manifest_pb2.EventSpec(
-            event_types=[
-                manifest_pb2.EventType(name=name, weight=float(weight))
-                for name, weight in zip(log.event_types, type_weights[1:], strict=True)
-            ],
-            drop_immediate_repeats=config.drop_immediate_repeats,
-            max_history=config.max_history,
-        ),
+        event_spec=event_spec(log, config),
         factorization=factorization,
         user_index=build_index(
             directory / "users.annoy",
@@ -134,10 +144,35 @@ def write_model(
         ),
         blend=blend,
         cleaning=[
-            manifest_pb2.CleaningStep(name=step.name, removed=step.removed, left=step.left)
+            manifest_pb2.CleaningStep(
+                name=step.name, removed=step.removed, left=step.left, filled=step.filled
+            )
             for step in log.cleaning
         ],
         parity=parity,
+    )
+
+
+def event_spec(log: EventLog, config: TrainConfig) -> manifest_pb2.EventSpec:
+    """Say what of the cleaning the engine repeats on requests."""
+    cleaning = config.cleaning
+    return manifest_pb2.EventSpec(
+        event_types=[
+            manifest_pb2.EventType(name=name, weight=float(weight))
+            for name, weight in zip(log.event_types, log.type_weights[1:], strict=True)
+        ],
+        drop_immediate_repeats=cleaning.drop_immediate_repeats,
+        max_history=config.max_history,
+        repeat_window=cleaning.repeat_window,
+        once_types=cleaning.once_types,
+        known_types=cleaning.known_types,
+        min_value=cleaning.min_value,
+        min_value_types=cleaning.min_value_types,
+        drop_missing_value=cleaning.missing_value == DROP,
+        missing_value=log.substitutes.value,
+        drop_missing_type=cleaning.missing_type == DROP,
+        missing_type=log.substitutes.event_type,
+        session_gap=cleaning.session_gap,
     )
 
 
@@ -157,7 +192,7 @@ def finish(
     time: dt.datetime,
     config: TrainConfig,
 ) -> None:
-    """Complete the manifest with the files of a directory and write it."""
+    """Complete the manifest with the files of a directory and write it, or write it anew."""
     manifest.name = name
     manifest.version = version
     manifest.create_time.FromDatetime(time)
@@ -165,7 +200,7 @@ def finish(
     for library in LIBRARIES:
         manifest.library_versions[library] = metadata.version(library)
     for path in sorted(directory.iterdir()):
-        if path.is_file():
+        if path.is_file() and path.name != MANIFEST:
             with path.open("rb") as stream:
                 digest = hashlib.file_digest(stream, "sha256").hexdigest()
             manifest.files[path.name].CopyFrom(

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-import logging
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import narwhals as nw
 
 from kinrec.engine import MAX_ID_BYTES
-from kinrec.trainer.errors import ConfigError, DataError
+from kinrec.trainer import duplicates, noise
+from kinrec.trainer.cleaning_config import KEEP, CleaningConfig, Filling
+from kinrec.trainer.errors import DataError
 from kinrec.trainer.fields import is_blank
+from kinrec.trainer.frames import settle
+from kinrec.trainer.missing import fill_missing, find_substitute
 from kinrec.trainer.reading import (
     EVENT_COLUMNS,
     EVENT_TYPE,
@@ -18,6 +22,7 @@ from kinrec.trainer.reading import (
     ITEM_ID,
     TIMESTAMP,
     USER_ID,
+    VALUE,
 )
 
 if TYPE_CHECKING:
@@ -26,40 +31,6 @@ if TYPE_CHECKING:
     _Step = Callable[[nw.LazyFrame[Any]], nw.LazyFrame[Any]]
 
 _MOST_BYTES_PER_CHARACTER = 4
-_MOST_CORE_ROUNDS = 1_000
-_logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CleaningSpec:
-    """What cleaning takes out, in this order.
-
-    Attributes:
-        missing_ids: Events whose user or item is null or blank, or holds a NUL character, at which
-            the id map would cut it.
-        missing_timestamps: Events without a time.
-        long_ids: Events with an id of more than 512 bytes, which the server would refuse.
-        exact_duplicates: Events that equal an earlier one in every column.
-        immediate_repeats: Events with the item and type of the same user's event before.
-        min_user_events: Users with fewer events, and those events. At least 1, which keeps all.
-        min_item_events: Items with fewer events, and those events. At least 1, which keeps all.
-        min_events: With fewer events left in the end, cleaning fails. At least 1.
-    """
-
-    missing_ids: bool = True
-    missing_timestamps: bool = True
-    long_ids: bool = True
-    exact_duplicates: bool = True
-    immediate_repeats: bool = True
-    min_user_events: int = 1
-    min_item_events: int = 1
-    min_events: int = 1
-
-    def __post_init__(self) -> None:
-        for key in ("min_user_events", "min_item_events", "min_events"):
-            value = getattr(self, key)
-            if value < 1:
-                raise ConfigError(key, value, "must be at least 1")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,14 +38,32 @@ class CleaningStep:
     """What a step did.
 
     Attributes:
-        name: The step, by the name it has in ``CleaningSpec``; ``k_core`` for the two minimums.
+        name: The step, e.g. ``exact_duplicates``; ``k_core`` for the two minimums.
         removed: The number of events it removed.
         left: The number of events that were left after it.
+        filled: The number of missing entries that it filled in.
     """
 
     name: str
     removed: int
     left: int
+    filled: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Substitutes:
+    """What was put in the place of missing entries, as far as it can be put into requests too.
+
+    Attributes:
+        value: The value of events without one; None if they have none.
+        event_type: The type of events without one; empty if they have none.
+    """
+
+    value: float | None = None
+    event_type: str = ""
+
+
+NO_SUBSTITUTES = Substitutes()
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,47 +74,136 @@ class CleanedEvents:
         frame: The columns of ``read_events``, ordered by ``user_id``, ``timestamp`` and
             ``input_order``; held in memory.
         steps: What each step did, in order; steps that were not asked for are left out.
+        substitutes: What requests get in the place of missing entries.
     """
 
     frame: nw.LazyFrame[Any]
     steps: tuple[CleaningStep, ...]
+    substitutes: Substitutes
 
 
-def clean_events(frame: nw.LazyFrame[Any], spec: CleaningSpec) -> CleanedEvents:
+def clean_events(
+    frame: nw.LazyFrame[Any],
+    config: CleaningConfig,
+    *,
+    min_events: int = 1,
+    now: float | None = None,
+) -> CleanedEvents:
     """Take out of the events what no model should learn from.
+
+    Events without a user or an item, with ids that the server would refuse, and without a time
+    after ``config.missing_time`` are always removed. But for events of one user at the same time
+    the result does not depend on the order of the rows; missing times that are interpolated or
+    smoothed go by it, as they have nothing else.
 
     Args:
         frame: Events as ``read_events`` gives them.
-        spec: The steps to take.
+        config: The steps to take.
+        min_events: The least number of events to be left.
+        now: The latest time where the configuration says now, in seconds since 1970 UTC; the time
+            of the call if None.
 
     Raises:
-        DataError: Fewer than ``spec.min_events`` are left; says how many each step removed.
+        DataError: Fewer than ``min_events`` are left; says how many each step removed.
     """
-    frame, received = _settle(frame)
-    steps: list[CleaningStep] = []
-    left = received
-    for name, step in _steps(spec):
-        frame, now = _settle(step(frame))
-        steps.append(CleaningStep(name, left - now, now))
-        left = now
-    if left < spec.min_events:
-        raise DataError(_too_few(received, left, spec.min_events, steps))
-    frame = frame.sort(USER_ID, TIMESTAMP, INPUT_ORDER)
-    return CleanedEvents(frame.select(*EVENT_COLUMNS, INPUT_ORDER), tuple(steps))
+    run = _Run(frame)
+    run.take("missing_ids", _drop_missing_ids)
+    run.fill("missing_timestamps", TIMESTAMP, config.filling("missing_time"))
+    run.take("long_ids", _drop_long_ids)
+    event_type = run.fill("missing_types", EVENT_TYPE, config.filling("missing_type"))
+    value = run.fill("missing_values", VALUE, config.filling("missing_value"))
+    for name, wanted, step in _steps(config, time.time() if now is None else now):
+        if wanted:
+            run.take(name, step)
+    if run.left < min_events:
+        raise DataError(_too_few(run, min_events))
+    frame = run.frame.sort(USER_ID, TIMESTAMP, INPUT_ORDER).select(*EVENT_COLUMNS, INPUT_ORDER)
+    substitutes = Substitutes(
+        None if value is None else float(value), "" if event_type is None else str(event_type)
+    )
+    return CleanedEvents(frame, tuple(run.steps), substitutes)
 
 
-def _steps(spec: CleaningSpec) -> list[tuple[str, _Step]]:
-    """List the steps that are asked for, in order."""
-    has_minimum = spec.min_user_events > 1 or spec.min_item_events > 1
-    steps: list[tuple[str, bool, _Step]] = [
-        ("missing_ids", spec.missing_ids, _drop_missing_ids),
-        ("missing_timestamps", spec.missing_timestamps, _drop_missing_timestamps),
-        ("long_ids", spec.long_ids, _drop_long_ids),
-        ("exact_duplicates", spec.exact_duplicates, _drop_exact_duplicates),
-        ("immediate_repeats", spec.immediate_repeats, _drop_immediate_repeats),
-        ("k_core", has_minimum, lambda frame: _keep_core(frame, spec)),
+def _steps(config: CleaningConfig, now: float) -> list[tuple[str, bool, _Step]]:
+    """List the steps after the missing entries in order: name, whether it is wanted, what it does.
+
+    Equal rows go first, as they were one event. A robot is known by all that it did. What requests
+    repeat comes last, so that it sees of a history what the engine will see.
+    """
+    earliest, latest = config.earliest, config.latest(now)
+    least = config.min_value
+    return [
+        ("exact_duplicates", config.drop_exact_duplicates, duplicates.drop_exact_duplicates),
+        (
+            "outside_time_range",
+            earliest is not None or latest is not None,
+            lambda frame: noise.keep_between(frame, earliest, latest),
+        ),
+        (
+            "fast_users",
+            config.max_events_per_hour > 0,
+            lambda frame: noise.drop_fast_users(frame, config.max_events_per_hour),
+        ),
+        (
+            "unknown_types",
+            bool(config.known_types),
+            lambda frame: noise.keep_types(frame, config.known_types),
+        ),
+        (
+            "low_values",
+            least is not None,
+            lambda frame: noise.drop_low_values(frame, least or 0.0, config.min_value_types),
+        ),
+        (
+            "repeats_in_window",
+            config.repeat_window > 0.0,
+            lambda frame: duplicates.drop_repeats_in_window(frame, config.repeat_window),
+        ),
+        (
+            "once_types",
+            bool(config.once_types),
+            lambda frame: duplicates.keep_first_of_types(frame, config.once_types),
+        ),
+        ("immediate_repeats", config.drop_immediate_repeats, duplicates.drop_immediate_repeats),
+        (
+            "k_core",
+            config.min_user_events > 1 or config.min_item_events > 1,
+            lambda frame: noise.keep_frequent(frame, config),
+        ),
     ]
-    return [(name, step) for name, wanted, step in steps if wanted]
+
+
+class _Run:
+    """The steps so far: what is left, and what each did."""
+
+    def __init__(self, frame: nw.LazyFrame[Any]) -> None:
+        self.frame, self.received = settle(frame)
+        self.left = self.received
+        self.steps: list[CleaningStep] = []
+
+    def take(self, name: str, step: _Step) -> None:
+        """Take a step that removes events."""
+        before = self.left
+        self.frame, self.left = settle(step(self.frame))
+        self.steps.append(CleaningStep(name, before - self.left, self.left))
+
+    def fill(self, name: str, column: str, filling: Filling) -> float | str | None:
+        """Drop or fill in missing entries, and give what stands for them in requests."""
+        if filling.method == KEEP:
+            return None
+        substitute = find_substitute(self.frame, column, filling)
+        before, missing = self.left, self._missing(column)
+        frame = fill_missing(self.frame, column, filling, substitute)
+        if column == TIMESTAMP:  # what could not be filled has no place in a history
+            frame = frame.filter(~nw.col(TIMESTAMP).is_null())
+        self.frame, self.left = settle(frame)
+        removed = before - self.left
+        filled = missing - self._missing(column) - removed
+        self.steps.append(CleaningStep(name, removed, self.left, filled))
+        return substitute
+
+    def _missing(self, column: str) -> int:
+        return int(self.frame.select(nw.col(column).is_null().sum()).collect().item())
 
 
 def _drop_missing_ids(frame: nw.LazyFrame[Any]) -> nw.LazyFrame[Any]:
@@ -137,51 +215,11 @@ def _drop_missing_ids(frame: nw.LazyFrame[Any]) -> nw.LazyFrame[Any]:
     )
 
 
-def _drop_missing_timestamps(frame: nw.LazyFrame[Any]) -> nw.LazyFrame[Any]:
-    return frame.filter(~nw.col(TIMESTAMP).is_null())
-
-
 def _drop_long_ids(frame: nw.LazyFrame[Any]) -> nw.LazyFrame[Any]:
     lengths = frame.select(nw.col(USER_ID, ITEM_ID).str.len_chars().max()).collect().row(0)
     if max(length or 0 for length in lengths) * _MOST_BYTES_PER_CHARACTER <= MAX_ID_BYTES:
         return frame  # the rule below is slow, and not needed for ids of any usual length
     return frame.filter(_utf8_bytes(USER_ID) <= MAX_ID_BYTES, _utf8_bytes(ITEM_ID) <= MAX_ID_BYTES)
-
-
-def _drop_exact_duplicates(frame: nw.LazyFrame[Any]) -> nw.LazyFrame[Any]:
-    return frame.unique(list(EVENT_COLUMNS), keep="first", order_by=INPUT_ORDER)
-
-
-def _drop_immediate_repeats(frame: nw.LazyFrame[Any]) -> nw.LazyFrame[Any]:
-    def before(column: nw.Expr) -> nw.Expr:
-        return column.shift(1).over(USER_ID, order_by=[TIMESTAMP, INPUT_ORDER])
-
-    event_type = nw.col(EVENT_TYPE).fill_null("")
-    repeats = (nw.col(ITEM_ID) == before(nw.col(ITEM_ID))) & (event_type == before(event_type))
-    return frame.filter(~repeats.fill_null(value=False))
-
-
-def _keep_core(frame: nw.LazyFrame[Any], spec: CleaningSpec) -> nw.LazyFrame[Any]:
-    """Drop rare users and items until none is left, for one drop can make others rare."""
-    frame, before = _settle(frame)
-    for _ in range(_MOST_CORE_ROUNDS):
-        frame = frame.filter(nw.len().over(USER_ID) >= spec.min_user_events)
-        frame = frame.filter(nw.len().over(ITEM_ID) >= spec.min_item_events)
-        frame, left = _settle(frame)
-        if left == before:
-            return frame
-        before = left
-    _logger.warning("the minimums are not met by all after %d rounds", _MOST_CORE_ROUNDS)
-    return frame
-
-
-def _settle(frame: nw.LazyFrame[Any]) -> tuple[nw.LazyFrame[Any], int]:
-    """Run what is pending, so that it runs once, and count the rows.
-
-    The one place that holds all rows in memory: a backend on a cluster would cache them there.
-    """
-    collected = frame.collect()
-    return collected.lazy(), len(collected)
 
 
 def _utf8_bytes(column: str) -> nw.Expr:
@@ -192,12 +230,17 @@ def _utf8_bytes(column: str) -> nw.Expr:
     return text.str.replace_all("[\U00010000-\U0010ffff]", "xxxx").str.len_chars()
 
 
-def _too_few(received: int, left: int, least: int, steps: list[CleaningStep]) -> str:
+def _too_few(run: _Run, least: int) -> str:
+    reason = blame(tuple(run.steps))
+    if not reason:
+        return f"{run.left} events are too few to learn from; at least {least} are needed"
+    return f"of {run.received} events {run.left} are left, at least {least} are needed{reason}"
+
+
+def blame(steps: tuple[CleaningStep, ...]) -> str:
+    """Say which step removed most and what all removed, after a semicolon; empty if none did."""
     worst = max(steps, key=lambda step: step.removed, default=None)
     if worst is None or worst.removed == 0:
-        return f"{left} events are too few to learn from; at least {least} are needed"
+        return ""
     counts = ", ".join(f"{step.name} {step.removed}" for step in steps)
-    return (
-        f"of {received} events {left} are left, at least {least} are needed; "
-        f"{worst.name} removed most (removed: {counts})"
-    )
+    return f"; {worst.name} removed most (removed: {counts})"

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
 
+from kinrec.trainer.cleaning_config import CleaningConfig
+from kinrec.trainer.encoders import check_installed
 from kinrec.trainer.errors import ConfigError
 from kinrec.trainer.factorizers import find_factorizer
+from kinrec.trainer.times import parse_time
+
+LEAVE_ONE_OUT = "leave-one-out"
+TEMPORAL = "temporal"
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,13 +22,11 @@ class TrainConfig:
 
     Attributes:
         seed: Of everything random. The same seed and log give the same bundle.
-        min_user_events: Users with fewer events are left out.
-        min_item_events: Items with fewer events are left out.
-        drop_immediate_repeats: Whether an event with the item and type of the one before is left
-            out, in the log and in requests.
+        cleaning: What is taken out of the log and filled in.
         max_history: The most recent events of a person that are taken into account.
+        encoder: The sequence encoder: lstm, gru, transformer, or what an installed package adds.
         vector_size: Length of item embeddings and interest vectors.
-        hidden_size: Length of the encoder's recurrent state.
+        hidden_size: Length of the encoder's recurrent state; width of a Transformer's inner layer.
         dropout: Share of the encoder's inputs and outputs zeroed in training.
         window: Events per training sequence; longer histories give several.
         batch_events: Events per training step.
@@ -41,13 +46,18 @@ class TrainConfig:
         neighbours: Similar users who vote.
         candidates: Items each source proposes.
         min_recall: The least recall of an approximate index.
+        split: What is held out to evaluate on: leave-one-out, the last two events of everyone, or
+            temporal, all events from a time on.
+        test_from: Temporal: the date or the seconds since 1970 at which the test period begins; if
+            not given, test_share says it.
+        test_share: Temporal: the share of the events that are the test period. As many before them
+            are for validation.
     """
 
     seed: int = 42
-    min_user_events: int = 1
-    min_item_events: int = 1
-    drop_immediate_repeats: bool = True
+    cleaning: CleaningConfig = field(default_factory=CleaningConfig)
     max_history: int = 2_000
+    encoder: str = "lstm"
     vector_size: int = 128
     hidden_size: int = 128
     dropout: float = 0.5
@@ -68,27 +78,40 @@ class TrainConfig:
     neighbours: int = 200
     candidates: int = 300
     min_recall: float = 0.9
+    split: str = LEAVE_ONE_OUT
+    test_from: str = ""
+    test_share: float = 0.1
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            value = getattr(self, field.name)
+        check_installed(self.encoder)
+        for setting in fields(self):
+            value = getattr(self, setting.name)
             if isinstance(value, float) and not math.isfinite(value):
-                raise ConfigError(field.name, value, "must be finite")
+                raise ConfigError(setting.name, value, "must be finite")
         for key, least, most in _RANGES:
             value = getattr(self, key)
             if not least <= value <= most:
                 raise ConfigError(key, value, f"must be from {least:,} to {most:,}")
         find_factorizer(self.factorizer)
+        if self.split not in (LEAVE_ONE_OUT, TEMPORAL):
+            raise ConfigError("split", self.split, f"must be {LEAVE_ONE_OUT} or {TEMPORAL}")
+        if self.test_from:
+            if self.split != TEMPORAL:
+                raise ConfigError("test_from", self.test_from, f"needs split = {TEMPORAL}")
+            parse_time("test_from", self.test_from)
 
-    def as_dict(self) -> dict[str, int | float | bool | str]:
-        """Give every setting by name."""
-        return asdict(self)
+    def as_dict(self) -> dict[str, Any]:
+        """Give every setting by name in the types of JSON, those of the cleaning in their own dict."""
+        settings = asdict(self)
+        cleaning = {
+            key: list(value) if isinstance(value, tuple) else value
+            for key, value in settings["cleaning"].items()
+        }
+        return settings | {"cleaning": cleaning | {"type_weight": dict(self.cleaning.type_weight)}}
 
 
 _RANGES: tuple[tuple[str, float, float], ...] = (
     ("seed", 0, 2**31 - 1),
-    ("min_user_events", 1, 1_000_000),
-    ("min_item_events", 1, 1_000_000),
     ("max_history", 3, 2_000),
     ("vector_size", 4, 1_024),
     ("hidden_size", 4, 1_024),
@@ -109,4 +132,5 @@ _RANGES: tuple[tuple[str, float, float], ...] = (
     ("neighbours", 1, 10_000),
     ("candidates", 10, 10_000),
     ("min_recall", 0.0, 1.0),
+    ("test_share", 0.001, 0.4),
 )

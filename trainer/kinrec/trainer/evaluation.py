@@ -1,80 +1,68 @@
-"""Measures what is served: leave-one-out over the whole catalogue, beside the classic recommenders.
+"""Measures what is served, over the whole catalogue, beside the classic recommenders.
 
-The model is the one inside the bundle that was trained without everyone's last two events. Each
-person is asked about through the engine's own ``recommend``, as a known user with one event since,
-and the last event is what should be recommended.
+The model is the one inside the bundle, which was trained without what the split holds out. Each
+person is asked about through the engine's own ``recommend``, as a known user with the events since.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from kinrec.engine import Engine, Event
-from kinrec.engine.histories import Histories
+from kinrec.engine import Engine
 from kinrec.engine.model import Model
 from kinrec.engine.store import find_bundle
-from kinrec.trainer import metrics
-from kinrec.trainer.baselines import fit_baselines
-from kinrec.trainer.errors import DataError, OutputError
-from kinrec.trainer.training import EVALUATION, HELD_OUT
+from kinrec.trainer.asking import ask_baseline, ask_engine
+from kinrec.trainer.baselines import METHODS, choose, settings_of
+from kinrec.trainer.config import TEMPORAL
+from kinrec.trainer.errors import OutputError
+from kinrec.trainer.export import EMBEDDINGS
+from kinrec.trainer.measuring import KINREC, Answers, Measuring, Result
+from kinrec.trainer.resampling import LEVEL, RESAMPLES, SEED
+from kinrec.trainer.splits import Split, find_cases, hold_out
+from kinrec.trainer.training import EVALUATION
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
-    from numpy.typing import NDArray
+    from kinrec.trainer.asking import Ticker
 
-    from kinrec.trainer.baselines import Baseline
-
-CUTOFFS = (5, 10, 20)
-DEPTH = max(CUTOFFS)
-BLOCK = 256
-REPORT = "evaluation.json"
-
-
-class Ticker(Protocol):
-    """Is told of every person that was asked about."""
-
-    def __call__(self, method: str, done: int, of: int) -> None:
-        """``done`` of ``of`` people are done for a method."""
+RESULT = "evaluation.json"
 
 
 @dataclass(frozen=True, slots=True)
-class Cases:
-    """Who is asked about, and what should be recommended.
+class LogSize:
+    """What a bundle was trained on, after cleaning.
 
     Attributes:
-        users: int64, (n,).
-        targets: int64, (n,), the item of each one's last event.
-        histories: All but the last event of each, (n people).
-        repeats: People left out because their last item was in their history, and items of the
-            history are not recommended.
-        include_seen: Whether items of the history are recommended.
+        users: How many.
+        items: How many.
+        events: How many.
+        first: The time of the first event, seconds since 1970 UTC.
+        last: The time of the last event.
     """
 
-    users: NDArray[np.int64]
-    targets: NDArray[np.int64]
-    histories: Histories
-    repeats: int
-    include_seen: bool
+    users: int
+    items: int
+    events: int
+    first: float
+    last: float
 
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """The measures of one method.
-
-    Attributes:
-        method: Its name.
-        measures: By name, e.g. ``NDCG@10``.
-    """
-
-    method: str
-    measures: dict[str, float]
+    @classmethod
+    def of(cls, model: Model) -> LogSize:
+        """Read the sizes from a bundle, of whose longest histories only the last events are kept."""
+        steps, times = model.manifest.cleaning, model.histories.times
+        return cls(
+            users=len(model.users),
+            items=len(model.items),
+            events=steps[-1].left if steps else len(times),
+            first=float(times.min()),
+            last=float(times.max()),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,27 +71,44 @@ class Evaluation:
 
     Attributes:
         version: The bundle's version.
+        log: What the bundle was trained on.
+        split: ``leave-one-out`` or ``temporal``.
+        validation_start: Temporal: seconds since 1970; else None.
+        test_start: Temporal: seconds since 1970; else None.
         people: How many people were asked about.
+        too_short: See Cases.
         repeats: See Cases.
-        items: Size of the catalogue.
+        targets: How many items should have been recommended, over all people.
+        include_seen: Whether items of the history were recommended.
+        people_by_length: The people in each bucket of history length.
         results: kinrec first.
     """
 
     version: str
+    log: LogSize
+    split: str
+    validation_start: float | None
+    test_start: float | None
     people: int
+    too_short: int
     repeats: int
-    items: int
+    targets: int
+    include_seen: bool
+    people_by_length: dict[str, int]
     results: tuple[Result, ...]
+
+    def result(self, method: str) -> Result:
+        """Give the result of one method."""
+        return next(result for result in self.results if result.method == method)
 
     def as_dict(self) -> dict[str, Any]:
         """Give all as plain types."""
+        fields = asdict(self)
+        results = fields.pop("results")
         return {
-            "version": self.version,
-            "split": "leave-one-out",
-            "people": self.people,
-            "left_out_because_seen_before": self.repeats,
-            "items": self.items,
-            "methods": {result.method: result.measures for result in self.results},
+            **fields,
+            "bootstrap": {"level": LEVEL, "resamples": RESAMPLES, "seed": SEED},
+            "methods": {result.pop("method"): result for result in results},
         }
 
 
@@ -117,130 +122,44 @@ def evaluate(path: Path, version: str | None, tick: Ticker) -> Evaluation:
 
     Raises:
         BundleError: There is no such bundle, or it is damaged.
-        DataError: Nobody has three events, so nothing was held out.
+        DataError: There is nobody to ask about.
         OutputError: The result cannot be written.
     """
     bundle = find_bundle(path, version)
-    full = Model.open(bundle)
-    engine = Engine.load(bundle / EVALUATION)
-    trained = Model.open(bundle / EVALUATION).histories
-    include_seen = full.manifest.event_spec.include_seen_default
-    cases = find_cases(full.histories, include_seen=include_seen)
+    full, trained = Model.open(bundle), Model.open(bundle / EVALUATION)
+    split = Split.of(full.manifest)
+    cases = find_cases(
+        full.histories, split, include_seen=full.manifest.event_spec.include_seen_default
+    )
     items = len(full.items)
-    served = _ask_engine(engine, full, cases, tick)
-    results = [Result("kinrec", measure(served, cases.targets, items))]
-    for baseline in fit_baselines(trained, items):
-        lists = _ask_baseline(baseline, cases, tick)
-        results.append(Result(baseline.name, measure(lists, cases.targets, items)))
+    engine = Engine.load(bundle / EVALUATION)
+    answers = [Answers(KINREC, ask_engine(engine, full, cases, KINREC, tick))]
+    _, targets = hold_out(full.histories, split)
+    for grid in METHODS:
+        tick(grid[0].name, 0, len(cases))
+        chosen = choose(grid, trained.histories, items, targets)
+        baseline = chosen.baseline
+        lists = ask_baseline(baseline, cases, tick)
+        answers.append(
+            Answers(baseline.name, lists, settings_of(baseline), chosen.ndcg_at_10, baseline.note)
+        )
+    measuring = Measuring.of(cases, trained.histories, np.load(bundle / EVALUATION / EMBEDDINGS))
     evaluation = Evaluation(
-        full.manifest.version, len(cases.users), cases.repeats, items, tuple(results)
+        version=full.manifest.version,
+        log=LogSize.of(full),
+        split=split.method,
+        validation_start=split.validation_start if split.method == TEMPORAL else None,
+        test_start=split.test_start if split.method == TEMPORAL else None,
+        people=len(cases),
+        too_short=cases.too_short,
+        repeats=cases.repeats,
+        targets=len(cases.targets),
+        include_seen=cases.include_seen,
+        people_by_length={name: int(people.sum()) for name, people in measuring.buckets().items()},
+        results=measuring.results(answers),
     )
-    _write(bundle / REPORT, evaluation)
+    _write(bundle / RESULT, evaluation)
     return evaluation
-
-
-def find_cases(full: Histories, *, include_seen: bool) -> Cases:
-    """Find the people whose last two events were held out: those with three or more.
-
-    Args:
-        full: All events; of long histories the last.
-        include_seen: Whether items of the history are recommended. If not, a last item that is in
-            the history cannot be, by no method, and its person is left out.
-    """
-    users = np.flatnonzero(full.lengths > HELD_OUT)
-    targets = full.items[full.offsets[users + 1] - 1].astype(np.int64)
-    if not include_seen:
-        seen = np.array(
-            [
-                target in full.user(user).items[:-1]
-                for user, target in zip(users.tolist(), targets.tolist(), strict=True)
-            ],
-            bool,
-        )
-        repeats = int(seen.sum())
-        users, targets = users[~seen], targets[~seen]
-    else:
-        repeats = 0
-    if not len(users):
-        raise DataError("nobody has three events, so none could be held out to evaluate on")
-    histories = _select(full.without_last(np.ones(len(full), np.int64)), users)
-    return Cases(users, targets, histories, repeats, include_seen)
-
-
-def _select(histories: Histories, users: NDArray[np.int64]) -> Histories:
-    parts = [histories.user(user) for user in users.tolist()]
-    return Histories(
-        np.concatenate([[0], np.cumsum([len(part) for part in parts])]).astype(np.int64),
-        np.concatenate([part.items for part in parts]),
-        np.concatenate([part.event_types for part in parts]),
-        np.concatenate([part.times for part in parts]),
-    )
-
-
-def _ask_engine(engine: Engine, full: Model, cases: Cases, tick: Ticker) -> list[list[int]]:
-    names = ["", *(kind.name for kind in full.manifest.event_spec.event_types)]
-    lists = []
-    for place, user in enumerate(cases.users.tolist()):
-        history = cases.histories.user(place)
-        time = float(history.times[-1])
-        since = Event(
-            full.items.key(int(history.items[-1])),
-            names[history.event_types[-1]],
-            None if np.isnan(time) else time,
-        )
-        answer = engine.recommend(
-            user_id=full.users.key(user),
-            events=[since],
-            limit=DEPTH,
-            include_seen=cases.include_seen,
-        )
-        lists.append([_known(full.items.get(item_id)) for item_id in answer.item_ids])
-        tick("kinrec", place + 1, len(cases.users))
-    return lists
-
-
-def _known(number: int | None) -> int:
-    if number is None:
-        raise ValueError("the engine recommended an item outside of its catalogue")
-    return number
-
-
-def _ask_baseline(baseline: Baseline, cases: Cases, tick: Ticker) -> list[list[int]]:
-    lists: list[list[int]] = []
-    people = np.arange(len(cases.users))
-    for start in range(0, len(people), BLOCK):
-        histories = _select(cases.histories, people[start : start + BLOCK])
-        scores = baseline.scores(histories)
-        if not cases.include_seen:
-            rows = np.repeat(np.arange(len(histories)), histories.lengths)
-            scores[rows, histories.items] = -np.inf
-        depth = min(DEPTH, scores.shape[1])
-        best = np.argpartition(-scores, depth - 1, axis=1)[:, :depth]
-        order = np.argsort(-np.take_along_axis(scores, best, 1), axis=1, kind="stable")
-        best = np.take_along_axis(best, order, 1)
-        # An item with no score is not recommended: it only fills the array.
-        for row, items in zip(scores, best, strict=True):
-            lists.append(items[row[items] > 0.0].tolist())
-        tick(baseline.name, len(lists), len(people))
-    return lists
-
-
-def measure(lists: list[list[int]], targets: NDArray[np.int64], items: int) -> dict[str, float]:
-    """Measure ranked lists against one target each; every measure is a mean over people."""
-    ranks = metrics.ranks_in(lists, targets)
-    measures: dict[str, float] = {}
-    named: tuple[tuple[str, Callable[[NDArray[np.int64], int], NDArray[np.float64]]], ...] = (
-        ("HR", metrics.hit_rate),
-        ("Recall", metrics.hit_rate),
-        ("Precision", metrics.precision),
-        ("NDCG", metrics.ndcg),
-        ("MRR", metrics.mrr),
-    )
-    for name, function in named:
-        for cutoff in CUTOFFS:
-            measures[f"{name}@{cutoff}"] = float(function(ranks, cutoff).mean())
-    measures["Coverage@10"] = metrics.coverage([row[:10] for row in lists], items)
-    return measures
 
 
 def _write(path: Path, evaluation: Evaluation) -> None:

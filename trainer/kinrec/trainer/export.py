@@ -9,6 +9,7 @@ import torch
 
 from kinrec.bundle.v1 import manifest_pb2
 from kinrec.engine.encoder import Encoder as ExportedEncoder
+from kinrec.trainer.encoders import visible_events
 from kinrec.trainer.errors import TrainerError
 from kinrec.trainer.windows import Windows
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from kinrec.engine.histories import Histories
-    from kinrec.trainer.encoders import LstmEncoder
+    from kinrec.trainer.encoders import SequenceEncoder
 
 EMBEDDINGS = "item_embeddings.npy"
 TOLERANCE = 1e-5
@@ -31,7 +32,7 @@ class ParityError(TrainerError):
 
 
 def export_encoder(
-    encoder: LstmEncoder, directory: Path
+    encoder: SequenceEncoder, directory: Path
 ) -> tuple[ExportedEncoder, manifest_pb2.Encoder]:
     """Write the encoder and its item embeddings, and open it as the engine does."""
     weights = encoder.item_embedding.weight.detach().numpy()
@@ -41,7 +42,7 @@ def export_encoder(
 
 
 def check_parity(
-    encoder: LstmEncoder, exported: ExportedEncoder, histories: Histories, limit: int
+    encoder: SequenceEncoder, exported: ExportedEncoder, histories: Histories, limit: int
 ) -> manifest_pb2.Parity:
     """Compare the two encoders on ragged batches of real histories.
 
@@ -52,7 +53,8 @@ def check_parity(
     greatest = 0.0
     with torch.no_grad():
         encoder.eval()
-        for chosen, (items, types, gaps, last) in Windows.ends(histories, users, limit):
+        visible = visible_events(encoder, limit)
+        for chosen, (items, types, gaps, last) in Windows.ends(histories, users, visible):
             expected = encoder.vectors(items, types, gaps)[torch.arange(len(last)), last].numpy()
             batch = [histories.user(user, limit) for user in users[chosen].tolist()]
             difference = np.abs(exported.run(batch) - expected)

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from kinrec.trainer.encoders import EncoderSizes, LstmEncoder
+from kinrec.trainer.encoders import EncoderSizes, load_encoder, visible_events
 from kinrec.trainer.errors import TrainerError
 from kinrec.trainer.metrics import ndcg, ranks_of
 from kinrec.trainer.windows import Windows
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from kinrec.engine.histories import Histories
     from kinrec.trainer.config import TrainConfig
+    from kinrec.trainer.encoders import SequenceEncoder
 
 MIN_STEPS = 3_000
 EPOCHS = (20, 60)
@@ -124,14 +125,21 @@ class Fit:
         self.config = config
         self.history: list[Epoch] = []
         self._task = task
-        self._windows = Windows(task.histories, config.window, config.batch_events)
+        gap = config.cleaning.session_gap
+        self._windows = Windows(task.histories.sessions(gap), config.window, config.batch_events)
+        self._current = task.histories.last_sessions(gap)
         steps = self._windows.steps
         self.epochs = task.epochs or config.epochs or _choose_epochs(steps)
         self.steps_per_epoch = steps
         torch.manual_seed(config.seed)
-        self.encoder = LstmEncoder(
+        self.encoder = load_encoder(config.encoder)(
             EncoderSizes(
-                task.items, task.event_types, config.vector_size, config.hidden_size, config.dropout
+                items=task.items,
+                event_types=task.event_types,
+                vector_size=config.vector_size,
+                hidden_size=config.hidden_size,
+                dropout=config.dropout,
+                window=config.window,
             )
         )
         self._optimizer = torch.optim.AdamW(
@@ -169,7 +177,7 @@ class Fit:
             return True
         return self._targets is not None and done - self.best_epoch >= self.config.patience
 
-    def run(self, monitor: Monitor, save: Callable[[FitState], None]) -> LstmEncoder:
+    def run(self, monitor: Monitor, save: Callable[[FitState], None]) -> SequenceEncoder:
         """Run the epochs that are left, with ``save`` after each, and give the best encoder."""
         while not self.is_done:
             loss = self._epoch(len(self.history), monitor)
@@ -250,7 +258,8 @@ class Fit:
         self, users: NDArray[np.int64]
     ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
         """Give the places in ``users`` and the vectors after each one's last event."""
-        windows = Windows.ends(self._task.histories, users, 4 * self.config.window)
+        limit = visible_events(self.encoder, 4 * self.config.window)
+        windows = Windows.ends(self._current, users, limit)
         for chosen, (items, types, gaps, last) in windows:
             vectors = self.encoder.vectors(items, types, gaps)
             yield chosen, vectors[torch.arange(len(last)), last].numpy()
@@ -269,7 +278,7 @@ class NegativeSampler:
 
     def loss(
         self,
-        encoder: LstmEncoder,
+        encoder: SequenceEncoder,
         vectors: torch.Tensor,
         targets: torch.Tensor,
         rng: np.random.Generator,
@@ -291,5 +300,5 @@ def _choose_epochs(steps: int) -> int:
     return min(max(math.ceil(MIN_STEPS / max(steps, 1)), least), most)
 
 
-def _copy(encoder: LstmEncoder) -> dict[str, torch.Tensor]:
+def _copy(encoder: SequenceEncoder) -> dict[str, torch.Tensor]:
     return {name: tensor.detach().clone() for name, tensor in encoder.state_dict().items()}

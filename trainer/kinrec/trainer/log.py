@@ -9,13 +9,15 @@ import numpy as np
 
 from kinrec.engine.histories import Histories
 from kinrec.engine.ids import IdMap
+from kinrec.trainer.cleaning import NO_SUBSTITUTES, CleaningStep, Substitutes, blame
 from kinrec.trainer.errors import DataError
 
 if TYPE_CHECKING:
     import narwhals as nw
     from numpy.typing import NDArray
 
-    from kinrec.trainer.cleaning import CleanedEvents, CleaningStep
+    from kinrec.trainer.cleaning import CleanedEvents
+    from kinrec.trainer.cleaning_config import CleaningConfig
 
 MIN_EVENTS = 20
 MIN_USERS = 2
@@ -43,6 +45,8 @@ class EventLog:
         histories: Everyone's history, oldest first.
         cleaning: What each step of the cleaning removed.
         titles: The title of each item, empty where unknown; None without an items file.
+        given_weights: The weights of event types that do not go by their name.
+        substitutes: What requests get in the place of missing entries.
     """
 
     users: IdMap
@@ -51,11 +55,15 @@ class EventLog:
     histories: Histories
     cleaning: tuple[CleaningStep, ...]
     titles: list[str] | None = None
+    given_weights: tuple[tuple[str, float], ...] = ()
+    substitutes: Substitutes = NO_SUBSTITUTES
 
     @property
     def type_weights(self) -> NDArray[np.float32]:
         """The weight of each type by code, (types + 1,)."""
-        return np.array([1.0, *(type_weight(name) for name in self.event_types)], np.float32)
+        given = dict(self.given_weights)
+        weights = (given.get(name, type_weight(name)) for name in self.event_types)
+        return np.array([1.0, *weights], np.float32)
 
 
 def type_weight(name: str) -> float:
@@ -63,27 +71,27 @@ def type_weight(name: str) -> float:
     return _WEIGHT_OF_TYPE.get(name.strip().lower().replace("-", "_"), 1.0)
 
 
-def build_log(cleaned: CleanedEvents) -> EventLog:
-    """Number the users, items and event types of a cleaned frame.
+def build_log(cleaned: CleanedEvents, config: CleaningConfig) -> EventLog:
+    """Number the events of a cleaned frame, if there are enough to train on.
+
+    Args:
+        cleaned: The events.
+        config: How they were cleaned.
 
     Raises:
         DataError: There is too little to train on.
     """
+    log = number_events(cleaned, config)
+    _check_size(log, config.session_gap)
+    return log
+
+
+def number_events(cleaned: CleanedEvents, config: CleaningConfig) -> EventLog:
+    """Number the users, items and event types of a cleaned frame; see build_log."""
     frame = cleaned.frame.collect()
     users = IdMap.build(frame["user_id"].unique().to_list())
     items = IdMap.build(frame["item_id"].unique().to_list())
-    for what, found, least in (
-        ("events", len(frame), MIN_EVENTS),
-        ("users", len(users), MIN_USERS),
-        ("items", len(items), MIN_ITEMS),
-    ):
-        if found < least:
-            raise DataError(
-                f"too small to train on: {found} {what} after cleaning, at least {least} are needed"
-            )
     user_numbers = _numbers(frame["user_id"], users)
-    if np.bincount(user_numbers).max() < 2:
-        raise DataError("too small to train on: no user has two events after cleaning")
     # Cleaning ordered each user's events; the users themselves go by number.
     order = np.argsort(user_numbers, kind="stable")
     names = _type_names(frame["event_type"])
@@ -95,7 +103,38 @@ def build_log(cleaned: CleanedEvents) -> EventLog:
         np.array(types, np.uint8)[order],
         frame["timestamp"].to_numpy().astype(np.float64)[order],
     )
-    return EventLog(users, items, names, histories, cleaned.steps)
+    return EventLog(
+        users,
+        items,
+        names,
+        histories,
+        cleaned.steps,
+        given_weights=config.type_weight,
+        substitutes=cleaned.substitutes,
+    )
+
+
+def _check_size(log: EventLog, session_gap: float) -> None:
+    """Raise DataError where there is too little to train on."""
+    histories = log.histories
+    for what, found, least in (
+        ("events", len(histories.items), MIN_EVENTS),
+        ("users", len(log.users), MIN_USERS),
+        ("items", len(log.items), MIN_ITEMS),
+    ):
+        if found < least:
+            raise DataError(
+                f"too small to train on: {found} {what} after cleaning, at least {least} are needed"
+                f"{blame(log.cleaning)}"
+            )
+    if histories.lengths.max() < 2:
+        raise DataError(
+            f"too small to train on: no user has two events after cleaning{blame(log.cleaning)}"
+        )
+    if histories.sessions(session_gap).lengths.max() < 2:
+        raise DataError(
+            f"too small to train on: with session_gap = {session_gap:g} no session has two events"
+        )
 
 
 def _numbers(ids: nw.Series[Any], id_map: IdMap) -> NDArray[np.int64]:
@@ -111,12 +150,22 @@ def _type_names(types: nw.Series[Any]) -> tuple[str, ...]:
     return tuple(str(name) for name in names[order][:MAX_EVENT_TYPES])
 
 
-def with_titles(log: EventLog, items: nw.LazyFrame[Any]) -> EventLog:
-    """Add the titles of an items frame; items that no event names are left out."""
+def with_titles(log: EventLog, items: nw.LazyFrame[Any], missing: str = "") -> EventLog:
+    """Add the titles of an items frame; items that no event names are left out.
+
+    Args:
+        log: The log.
+        items: As ``read_items`` gives them.
+        missing: The title of items that have none.
+    """
     titles = [""] * len(log.items)
     frame = items.select("item_id", "title").collect()
     for item_id, title in zip(frame["item_id"].to_list(), frame["title"].to_list(), strict=True):
         number = log.items.get(item_id) if item_id else None
         if number is not None and title:
             titles[number] = title
-    return replace(log, titles=titles)
+    if not missing:
+        return replace(log, titles=titles)
+    step = CleaningStep("missing_titles", 0, len(log.histories.items), titles.count(""))
+    titles = [title or missing for title in titles]
+    return replace(log, titles=titles, cleaning=(*log.cleaning, step))

@@ -35,13 +35,17 @@ class ConsoleReporter:
     def log_ready(self, log: EventLog) -> None:
         """Say what cleaning removed and what is left."""
         for step in log.cleaning:
+            filled = f"filled {step.filled:,}, " if step.filled else ""
             self._console.print(
-                f"  {step.name}: removed {step.removed:,}, left {step.left:,}", highlight=False
+                f"  {step.name}: {filled}removed {step.removed:,}, left {step.left:,}",
+                highlight=False,
             )
+        weights = zip(log.event_types, log.type_weights[1:].tolist(), strict=True)
+        types = ", ".join(f"{name} x {weight:g}" for name, weight in weights)
         self._console.print(
             f"  {len(log.users):,} users, {len(log.items):,} items, "
             f"{len(log.histories.items):,} events, "
-            f"types: {', '.join(log.event_types) or 'none, so all events count alike'}",
+            f"types: {types or 'none, so all events count alike'}",
             highlight=False,
         )
 

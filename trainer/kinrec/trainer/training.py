@@ -5,19 +5,23 @@ from __future__ import annotations
 import datetime as dt
 import tempfile
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
-
-import numpy as np
 
 from kinrec.bundle.v1 import manifest_pb2
 from kinrec.engine import Engine
+from kinrec.engine.encoder import BatchingEncoder
+from kinrec.engine.model import Model
+from kinrec.trainer.blend import FittedBlend, fit_blend
 from kinrec.trainer.bundle import finish, new_version, write_model
 from kinrec.trainer.checkpoint import Checkpoints
-from kinrec.trainer.cleaning import CleaningSpec, clean_events
+from kinrec.trainer.cleaning import clean_events
+from kinrec.trainer.encoders import load_encoder
 from kinrec.trainer.errors import OutputError
 from kinrec.trainer.fit import Epoch, Fit, Monitor, Targets, Task
 from kinrec.trainer.log import build_log, with_titles
 from kinrec.trainer.reading import EventColumns, ItemColumns, read_events, read_items
+from kinrec.trainer.splits import Split, hold_out
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,11 +29,10 @@ if TYPE_CHECKING:
 
     from kinrec.engine.histories import Histories
     from kinrec.trainer.config import TrainConfig
-    from kinrec.trainer.encoders import LstmEncoder
+    from kinrec.trainer.encoders import SequenceEncoder
     from kinrec.trainer.log import EventLog
 
 EVALUATION = "evaluation"
-HELD_OUT = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,29 +71,12 @@ def load_log(inputs: Inputs, config: TrainConfig) -> EventLog:
     Raises:
         DataError: They cannot be read, or too few are left.
     """
-    spec = CleaningSpec(
-        immediate_repeats=config.drop_immediate_repeats,
-        min_user_events=config.min_user_events,
-        min_item_events=config.min_item_events,
-    )
-    log = build_log(clean_events(read_events(inputs.events, inputs.event_columns), spec))
+    events = read_events(inputs.events, inputs.event_columns)
+    log = build_log(clean_events(events, config.cleaning), config.cleaning)
     if inputs.items:
-        log = with_titles(log, read_items(inputs.items, inputs.item_columns))
+        items = read_items(inputs.items, inputs.item_columns)
+        log = with_titles(log, items, config.cleaning.missing_title)
     return log
-
-
-def hold_out(histories: Histories) -> tuple[Histories, Targets]:
-    """Leave the last two events of every user with three or more out of the training part.
-
-    Returns:
-        The training part, and the second-last event of those users, to validate on. The last is for
-        the evaluation and looked at by no training.
-    """
-    users = np.flatnonzero(histories.lengths > HELD_OUT)
-    counts = np.zeros(len(histories), np.int64)
-    counts[users] = HELD_OUT
-    items = histories.items[histories.offsets[users + 1] - HELD_OUT].astype(np.int64)
-    return histories.without_last(counts), Targets(users, items)
 
 
 def train(
@@ -99,10 +85,11 @@ def train(
     """Train a bundle and add it to a store.
 
     1. Read and clean the log.
-    2. Search: fit without everyone's last two events, and find the epoch that ranks the first of
-       them best.
+    2. Search: fit without the events that the split holds out, and find the epoch that ranks those
+       for validation best.
     3. Fit on all events for as many epochs.
-    4. Write the bundle, with the model of the search inside it for honest evaluation.
+    4. Write the bundle, with the model of the search inside it: the blend is fitted with that one,
+       to what nobody's model has seen, and it is what evaluation asks.
 
     Args:
         inputs: What to read.
@@ -118,13 +105,15 @@ def train(
         TrainerError: The log, the configuration or the store cannot be used.
     """
     _check_writable(store)
+    load_encoder(config.encoder)  # a package that cannot be imported is found before the work
     reporter.stage("reading and cleaning")
     log = load_log(inputs, config)
     reporter.log_ready(log)
     checkpoints = Checkpoints(store, log, config)
     if resume and not checkpoints.load():
         reporter.stage("nothing to resume: starting anew")
-    training_part, targets = hold_out(log.histories)
+    split = Split.choose(log.histories, config)
+    training_part, targets = hold_out(log.histories, split)
     types = len(log.event_types) + 1
     search_task = Task(
         training_part, len(log.items), types, targets if len(targets.users) else None
@@ -135,12 +124,20 @@ def train(
     task = Task(log.histories, len(log.items), types, None, search.epochs, search.best_epoch)
     final = _run(Fit(task, config), "final", checkpoints, reporter)
     reporter.stage("factorizing, indexing and writing")
-    path = _write(store, log, (training_part, searched), final, search=search, config=config)
+    path = _write(
+        store,
+        log,
+        _Fitted(training_part, searched),
+        _Fitted(log.histories, final),
+        held_out=(split, targets),
+        validation=_describe(search),
+        config=config,
+    )
     checkpoints.clear()
     return path
 
 
-def _run(fit: Fit, phase: str, checkpoints: Checkpoints, reporter: Reporter) -> LstmEncoder:
+def _run(fit: Fit, phase: str, checkpoints: Checkpoints, reporter: Reporter) -> SequenceEncoder:
     state = checkpoints.get(phase)
     if state is not None:
         fit.restore(state)
@@ -151,32 +148,55 @@ def _run(fit: Fit, phase: str, checkpoints: Checkpoints, reporter: Reporter) -> 
         return fit.run(monitor, lambda state: checkpoints.save(phase, state))
 
 
+@dataclass(frozen=True, slots=True)
+class _Fitted:
+    """An encoder, and what it was fitted on."""
+
+    histories: Histories
+    encoder: SequenceEncoder
+
+
 def _write(
     store: Path,
     log: EventLog,
-    held_out: tuple[Histories, LstmEncoder],
-    final: LstmEncoder,
+    searched: _Fitted,
+    final: _Fitted,
     *,
-    search: Fit,
+    held_out: tuple[Split, Targets],
+    validation: manifest_pb2.Validation,
     config: TrainConfig,
 ) -> Path:
+    """Write the bundle of the search, fit the blend with it, and write the bundle around it."""
     now = dt.datetime.now(dt.UTC)
+    split, targets = held_out
     version = _new_name(store, now.strftime("%Y%m%dT%H%M%SZ"))
-    stamp = {"name": store.resolve().name, "version": version}
-    validation = _describe(search)
+    finished = partial(finish, name=store.resolve().name, version=version, time=now, config=config)
     with new_version(store, version) as directory:
         inner = directory / EVALUATION
         inner.mkdir()
-        for place, histories, encoder in (
-            (inner, *held_out),
-            (directory, log.histories, final),
-        ):
-            manifest = write_model(place, log, histories, encoder, config)
-            manifest.validation.CopyFrom(validation)
-            finish(place, manifest, time=now, config=config, **stamp)
+        manifest = write_model(inner, log, searched.histories, searched.encoder, config)
+        finished(inner, manifest)
+        model = Model.open(inner)
+        fitted = fit_blend(model, BatchingEncoder(model.encoder), targets, seed=config.seed)
+        outer = write_model(directory, log, final.histories, final.encoder, config)
+        for place, written in ((inner, manifest), (directory, outer)):
+            written.validation.CopyFrom(validation)
+            written.split.CopyFrom(split.message())
+            if fitted is not None:
+                _add_blend(written, fitted)
+            finished(place, written)
             # What cannot be loaded must not appear in the store.
             Engine.load(place)
     return store / version
+
+
+def _add_blend(manifest: manifest_pb2.Manifest, fitted: FittedBlend) -> None:
+    manifest.blend.CopyFrom(fitted.blend)
+    manifest.event_spec.include_seen_default = fitted.include_seen
+    manifest.validation.blend_ndcg_at_10 = fitted.ndcg_at_10
+    manifest.validation.source_ndcg_at_10.update(fitted.of_source)
+    manifest.validation.repeat_share = fitted.repeat_share
+    manifest.validation.people = fitted.people
 
 
 def _describe(search: Fit) -> manifest_pb2.Validation:

@@ -81,6 +81,7 @@ class Manifest(google.protobuf.message.Message):
     VALIDATION_FIELD_NUMBER: builtins.int
     TRAINING_CONFIG_FIELD_NUMBER: builtins.int
     LIBRARY_VERSIONS_FIELD_NUMBER: builtins.int
+    SPLIT_FIELD_NUMBER: builtins.int
     format_version: builtins.int
     """The version of the bundle format. An engine refuses every other than its own."""
     name: builtins.str
@@ -143,6 +144,10 @@ class Manifest(google.protobuf.message.Message):
     def library_versions(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.str]:
         """The versions of the libraries that made the bundle, by name."""
 
+    @property
+    def split(self) -> global___Split:
+        """Which events were held out from the model inside the bundle. If not set, "leave-one-out"."""
+
     def __init__(
         self,
         *,
@@ -164,9 +169,10 @@ class Manifest(google.protobuf.message.Message):
         validation: global___Validation | None = ...,
         training_config: google.protobuf.struct_pb2.Struct | None = ...,
         library_versions: collections.abc.Mapping[builtins.str, builtins.str] | None = ...,
+        split: global___Split | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["blend", b"blend", "create_time", b"create_time", "encoder", b"encoder", "event_spec", b"event_spec", "factorization", b"factorization", "item_index", b"item_index", "parity", b"parity", "training_config", b"training_config", "user_index", b"user_index", "validation", b"validation"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["blend", b"blend", "cleaning", b"cleaning", "create_time", b"create_time", "encoder", b"encoder", "event_spec", b"event_spec", "factorization", b"factorization", "files", b"files", "format_version", b"format_version", "item_count", b"item_count", "item_index", b"item_index", "library_versions", b"library_versions", "name", b"name", "parity", b"parity", "training_config", b"training_config", "user_count", b"user_count", "user_index", b"user_index", "validation", b"validation", "version", b"version"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["blend", b"blend", "create_time", b"create_time", "encoder", b"encoder", "event_spec", b"event_spec", "factorization", b"factorization", "item_index", b"item_index", "parity", b"parity", "split", b"split", "training_config", b"training_config", "user_index", b"user_index", "validation", b"validation"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["blend", b"blend", "cleaning", b"cleaning", "create_time", b"create_time", "encoder", b"encoder", "event_spec", b"event_spec", "factorization", b"factorization", "files", b"files", "format_version", b"format_version", "item_count", b"item_count", "item_index", b"item_index", "library_versions", b"library_versions", "name", b"name", "parity", b"parity", "split", b"split", "training_config", b"training_config", "user_count", b"user_count", "user_index", b"user_index", "validation", b"validation", "version", b"version"]) -> None: ...
 
 global___Manifest = Manifest
 
@@ -205,6 +211,7 @@ class Encoder(google.protobuf.message.Message):
     CARRIES_STATE_FIELD_NUMBER: builtins.int
     INPUTS_FIELD_NUMBER: builtins.int
     OUTPUTS_FIELD_NUMBER: builtins.int
+    MAX_LENGTH_FIELD_NUMBER: builtins.int
     kind: builtins.str
     """The kind, e.g. "lstm"."""
     vector_size: builtins.int
@@ -212,12 +219,18 @@ class Encoder(google.protobuf.message.Message):
     hidden_size: builtins.int
     """The length of one recurrent state tensor per layer. Zero if the encoder carries no state."""
     layers: builtins.int
-    """The number of stacked recurrent layers."""
+    """The number of stacked layers, recurrent or of self-attention."""
     carries_state: builtins.bool
     """Whether the encoder can go on from a state instead of the whole history."""
+    max_length: builtins.int
+    """The number of most recent events that the graph takes: the engine leaves out those before. Zero
+    if it takes any number.
+    """
     @property
     def inputs(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Tensor]:
-        """The inputs of the graph, in order."""
+        """The inputs of the graph, in order: any of "items", "event_types" and "gaps", (batch, time), and
+        "lengths", (batch,); every other is a state, (layers, batch, hidden_size), zero at the start.
+        """
 
     @property
     def outputs(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Tensor]:
@@ -233,8 +246,9 @@ class Encoder(google.protobuf.message.Message):
         carries_state: builtins.bool = ...,
         inputs: collections.abc.Iterable[global___Tensor] | None = ...,
         outputs: collections.abc.Iterable[global___Tensor] | None = ...,
+        max_length: builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["carries_state", b"carries_state", "hidden_size", b"hidden_size", "inputs", b"inputs", "kind", b"kind", "layers", b"layers", "outputs", b"outputs", "vector_size", b"vector_size"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["carries_state", b"carries_state", "hidden_size", b"hidden_size", "inputs", b"inputs", "kind", b"kind", "layers", b"layers", "max_length", b"max_length", "outputs", b"outputs", "vector_size", b"vector_size"]) -> None: ...
 
 global___Encoder = Encoder
 
@@ -276,15 +290,59 @@ class EventSpec(google.protobuf.message.Message):
     DROP_IMMEDIATE_REPEATS_FIELD_NUMBER: builtins.int
     MAX_HISTORY_FIELD_NUMBER: builtins.int
     INCLUDE_SEEN_DEFAULT_FIELD_NUMBER: builtins.int
+    REPEAT_WINDOW_FIELD_NUMBER: builtins.int
+    ONCE_TYPES_FIELD_NUMBER: builtins.int
+    KNOWN_TYPES_FIELD_NUMBER: builtins.int
+    MIN_VALUE_FIELD_NUMBER: builtins.int
+    MIN_VALUE_TYPES_FIELD_NUMBER: builtins.int
+    DROP_MISSING_VALUE_FIELD_NUMBER: builtins.int
+    MISSING_VALUE_FIELD_NUMBER: builtins.int
+    DROP_MISSING_TYPE_FIELD_NUMBER: builtins.int
+    MISSING_TYPE_FIELD_NUMBER: builtins.int
+    SESSION_GAP_FIELD_NUMBER: builtins.int
     drop_immediate_repeats: builtins.bool
     """Whether an event that repeats the item and the type of the event before is left out."""
     max_history: builtins.int
     """The number of most recent events that are taken into account."""
     include_seen_default: builtins.bool
     """Whether items of the person's own history are recommended when a request does not say."""
+    repeat_window: builtins.float
+    """An event with the item and type of one that was taken at most as many seconds before is left
+    out. If zero, none is.
+    """
+    min_value: builtins.float
+    """The least value of an event; events with a lower one are left out. If not set, none is."""
+    drop_missing_value: builtins.bool
+    """Whether an event without a value is left out."""
+    missing_value: builtins.float
+    """The value that an event without one is taken to have. If not set, it has none, and `min_value`
+    is not for it.
+    """
+    drop_missing_type: builtins.bool
+    """Whether an event without a type is left out."""
+    missing_type: builtins.str
+    """The type that an event without one is taken to have. If empty, it has none."""
+    session_gap: builtins.float
+    """The number of seconds without an event after which a new session starts; the encoder sees the
+    latest. If zero, there are no sessions.
+    """
     @property
     def event_types(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___EventType]:
         """The known event types. The position plus one is the type's code; code 0 is unspecified."""
+
+    @property
+    def once_types(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """The event types of which the first event of each item is taken and no other."""
+
+    @property
+    def known_types(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """The event types that are taken; events of others are left out. If empty, all are taken. An
+        event without a type is taken.
+        """
+
+    @property
+    def min_value_types(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """The event types that `min_value` is for. If empty, it is for all."""
 
     def __init__(
         self,
@@ -293,8 +351,23 @@ class EventSpec(google.protobuf.message.Message):
         drop_immediate_repeats: builtins.bool = ...,
         max_history: builtins.int = ...,
         include_seen_default: builtins.bool = ...,
+        repeat_window: builtins.float = ...,
+        once_types: collections.abc.Iterable[builtins.str] | None = ...,
+        known_types: collections.abc.Iterable[builtins.str] | None = ...,
+        min_value: builtins.float | None = ...,
+        min_value_types: collections.abc.Iterable[builtins.str] | None = ...,
+        drop_missing_value: builtins.bool = ...,
+        missing_value: builtins.float | None = ...,
+        drop_missing_type: builtins.bool = ...,
+        missing_type: builtins.str = ...,
+        session_gap: builtins.float = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["drop_immediate_repeats", b"drop_immediate_repeats", "event_types", b"event_types", "include_seen_default", b"include_seen_default", "max_history", b"max_history"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_min_value", b"_min_value", "_missing_value", b"_missing_value", "min_value", b"min_value", "missing_value", b"missing_value"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_min_value", b"_min_value", "_missing_value", b"_missing_value", "drop_immediate_repeats", b"drop_immediate_repeats", "drop_missing_type", b"drop_missing_type", "drop_missing_value", b"drop_missing_value", "event_types", b"event_types", "include_seen_default", b"include_seen_default", "known_types", b"known_types", "max_history", b"max_history", "min_value", b"min_value", "min_value_types", b"min_value_types", "missing_type", b"missing_type", "missing_value", b"missing_value", "once_types", b"once_types", "repeat_window", b"repeat_window", "session_gap", b"session_gap"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_min_value", b"_min_value"]) -> typing.Literal["min_value"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_missing_value", b"_missing_value"]) -> typing.Literal["missing_value"] | None: ...
 
 global___EventSpec = EventSpec
 
@@ -474,7 +547,55 @@ global___Index = Index
 
 @typing.final
 class Blend(google.protobuf.message.Message):
-    """How the sources become one score: a weighted sum of each source's scores."""
+    """How the sources become one score: a weighted sum of each source's shares."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    MIXES_FIELD_NUMBER: builtins.int
+    NEIGHBOURS_FIELD_NUMBER: builtins.int
+    VOTE_HALF_LIFE_FIELD_NUMBER: builtins.int
+    TRANSITION_HALF_LIFE_FIELD_NUMBER: builtins.int
+    CANDIDATES_FIELD_NUMBER: builtins.int
+    SEQUENCE_TEMPERATURE_FIELD_NUMBER: builtins.int
+    HISTORY_HALF_LIFE_FIELD_NUMBER: builtins.int
+    neighbours: builtins.int
+    """The number of similar users who vote."""
+    vote_half_life: builtins.float
+    """The number of events after which an event of a neighbour counts half."""
+    transition_half_life: builtins.float
+    """The number of events after which an event of the person counts half for transitions."""
+    candidates: builtins.int
+    """The number of items each source proposes."""
+    sequence_temperature: builtins.float
+    """What the encoder's scores are divided by before they become shares: above 1 flattens them."""
+    history_half_life: builtins.float
+    """The number of events after which an event of the person counts half for its own items."""
+    @property
+    def mixes(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Mix]:
+        """What the sources weigh, by how much is known of the person. The last one whose min_events is not
+        above the number of the person's usable events applies. At least one; min_events ascend from 1.
+        """
+
+    def __init__(
+        self,
+        *,
+        mixes: collections.abc.Iterable[global___Mix] | None = ...,
+        neighbours: builtins.int = ...,
+        vote_half_life: builtins.float = ...,
+        transition_half_life: builtins.float = ...,
+        candidates: builtins.int = ...,
+        sequence_temperature: builtins.float = ...,
+        history_half_life: builtins.float = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["candidates", b"candidates", "history_half_life", b"history_half_life", "mixes", b"mixes", "neighbours", b"neighbours", "sequence_temperature", b"sequence_temperature", "transition_half_life", b"transition_half_life", "vote_half_life", b"vote_half_life"]) -> None: ...
+
+global___Blend = Blend
+
+@typing.final
+class Mix(google.protobuf.message.Message):
+    """The weights of the sources for some people. A source that is not named has the weight 0 and is not
+    asked.
+    """
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
@@ -494,39 +615,45 @@ class Blend(google.protobuf.message.Message):
         ) -> None: ...
         def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
 
+    @typing.final
+    class WeightsWithSeenEntry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        value: builtins.float
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: builtins.float = ...,
+        ) -> None: ...
+        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+
+    MIN_EVENTS_FIELD_NUMBER: builtins.int
     WEIGHTS_FIELD_NUMBER: builtins.int
-    NEIGHBOURS_FIELD_NUMBER: builtins.int
-    VOTE_HALF_LIFE_FIELD_NUMBER: builtins.int
-    TRANSITION_HALF_LIFE_FIELD_NUMBER: builtins.int
-    CANDIDATES_FIELD_NUMBER: builtins.int
-    SEQUENCE_TEMPERATURE_FIELD_NUMBER: builtins.int
-    neighbours: builtins.int
-    """The number of similar users who vote."""
-    vote_half_life: builtins.float
-    """The number of events after which an event of a neighbour counts half."""
-    transition_half_life: builtins.float
-    """The number of events after which an event of the person counts half for transitions."""
-    candidates: builtins.int
-    """The number of items each source proposes."""
-    sequence_temperature: builtins.float
-    """What the encoder's scores are divided by before they become shares: above 1 flattens them."""
+    WEIGHTS_WITH_SEEN_FIELD_NUMBER: builtins.int
+    min_events: builtins.int
+    """The least number of usable events of these people."""
     @property
     def weights(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.float]:
-        """The weights. A source that is not named has the weight 0 and is not asked."""
+        """The weights where items of the person's own history are left out."""
+
+    @property
+    def weights_with_seen(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.float]:
+        """The weights where they may be recommended."""
 
     def __init__(
         self,
         *,
+        min_events: builtins.int = ...,
         weights: collections.abc.Mapping[builtins.str, builtins.float] | None = ...,
-        neighbours: builtins.int = ...,
-        vote_half_life: builtins.float = ...,
-        transition_half_life: builtins.float = ...,
-        candidates: builtins.int = ...,
-        sequence_temperature: builtins.float = ...,
+        weights_with_seen: collections.abc.Mapping[builtins.str, builtins.float] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["candidates", b"candidates", "neighbours", b"neighbours", "sequence_temperature", b"sequence_temperature", "transition_half_life", b"transition_half_life", "vote_half_life", b"vote_half_life", "weights", b"weights"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["min_events", b"min_events", "weights", b"weights", "weights_with_seen", b"weights_with_seen"]) -> None: ...
 
-global___Blend = Blend
+global___Mix = Mix
 
 @typing.final
 class CleaningStep(google.protobuf.message.Message):
@@ -537,20 +664,24 @@ class CleaningStep(google.protobuf.message.Message):
     NAME_FIELD_NUMBER: builtins.int
     REMOVED_FIELD_NUMBER: builtins.int
     LEFT_FIELD_NUMBER: builtins.int
+    FILLED_FIELD_NUMBER: builtins.int
     name: builtins.str
     """The step, e.g. "exact_duplicates"."""
     removed: builtins.int
     """The number of events it removed."""
     left: builtins.int
     """The number of events that were left after it."""
+    filled: builtins.int
+    """The number of missing entries that it filled in."""
     def __init__(
         self,
         *,
         name: builtins.str = ...,
         removed: builtins.int = ...,
         left: builtins.int = ...,
+        filled: builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["left", b"left", "name", b"name", "removed", b"removed"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["filled", b"filled", "left", b"left", "name", b"name", "removed", b"removed"]) -> None: ...
 
 global___CleaningStep = CleaningStep
 
@@ -586,16 +717,46 @@ class Validation(google.protobuf.message.Message):
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
+    @typing.final
+    class SourceNdcgAt10Entry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        value: builtins.float
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: builtins.float = ...,
+        ) -> None: ...
+        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+
     BEST_EPOCH_FIELD_NUMBER: builtins.int
     NDCG_AT_10_FIELD_NUMBER: builtins.int
     EPOCHS_FIELD_NUMBER: builtins.int
+    BLEND_NDCG_AT_10_FIELD_NUMBER: builtins.int
+    SOURCE_NDCG_AT_10_FIELD_NUMBER: builtins.int
+    REPEAT_SHARE_FIELD_NUMBER: builtins.int
+    PEOPLE_FIELD_NUMBER: builtins.int
     best_epoch: builtins.int
     """The epoch after which the encoder was best, from 1; the final fit runs as many."""
     ndcg_at_10: builtins.float
     """NDCG@10 of the encoder alone at that epoch, 0 to 1."""
+    blend_ndcg_at_10: builtins.float
+    """NDCG@10 of the blend on the held-out events that its weights were fitted to, 0 to 1."""
+    repeat_share: builtins.float
+    """The share of the held-out events whose item was in the person's history, 0 to 1."""
+    people: builtins.int
+    """The number of people that the weights were fitted on."""
     @property
     def epochs(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___EpochRecord]:
         """The measures of every epoch, in order."""
+
+    @property
+    def source_ndcg_at_10(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.float]:
+        """The same of each source alone."""
 
     def __init__(
         self,
@@ -603,10 +764,44 @@ class Validation(google.protobuf.message.Message):
         best_epoch: builtins.int = ...,
         ndcg_at_10: builtins.float = ...,
         epochs: collections.abc.Iterable[global___EpochRecord] | None = ...,
+        blend_ndcg_at_10: builtins.float = ...,
+        source_ndcg_at_10: collections.abc.Mapping[builtins.str, builtins.float] | None = ...,
+        repeat_share: builtins.float = ...,
+        people: builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["best_epoch", b"best_epoch", "epochs", b"epochs", "ndcg_at_10", b"ndcg_at_10"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["best_epoch", b"best_epoch", "blend_ndcg_at_10", b"blend_ndcg_at_10", "epochs", b"epochs", "ndcg_at_10", b"ndcg_at_10", "people", b"people", "repeat_share", b"repeat_share", "source_ndcg_at_10", b"source_ndcg_at_10"]) -> None: ...
 
 global___Validation = Validation
+
+@typing.final
+class Split(google.protobuf.message.Message):
+    """Which events are for training, for validation and for the test."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    METHOD_FIELD_NUMBER: builtins.int
+    VALIDATION_START_FIELD_NUMBER: builtins.int
+    TEST_START_FIELD_NUMBER: builtins.int
+    method: builtins.str
+    """"leave-one-out": of everyone with three or more events the last is for the test and the one
+    before it for validation. "temporal": the time says it.
+    """
+    validation_start: builtins.float
+    """Temporal: the time of the first event for validation, in seconds since 1970 UTC. All before it
+    is for training.
+    """
+    test_start: builtins.float
+    """Temporal: the time of the first event for the test, in seconds since 1970 UTC."""
+    def __init__(
+        self,
+        *,
+        method: builtins.str = ...,
+        validation_start: builtins.float = ...,
+        test_start: builtins.float = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["method", b"method", "test_start", b"test_start", "validation_start", b"validation_start"]) -> None: ...
+
+global___Split = Split
 
 @typing.final
 class EpochRecord(google.protobuf.message.Message):

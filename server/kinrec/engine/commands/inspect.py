@@ -17,7 +17,7 @@ from kinrec.engine.store import find_bundle, read_manifest, verify_files
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -69,7 +69,15 @@ def _sections(
                     f"{kind.name} x {kind.weight:g}" for kind in manifest.event_spec.event_types
                 ),
             ),
-            ("encoder", f"{encoder.kind}, vectors of {encoder.vector_size}"),
+            (
+                "encoder",
+                f"{encoder.kind}, vectors of {encoder.vector_size}, "
+                + (
+                    f"of the last {encoder.max_length:,} events"
+                    if encoder.max_length
+                    else "of all events"
+                ),
+            ),
             (
                 "factorization",
                 (
@@ -90,12 +98,23 @@ def _sections(
     )
     yield (
         "blend",
-        [(name, f"{weight:g}") for name, weight in sorted(manifest.blend.weights.items())],
+        [
+            (f"from {mix.min_events} events, {seen}", _weights(weights))
+            for mix in manifest.blend.mixes
+            for seen, weights in (
+                ("seen items left out", mix.weights),
+                ("seen items included", mix.weights_with_seen),
+            )
+        ],
     )
     yield (
         "cleaning",
         [
-            (step.name, f"removed {step.removed:,}, left {step.left:,}")
+            (
+                step.name,
+                (f"filled {step.filled:,}, " if step.filled else "")
+                + f"removed {step.removed:,}, left {step.left:,}",
+            )
             for step in manifest.cleaning
         ],
     )
@@ -112,6 +131,10 @@ def _sections(
         ],
     )
     yield "library versions", sorted(manifest.library_versions.items())
+
+
+def _weights(weights: Mapping[str, float]) -> str:
+    return ", ".join(f"{source} {weight:.3g}" for source, weight in sorted(weights.items()))
 
 
 def _index(index: manifest_pb2.Index) -> str:

@@ -2,105 +2,95 @@
 
 from __future__ import annotations
 
-import inspect
-import re
 import sys
-from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 
 from kinrec.engine import BundleError
+from kinrec.trainer.cleaning_config import CleaningConfig
 from kinrec.trainer.config import TrainConfig
-from kinrec.trainer.errors import TrainerError
+from kinrec.trainer.errors import ConfigError, TrainerError
 from kinrec.trainer.files import find_files
 from kinrec.trainer.progress import ConsoleReporter
 from kinrec.trainer.reading import EventColumns, ItemColumns
+from kinrec.trainer.settings import (
+    PATH,
+    PATHS,
+    SWITCH,
+    TEXT,
+    Setting,
+    add_settings,
+    read_settings,
+    settings_of,
+    train_config,
+)
 
 if TYPE_CHECKING:
     import argparse
 
 _EVENT_COLUMNS = ("user", "item", "time", "type", "value")
+_FILES = [
+    Setting(
+        "events",
+        PATHS,
+        "Event logs: CSV, Parquet or JSON lines, plain, .gz or .zst, or folders of them. Required.",
+        default=(),
+    ),
+    Setting("items", PATHS, "The items: item_id and title.", default=()),
+    Setting("out", PATH, "The store that gets the bundle. Required."),
+    Setting("resume", SWITCH, "Whether to go on from what an interrupted run left.", default=False),
+]
+_COLUMNS = [
+    *(
+        Setting(f"{name}_column", TEXT, "Of the events.", default=getattr(EventColumns(), name))
+        for name in _EVENT_COLUMNS
+    ),
+    Setting("items_item_column", TEXT, "Of the items. Default: the same as --item-column"),
+    Setting("title_column", TEXT, "Of the items.", default=ItemColumns().title),
+]
+_GROUPS = (
+    ("files", None, _FILES),
+    ("columns", "the names in your files", _COLUMNS),
+    ("cleaning", "what is left out of the events and filled in", settings_of(CleaningConfig)),
+    ("settings", "the defaults are meant to do well on any log", settings_of(TrainConfig)),
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what the command takes."""
     parser.add_argument(
-        "--events",
+        "--config",
         type=Path,
-        nargs="+",
-        required=True,
-        metavar="PATH",
-        help="event logs: CSV, Parquet or JSON lines, plain, .gz or .zst, or folders of them",
+        metavar="FILE.toml",
+        help="settings by the names of the flags below, with _ for -; flags win over the file",
     )
-    parser.add_argument(
-        "--items", type=Path, nargs="+", default=[], metavar="PATH", help="item_id and title"
-    )
-    parser.add_argument(
-        "--out", type=Path, required=True, metavar="STORE", help="the store that gets the bundle"
-    )
-    parser.add_argument(
-        "--resume", action="store_true", help="go on from what an interrupted run left"
-    )
-    columns = parser.add_argument_group("columns", "the names in your files")
-    defaults = EventColumns()
-    for name in _EVENT_COLUMNS:
-        default = getattr(defaults, name)
-        columns.add_argument(
-            f"--{name}-column", default=default, help=f"of the events; default: {default}"
-        )
-    columns.add_argument(
-        "--items-item-column", help="of the items; default: the same as --item-column"
-    )
-    columns.add_argument(
-        "--title-column",
-        default=ItemColumns().title,
-        help=f"of the items; default: {ItemColumns().title}",
-    )
-    explained = _explanations()
-    settings = parser.add_argument_group("settings", "the defaults are meant to do well on any log")
-    for field in fields(TrainConfig):
-        if field.default is MISSING or field.name == "drop_immediate_repeats":
-            continue
-        settings.add_argument(
-            f"--{field.name.replace('_', '-')}",
-            type=type(field.default),
-            default=field.default,
-            metavar="NAME" if isinstance(field.default, str) else "N",
-            help=f"{explained[field.name]} Default: {field.default}",
-        )
-    settings.add_argument(
-        "--keep-immediate-repeats",
-        action="store_false",
-        dest="drop_immediate_repeats",
-        help="keep events that repeat the item and type of the one before",
-    )
-
-
-def _explanations() -> dict[str, str]:
-    """Give what the docstring of the configuration says of each setting, as argparse wants it."""
-    attributes = inspect.getdoc(TrainConfig) or ""
-    found = re.findall(r"^    (\w+): (.*(?:\n {8}.*)*)", attributes, re.MULTILINE)
-    return {name: " ".join(text.split()).replace("%", "%%") for name, text in found}
+    for title, description, settings in _GROUPS:
+        add_settings(parser.add_argument_group(title, description), settings)
 
 
 def run(args: argparse.Namespace) -> int:
     """Train and say where the bundle is."""
     console = Console(soft_wrap=True, markup=False, emoji=False)
     try:
-        config = TrainConfig(**{f.name: getattr(args, f.name) for f in fields(TrainConfig)})
-        event_columns = EventColumns(
-            **{name: getattr(args, f"{name}_column") for name in _EVENT_COLUMNS}
-        )
+        known = [setting for _, _, settings in _GROUPS for setting in settings]
+        values = read_settings(args.config, args, known)
+        config = train_config(values)
+        for key in ("events", "out"):
+            if not values[key]:
+                raise ConfigError(key, "", f"must be given, by --{key} or in the file of --config")
+        event_columns = EventColumns(**{name: values[f"{name}_column"] for name in _EVENT_COLUMNS})
         item_columns = ItemColumns(
-            item=args.items_item_column or event_columns.item, title=args.title_column
+            item=values["items_item_column"] or event_columns.item, title=values["title_column"]
         )
-        find_files([*args.events, *args.items])  # before torch is imported, which takes seconds
+        # Before torch is imported, which takes seconds.
+        find_files([*values["events"], *values["items"]])
         from kinrec.trainer.training import Inputs, train  # noqa: PLC0415
 
-        inputs = Inputs(args.events, args.items, event_columns, item_columns)
-        path = train(inputs, args.out, config, ConsoleReporter(console), resume=args.resume)
+        inputs = Inputs(values["events"], values["items"], event_columns, item_columns)
+        reporter = ConsoleReporter(console)
+        path = train(inputs, values["out"], config, reporter, resume=values["resume"])
     except (TrainerError, BundleError) as error:
         sys.stderr.write(f"kinrec train: {error}\n")
         return 2

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from torch import Tensor, nn
@@ -21,8 +22,9 @@ class EncoderSizes:
         items: Number of items.
         event_types: Number of event type codes, the unspecified one included.
         vector_size: Length of an item embedding and of an interest vector.
-        hidden_size: Length of the recurrent state.
+        hidden_size: Length of the recurrent state, or of what else lies between the layers.
         dropout: Share of the inputs and outputs zeroed in training, 0 to below 1.
+        window: Events per training sequence: an encoder learns from none that is longer.
     """
 
     items: int
@@ -30,30 +32,40 @@ class EncoderSizes:
     vector_size: int
     hidden_size: int
     dropout: float
+    window: int
 
 
-class Encoder(Protocol):
-    """A sequence encoder: a torch module whose item embeddings are both its input and output side.
+class SequenceEncoder(Protocol):
+    """A torch module whose item embeddings are both its input and its output side.
+
+    What the trainer uses of ``torch.nn.Module`` stands at the end.
 
     Attributes:
         kind: The name by which a configuration asks for it.
+        max_length: The number of most recent events that it takes: 0 for any number, else at least
+            ``EncoderSizes.window``.
         item_embedding: (items, vector_size).
+        training: Whether dropout is on.
     """
 
     kind: str
+    max_length: int
     item_embedding: nn.Embedding
+    training: bool
 
     def vectors(self, items: Tensor, event_types: Tensor, gaps: Tensor) -> Tensor:
         """Give the interest vector after each event.
 
         Args:
-            items: int64, (batch, time); any item at padded places, which come last.
+            items: int64, (batch, time), time at most ``max_length``; any item at padded places,
+                which come last.
             event_types: int64, (batch, time).
-            gaps: int64, (batch, time).
+            gaps: int64, (batch, time), as from ``kinrec.engine.events.gap_codes``.
 
         Returns:
             float32, (batch, time, vector_size). Its inner product with an item's embedding is
-            the item's score as the next.
+            the item's score as the next. No vector depends on what comes after it, nor on the
+            other members of the batch.
         """
         ...
 
@@ -68,3 +80,28 @@ class Encoder(Protocol):
             What the manifest says of the graph.
         """
         ...
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """Give what is fitted."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """Give every weight by name."""
+        ...
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> object:
+        """Take every weight from ``state_dict``."""
+        ...
+
+    def train(self) -> object:
+        """Turn dropout on."""
+        ...
+
+    def eval(self) -> object:
+        """Turn dropout off."""
+        ...
+
+
+def visible_events(encoder: SequenceEncoder, limit: int) -> int:
+    """Give how many of the last ``limit`` events an encoder takes."""
+    return min(limit, encoder.max_length or limit)

@@ -1,0 +1,165 @@
+"""Asks the sources of a model about a person, and says how much each is to be believed."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from functools import cached_property
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from kinrec.engine.sources import (
+    FACTORS,
+    HISTORY,
+    POPULARITY,
+    SEQUENCE,
+    SIMILAR_USERS,
+    TRANSITIONS,
+    Shares,
+    softmax,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from numpy.typing import NDArray
+
+    from kinrec.bundle.v1.manifest_pb2 import Blend
+    from kinrec.engine.events import History
+    from kinrec.engine.index import Found
+    from kinrec.engine.model import Model
+
+
+class EncodesHistories(Protocol):
+    """What turns a history into an interest vector."""
+
+    def encode(self, history: History) -> NDArray[np.float32]:
+        """Encode at least one event: float32, (vector_size,)."""
+
+
+class Person:
+    """Whom a request is about, and what is computed of it when it is first asked for.
+
+    Attributes:
+        user: The user number if known.
+        history: The usable events, stored and new.
+    """
+
+    def __init__(
+        self, model: Model, encoder: EncodesHistories, history: History, user: int | None = None
+    ) -> None:
+        self._model = model
+        self._encoder = encoder
+        self._stored: int | None = None
+        self._neighbours: dict[int, Found] = {}
+        self._next_items: dict[int, Found] = {}
+        self.history = history
+        self.user = user
+
+    @classmethod
+    def stored(cls, model: Model, encoder: EncodesHistories, user: int) -> Person:
+        """Give a known user of whom nothing new is known: what training computed holds."""
+        person = cls(model, encoder, model.histories.user(user, model.reader.max_history), user)
+        person._stored = user
+        return person
+
+    @cached_property
+    def vector(self) -> NDArray[np.float32]:
+        """The interest vector, float32, (vector_size,)."""
+        if self._stored is not None:
+            return np.asarray(self._model.user_vectors[self._stored])
+        session_gap = self._model.manifest.event_spec.session_gap
+        return self._encoder.encode(self.history.last_session(session_gap))
+
+    @cached_property
+    def factors(self) -> NDArray[np.float32]:
+        """The factors, float32, (factors,), of length one."""
+        if self._stored is not None:
+            return np.asarray(self._model.user_factors[self._stored])
+        return self._model.fold_in.user(self.history, self.vector)
+
+    def neighbours(self, count: int) -> Found:
+        """Find the users with the nearest factors, without the person itself."""
+        if count not in self._neighbours:
+            self._neighbours[count] = self._find_neighbours(count)
+        return self._neighbours[count]
+
+    def _find_neighbours(self, count: int) -> Found:
+        search = self._model.user_index.search
+        if self.user is None:
+            return search(self.factors, count)
+        numbers, cosines = search(self.factors, count + 1)
+        others = numbers != self.user
+        return numbers[others][:count], cosines[others][:count]
+
+    def next_items(self, count: int) -> Found:
+        """Find the items that the encoder scores highest as the next."""
+        if count not in self._next_items:
+            self._next_items[count] = self._model.item_index.search(self.vector, count)
+        return self._next_items[count]
+
+
+def _sequence(_model: Model, person: Person, blend: Blend, count: int) -> Shares:
+    return softmax(person.next_items(count), blend.sequence_temperature)
+
+
+def _similar_users(model: Model, person: Person, blend: Blend, _count: int) -> Shares:
+    return model.votes.shares(*person.neighbours(blend.neighbours), blend.vote_half_life)
+
+
+def _factors(model: Model, person: Person, _blend: Blend, count: int) -> Shares:
+    return model.factor_scores.shares(person.factors, count)
+
+
+def _transitions(model: Model, person: Person, blend: Blend, _count: int) -> Shares:
+    return model.transitions.shares(person.history, blend.transition_half_life)
+
+
+def _history(model: Model, person: Person, blend: Blend, _count: int) -> Shares:
+    return model.own_history.shares(person.history, blend.history_half_life)
+
+
+def _popularity(model: Model, _person: Person, _blend: Blend, count: int) -> Shares:
+    return model.popularity.shares(count)
+
+
+_ASK: dict[str, Callable[[Model, Person, Blend, int], Shares]] = {
+    SEQUENCE: _sequence,
+    SIMILAR_USERS: _similar_users,
+    FACTORS: _factors,
+    TRANSITIONS: _transitions,
+    HISTORY: _history,
+    POPULARITY: _popularity,
+}
+
+
+def ask(source: str, model: Model, person: Person, blend: Blend, count: int) -> Shares:
+    """Ask one source about a person with at least one event.
+
+    Args:
+        source: One of ``sources.SOURCES``.
+        model: The model.
+        person: The person.
+        blend: The half-lives, the temperature and the number of neighbours.
+        count: How many items a source proposes that could propose any number.
+    """
+    return _ASK[source](model, person, blend, count)
+
+
+class Mixes:
+    """The weights of the sources by how much is known of a person."""
+
+    def __init__(self, blend: Blend) -> None:
+        self._min_events = [mix.min_events for mix in blend.mixes]
+        self._weights = [
+            (_above_zero(mix.weights), _above_zero(mix.weights_with_seen)) for mix in blend.mixes
+        ]
+
+    def of(self, events: int, *, include_seen: bool) -> dict[str, float]:
+        """Give the weights above zero for a person of at least one event."""
+        place = max(bisect_right(self._min_events, events) - 1, 0)
+        return self._weights[place][include_seen]
+
+
+def _above_zero(weights: Mapping[str, float]) -> dict[str, float]:
+    return {source: weight for source, weight in weights.items() if weight > 0.0}

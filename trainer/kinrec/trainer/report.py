@@ -1,0 +1,160 @@
+"""Writes an evaluation as one page that a person without the field's words can read."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from kinrec.trainer.charts import (
+    draw_accuracy_and_coverage,
+    draw_by_length,
+    draw_differences,
+    draw_epochs,
+)
+from kinrec.trainer.config import TEMPORAL
+from kinrec.trainer.errors import OutputError
+from kinrec.trainer.measuring import KINREC
+from kinrec.trainer.times import format_time
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from kinrec.bundle.v1.manifest_pb2 import Manifest
+    from kinrec.trainer.evaluation import Evaluation
+    from kinrec.trainer.measuring import Interval, Result
+
+SHOWN = (
+    (
+        "HR@10",
+        "of 100 people, how many find something they went on to do among ten items, as share",
+    ),
+    ("Precision@10", "the share of the ten items that were right"),
+    ("Recall@10", "the share of what a person went on to do that is among the ten"),
+    ("NDCG@10", "like Recall, but the more, the higher in the list it stands; 1 is perfect"),
+    ("MRR@10", "1 divided by the place of the first right item"),
+    ("MAP@10", "the precision at the place of each right item, averaged"),
+    ("Coverage@10", "the share of all items that is shown to anyone"),
+    ("Gini@10", "how unevenly items are shown: 0 all alike, 1 always the same"),
+    ("Novelty@10", "how little known the items are, in bits: one more is half as known"),
+    ("ILD@10", "how different the items of one list are from each other, 0 to 1 and above"),
+)
+WITH_INTERVAL = frozenset({"HR@10", "Recall@10", "NDCG@10"})
+
+_STEPS = {
+    "missing_ids": "without a user or an item",
+    "missing_timestamps": "without a time",
+    "long_ids": "with an id that is too long",
+    "exact_duplicates": "the same as an earlier one",
+    "immediate_repeats": "a repeat of the one before",
+    "min_user_events": "of users with too few",
+    "min_item_events": "of items with too few",
+}
+
+
+def verdict(evaluation: Evaluation) -> str:
+    """Say in one sentence how kinrec did beside the best of the others."""
+    best = max(evaluation.results[1:], key=lambda result: result.measures["HR@10"])
+    ours = evaluation.result(KINREC).measures["HR@10"]
+    theirs = best.measures["HR@10"]
+    lower, upper = best.differences["HR@10"].interval
+    if lower > 0.0:
+        start = "kinrec recommends better here than every method it was compared with"
+        end = "a lead that is more than chance"
+    elif upper < 0.0:
+        start = f"The classic method {best.method} recommends better here than kinrec"
+        end = "a lag that is more than chance"
+    else:
+        start = f"kinrec and the best of the other methods, {best.method}, do equally well here"
+        end = "a difference that may be chance"
+    return (
+        f"{start}: among ten recommendations {1_000 * ours:.0f} of 1,000 people find what they "
+        f"went on to do, with {best.method} {1_000 * theirs:.0f}, {end}."
+    )
+
+
+def describe_split(evaluation: Evaluation) -> str:
+    """Say what was held out, who was asked about and who was not."""
+    if evaluation.split == TEMPORAL:
+        start = format_time(evaluation.test_start or 0.0)
+        valid = format_time(evaluation.validation_start or 0.0)
+        how = (
+            f"temporal: trained on all before {valid}, validated on what came until {start}, "
+            "asked for what people did after"
+        )
+        short = "had done nothing before that"
+    else:
+        how = "leave-one-out: trained without everyone's last two events, asked for the last"
+        short = "have fewer than three events"
+    parts = [
+        f"{how}; ranked over all {evaluation.log.items:,} items",
+        f"{evaluation.people:,} people asked about, {evaluation.targets:,} items to find",
+        f"{evaluation.too_short:,} not asked about as they {short}",
+    ]
+    if not evaluation.include_seen:
+        parts.append(
+            f"{evaluation.repeats:,} as all they did in the test was in their history, which is "
+            "not recommended"
+        )
+    return "; ".join(parts)
+
+
+def render(evaluation: Evaluation, manifest: Manifest) -> str:
+    """Give the page as HTML that needs no other file, no script and no network."""
+    environment = Environment(
+        loader=PackageLoader("kinrec.trainer"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["interval"] = format_interval
+    environment.filters["signed"] = lambda value: f"{value:+.4f}"
+    environment.filters["settings"] = format_settings
+    log = evaluation.log
+    charts = draw_epochs(manifest.validation.epochs, manifest.validation.best_epoch)
+    return environment.get_template("report.html.j2").render(
+        name=manifest.name,
+        evaluation=evaluation,
+        verdict=verdict(evaluation),
+        split=describe_split(evaluation),
+        span=(format_time(log.first), format_time(log.last)),
+        trained=f"{manifest.create_time.ToDatetime():%Y-%m-%d %H:%M}",
+        cleaning=[(_STEPS.get(step.name, step.name), step) for step in manifest.cleaning],
+        removed=sum(step.removed for step in manifest.cleaning),
+        epochs=[(title, Markup(svg)) for title, svg in charts],  # noqa: S704 - made by matplotlib from numbers
+        best_epoch=manifest.validation.best_epoch,
+        shown=SHOWN,
+        with_interval=WITH_INTERVAL,
+        differences=Markup(draw_differences(evaluation)),  # noqa: S704 - likewise
+        coverage=Markup(draw_accuracy_and_coverage(evaluation)),  # noqa: S704 - likewise
+        lengths=Markup(draw_by_length(evaluation)),  # noqa: S704 - likewise
+    )
+
+
+def format_interval(interval: Interval) -> str:
+    """Write an interval with four digits."""
+    lower, upper = interval
+    return f"{lower:.4f} to {upper:.4f}"
+
+
+def format_settings(result: Result) -> str:
+    """Write what was chosen on validation, in one line."""
+    return ", ".join(f"{name} {value:,g}" for name, value in result.settings.items())
+
+
+def write_report(path: Path, evaluation: Evaluation, manifest: Manifest) -> None:
+    """Write the page, whole or not at all.
+
+    Raises:
+        OutputError: It cannot be written.
+    """
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        partial.write_text(render(evaluation, manifest), "utf-8")
+        partial.replace(path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise OutputError(path, f"cannot be written: {error.strerror or error}") from error
