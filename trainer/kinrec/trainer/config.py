@@ -73,7 +73,7 @@ class TrainConfig:
     negatives: int = 2_048
     factorizer: str = "svd"
     factors: int = 128
-    alpha: float = 1.0
+    alpha: float = 0.5
     half_life: float = 20.0
     factorizer_iterations: int = 15
     regularization: float = 10.0
