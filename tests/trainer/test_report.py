@@ -1,6 +1,7 @@
 """The report says in plain words what was measured, and reads well on a phone and on a desktop."""
 
 import dataclasses
+import html
 import json
 import re
 import shutil
@@ -78,7 +79,7 @@ def test_the_page_stands_alone(page):
 
 def test_the_page_shows_all_that_was_measured(page, evaluation, bundle):
     """The verdict, the headings, what went in, each method with its numbers, and the charts."""
-    assert verdict(evaluation) in page
+    assert html.escape(verdict(evaluation)) in page
     assert re.findall(r"<h2>(.*?)</h2>", page) == HEADINGS
     assert f"<dd>{evaluation.log.events:,}</dd>" in page
     for result in evaluation.results:
@@ -112,16 +113,27 @@ def test_names_cannot_break_the_page(evaluation, bundle):
 def test_the_verdict_follows_the_interval(evaluation, interval, words):
     """Ahead, behind or neither is said by the interval of the paired difference to the best."""
     best = max(evaluation.results[1:], key=lambda one: one.measures["HR@10"])
-    results = tuple(
-        dataclasses.replace(one, differences={"HR@10": Difference(0.01, interval)})
-        if one is best
-        else one
-        for one in evaluation.results
-    )
-    text = verdict(dataclasses.replace(evaluation, results=results))
+    sure = Difference(0.2, (0.1, 0.3))
+
+    def told(ndcg):
+        results = [
+            dataclasses.replace(
+                one,
+                differences={
+                    "HR@10": Difference(0.01, interval) if one is best else sure,
+                    "NDCG@10": Difference(0.01, ndcg),
+                },
+            )
+            for one in evaluation.results[1:]
+        ]
+        return verdict(dataclasses.replace(evaluation, results=(evaluation.results[0], *results)))
+
+    text = told((0.1, 0.3))
     assert all(word in text for word in words)
     assert f"with {best.method} {1_000 * best.measures['HR@10']:.0f}" in text
     assert text.count(". ") == 0
+    assert "higher in the list" not in text
+    assert "higher in the list" in told((-0.3, -0.1))
 
 
 def test_the_split_is_told_with_those_left_out(evaluation):

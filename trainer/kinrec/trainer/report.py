@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 SHOWN = (
     (
         "HR@10",
-        "of 100 people, how many find something they went on to do among ten items, as share",
+        "the hit rate: the share of people with something they went on to do among the ten",
     ),
     ("Precision@10", "the share of the ten items that were right"),
     ("Recall@10", "the share of what a person went on to do that is among the ten"),
@@ -39,7 +39,7 @@ SHOWN = (
     ("Coverage@10", "the share of all items that is shown to anyone"),
     ("Gini@10", "how unevenly items are shown: 0 all alike, 1 always the same"),
     ("Novelty@10", "how little known the items are, in bits: one more is half as known"),
-    ("ILD@10", "how different the items of one list are from each other, 0 to 1 and above"),
+    ("ILD@10", "how different the items of one list are from each other: 0 the same, 1 unrelated"),
 )
 WITH_INTERVAL = frozenset({"HR@10", "Recall@10", "NDCG@10"})
 
@@ -56,19 +56,22 @@ _STEPS = {
 
 def verdict(evaluation: Evaluation) -> str:
     """Say in one sentence how kinrec did beside the best of the others."""
-    best = max(evaluation.results[1:], key=lambda result: result.measures["HR@10"])
+    others = evaluation.results[1:]
+    best = max(others, key=lambda result: result.measures["HR@10"])
     ours = evaluation.result(KINREC).measures["HR@10"]
     theirs = best.measures["HR@10"]
-    lower, upper = best.differences["HR@10"].interval
-    if lower > 0.0:
+    if all(result.differences["HR@10"].interval[0] > 0.0 for result in others):
         start = "kinrec recommends better here than every method it was compared with"
         end = "a lead that is more than chance"
-    elif upper < 0.0:
+    elif best.differences["HR@10"].interval[1] < 0.0:
         start = f"The classic method {best.method} recommends better here than kinrec"
         end = "a lag that is more than chance"
     else:
         start = f"kinrec and the best of the other methods, {best.method}, do equally well here"
         end = "a difference that may be chance"
+    higher = [one.method for one in others if one.differences["NDCG@10"].interval[1] < 0.0]
+    if higher:
+        end += f", and {' and '.join(higher)} put what they find higher in the list"
     return (
         f"{start}: among ten recommendations {1_000 * ours:.0f} of 1,000 people find what they "
         f"went on to do, with {best.method} {1_000 * theirs:.0f}, {end}."
@@ -111,6 +114,7 @@ def render(evaluation: Evaluation, manifest: Manifest) -> str:
         lstrip_blocks=True,
     )
     environment.filters["interval"] = format_interval
+    environment.filters["short"] = lambda measure: measure.removesuffix("@10")
     environment.filters["signed"] = lambda value: f"{value:+.4f}"
     environment.filters["settings"] = format_settings
     log = evaluation.log
