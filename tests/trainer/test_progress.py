@@ -82,5 +82,5 @@ def test_the_log_is_summed_up(stream, ring_log):
     assert stream.getvalue().splitlines() == [
         "reading",
         "  missing_ids: removed 1,200, left 600",
-        "  60 users, 16 items, 600 events, types: [/view], [red], :star:",
+        "  60 users, 16 items, 600 events, types: [/view] x 1, [red] x 1, :star: x 1",
     ]
