@@ -99,7 +99,7 @@ def test_people_who_return_are_recommended_what_they_had(fitted):
 
     assert found.include_seen
     assert found.repeat_share == 1.0
-    assert all(mix.weights_with_seen[HISTORY] > 0.1 for mix in found.blend.mixes)
+    assert found.of_source[HISTORY] > found.of_source[POPULARITY]
 
 
 def test_nobody_to_fit_on(fitted):
