@@ -153,14 +153,15 @@ def fit_blend(
     targets = targets.sample(MAX_PEOPLE, seed)
     if not len(targets.users):
         return None
-    everyone = _ask_about(_people(model, encoder, targets), model)
+    asked = _ask_about(_people(model, encoder, targets), model)
+    everyone = asked.of(np.arange(len(asked)) < len(targets.users))
     left_out = everyone.of(~everyone.target_is_seen, without_seen=True)
     start = model.manifest.blend.mixes[0]
     columns, weights = _search(left_out if len(left_out) else everyone, start.weights)
     with_seen = _ascend(everyone, columns, _all_of(start.weights_with_seen))
     mixes = []
-    for least, inside in _mixes_of(everyone.lengths):
-        group = everyone.of(inside)
+    for least, inside in _mixes_of(asked.lengths):
+        group = asked.of(inside)
         group_left_out = group.of(~group.target_is_seen, without_seen=True)
         mixes.append(
             manifest_pb2.Mix(
