@@ -29,7 +29,7 @@ CALLS = [
 def test_there_are_examples():
     """The patterns above find the examples."""
     assert len(PYTHON) == 3
-    assert len(CALLS) == 7
+    assert len(CALLS) == 8
 
 
 def test_the_file_of_settings_is_taken(tmp_path):
@@ -59,12 +59,17 @@ def test_python_examples_run(code, address, bundle_store):
 
 
 @pytest.mark.parametrize("line", CALLS)
-def test_commands_run(line, address, bundle_store):
+def test_commands_run(line, address, bundle_store, tmp_path):
     """Each command that reads a store or calls a server ends well and prints something."""
     line = line.replace("localhost:50051", address).replace("models/shop", str(bundle_store))
     program, *arguments = shlex.split(line)
     done = subprocess.run(
-        [BIN / program, *arguments], capture_output=True, text=True, timeout=60, check=False
+        [BIN / program, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        cwd=tmp_path,
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout

@@ -116,7 +116,7 @@ def test_the_buckets_of_history_length_make_up_the_whole(evaluation):
 
 
 def test_an_evaluation_is_the_same_every_time(bundle, evaluation):
-    """With two threads in the engine and random draws, all numbers are those of the first run."""
+    """With all its random draws, all numbers are those of the first run."""
     again = evaluate(bundle, None, lambda *_: None)
     assert again == evaluation[0]
 

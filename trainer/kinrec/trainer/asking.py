@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -22,8 +21,6 @@ if TYPE_CHECKING:
 
 DEPTH = 20
 BLOCK = 256
-# The engine computes outside of Python's lock for about half of a call, so more gain nothing.
-THREADS = 2
 
 
 class Ticker(Protocol):
@@ -46,26 +43,21 @@ def ask_engine(
         tick: Is told how it goes.
 
     Returns:
-        int64, (people, DEPTH), padded. The answers do not depend on what is asked at the same time.
+        int64, (people, DEPTH), padded.
     """
     kinds = ["", *(kind.name for kind in full.manifest.event_spec.event_types)]
     lists = np.full((len(cases), DEPTH), PAD, np.int64)
-
-    def ask(person: int) -> None:
+    for person, user in enumerate(cases.users.tolist()):
         since = int(cases.since[person])
-        events = _events(cases.queries.user(person, since), full, kinds) if since else []
         answer = engine.recommend(
-            user_id=full.users.key(int(cases.users[person])),
-            events=events,
+            user_id=full.users.key(user),
+            events=_events(cases.queries.user(person, since), full, kinds) if since else [],
             limit=DEPTH,
             include_seen=cases.include_seen,
         )
         found = [_known(full.items.get(item_id)) for item_id in answer.item_ids]
         lists[person, : len(found)] = found
-
-    with ThreadPoolExecutor(THREADS) as pool:
-        for done, _ in enumerate(pool.map(ask, range(len(cases))), start=1):
-            tick(name, done, len(cases))
+        tick(name, person + 1, len(cases))
     return lists
 
 

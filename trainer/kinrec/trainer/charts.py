@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from kinrec.trainer.measuring import KINREC
 
@@ -90,7 +90,7 @@ def draw_accuracy_and_coverage(evaluation: Evaluation) -> str:
                 elinewidth=1.0,
                 **_look(result.method, place),
             )
-        axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+        axes.xaxis.set_major_formatter(FuncFormatter(_percent))
         axes.yaxis.set_major_formatter(FuncFormatter(_percent))
         axes.set_ylim(bottom=0.0)
         _legend(figure)

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from kinrec.engine import Engine
 from kinrec.engine.model import Model
@@ -27,9 +28,13 @@ from kinrec.trainer.splits import Split, find_cases, hold_out
 from kinrec.trainer.training import EVALUATION
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
+    from kinrec.engine.histories import Histories
     from kinrec.trainer.asking import Ticker
+    from kinrec.trainer.fit import Targets
+    from kinrec.trainer.splits import Cases
 
 RESULT = "evaluation.json"
 
@@ -131,18 +136,13 @@ def evaluate(path: Path, version: str | None, tick: Ticker) -> Evaluation:
     cases = find_cases(
         full.histories, split, include_seen=full.manifest.event_spec.include_seen_default
     )
-    items = len(full.items)
-    engine = Engine.load(bundle / EVALUATION)
-    answers = [Answers(KINREC, ask_engine(engine, full, cases, KINREC, tick))]
-    _, targets = hold_out(full.histories, split)
-    for grid in METHODS:
-        tick(grid[0].name, 0, len(cases))
-        chosen = choose(grid, trained.histories, items, targets)
-        baseline = chosen.baseline
-        lists = ask_baseline(baseline, cases, tick)
-        answers.append(
-            Answers(baseline.name, lists, settings_of(baseline), chosen.ndcg_at_10, baseline.note)
-        )
+    # A call's products are so small that more threads would mostly wait for each other, three times
+    # as long in all; and with one no number depends on how many there are.
+    with threadpool_limits(1, "blas"):
+        engine = Engine.load(bundle / EVALUATION)
+        answers = [Answers(KINREC, ask_engine(engine, full, cases, KINREC, tick))]
+        _, targets = hold_out(full.histories, split)
+        answers += _ask_baselines(trained.histories, cases, len(full.items), targets, tick)
     measuring = Measuring.of(cases, trained.histories, np.load(bundle / EVALUATION / EMBEDDINGS))
     evaluation = Evaluation(
         version=full.manifest.version,
@@ -160,6 +160,18 @@ def evaluate(path: Path, version: str | None, tick: Ticker) -> Evaluation:
     )
     _write(bundle / RESULT, evaluation)
     return evaluation
+
+
+def _ask_baselines(
+    training_part: Histories, cases: Cases, items: int, targets: Targets, tick: Ticker
+) -> Iterator[Answers]:
+    """Choose the settings of every baseline and ask it about everyone."""
+    for grid in METHODS:
+        tick(grid[0].name, 0, len(cases))
+        chosen = choose(grid, training_part, items, targets)
+        baseline = chosen.baseline
+        lists = ask_baseline(baseline, cases, tick)
+        yield Answers(baseline.name, lists, settings_of(baseline), chosen.ndcg_at_10, baseline.note)
 
 
 def _write(path: Path, evaluation: Evaluation) -> None:

@@ -67,7 +67,9 @@ def verdict(evaluation: Evaluation) -> str:
         start = f"The classic method {best.method} recommends better here than kinrec"
         end = "a lag that is more than chance"
     else:
-        start = f"kinrec and the best of the other methods, {best.method}, do equally well here"
+        start = (
+            f"kinrec and the best of the other methods, {best.method}, cannot be told apart here"
+        )
         end = "a difference that may be chance"
     higher = [one.method for one in others if one.differences["NDCG@10"].interval[1] < 0.0]
     if higher:

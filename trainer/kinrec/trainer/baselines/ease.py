@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from kinrec.engine.histories import Histories
 
-# The matrix of items by items takes 1.6 GB then, and its inverse a minute or two on two cores.
+# The matrix of items by items takes 1.6 GB then, and its inverse about two minutes on one core.
 MAX_ITEMS = 20_000
 _BLOCK = 1_024
 
