@@ -70,11 +70,15 @@ def test_the_rate_is_that_of_this_run(stream):
 
 
 def test_the_log_is_summed_up(stream, ring_log):
-    """What each step of the cleaning removed and what is left, names with brackets as they are."""
+    """What each step removed and filled in, and the weights; names with brackets as they are."""
     log = dataclasses.replace(
         ring_log,
-        cleaning=(CleaningStep("missing_ids", 1_200, 600),),
+        cleaning=(
+            CleaningStep("missing_ids", 1_200, 600),
+            CleaningStep("missing_values", 0, 600, filled=1_500),
+        ),
         event_types=("[/view]", "[red]", ":star:"),
+        given_weights=(("[red]", 2.5),),
     )
     reporter = reporter_of(stream, is_terminal=False)
     reporter.stage("reading")
@@ -82,5 +86,6 @@ def test_the_log_is_summed_up(stream, ring_log):
     assert stream.getvalue().splitlines() == [
         "reading",
         "  missing_ids: removed 1,200, left 600",
-        "  60 users, 16 items, 600 events, types: [/view] x 1, [red] x 1, :star: x 1",
+        "  missing_values: filled 1,500, removed 0, left 600",
+        "  60 users, 16 items, 600 events, types: [/view] x 1, [red] x 2.5, :star: x 1",
     ]
