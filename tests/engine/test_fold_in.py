@@ -5,6 +5,7 @@ import pytest
 from implicit.cpu.als import AlternatingLeastSquares
 from scipy import sparse
 from scipy.optimize import nnls
+from threadpoolctl import threadpool_limits
 
 from kinrec.bundle.v1.manifest_pb2 import Factorization
 from kinrec.engine import BundleError
@@ -80,7 +81,8 @@ def test_projection_is_least_squares_on_orthonormal_columns(rows, columns, perso
 def test_least_squares_is_that_of_implicit(rows, columns, person, regularization, confidence):
     """It gives what the library that trains gives for the row of a new user."""
     fold_in = LeastSquares(rows, *columns, regularization, confidence)
-    model = AlternatingLeastSquares(FACTORS, regularization, num_threads=1)
+    with threadpool_limits(1, "blas"):  # or it warns
+        model = AlternatingLeastSquares(FACTORS, regularization, num_threads=1)
     model.item_factors = np.concatenate(columns)
     row = sparse.csr_matrix(dense(rows, *person), dtype=np.float32)
     row.data = 1.0 + confidence * row.data

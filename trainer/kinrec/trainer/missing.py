@@ -56,7 +56,7 @@ def fill_missing(
         entries.append(of_group)
     if substitute is not None:
         entries.append(nw.lit(substitute))
-    return frame.with_columns(nw.coalesce(*entries).alias(column)).drop(_COUNT, strict=False)
+    return frame.with_columns(nw.coalesce(*entries).alias(column)).drop(_SCRATCH, strict=False)
 
 
 def find_substitute(frame: nw.LazyFrame[Any], column: str, filling: Filling) -> float | str | None:
@@ -71,8 +71,10 @@ def find_substitute(frame: nw.LazyFrame[Any], column: str, filling: Filling) -> 
     # Sorted, so that a mean does not depend on the order in which it is summed.
     known = frame.select(column).filter(~nw.col(column).is_null()).sort(column)
     if filling.method == MOST_FREQUENT:
-        known = known.with_columns(nw.len().over(column).alias(_COUNT))
-        known = known.filter(nw.col(_COUNT) == nw.col(_COUNT).max()).select(nw.col(column).min())
+        known = known.with_columns(nw.len().over(column).alias(_SCRATCH))
+        known = known.filter(nw.col(_SCRATCH) == nw.col(_SCRATCH).max()).select(
+            nw.col(column).min()
+        )
     elif filling.method in {MEAN, MEDIAN}:
         known = known.select(_middle(column, filling.method))
     else:
@@ -81,7 +83,7 @@ def find_substitute(frame: nw.LazyFrame[Any], column: str, filling: Filling) -> 
     return found
 
 
-_COUNT = "count_of_entry"
+_SCRATCH = "scratch"
 
 
 def _of_group(
@@ -92,14 +94,33 @@ def _of_group(
     Where several are the most frequent the least of them is taken.
     """
     group = _GROUPS[filling.by]
-    frame = frame.sort(column, INPUT_ORDER)
-    if filling.method != MOST_FREQUENT:
-        return frame, _middle(column, filling.method).over(group)
+    if filling.method == MEDIAN:
+        return frame, nw.col(column).median().over(group)
+    if filling.method == MEAN:
+        return _mean_of_group(frame, column, group)
     count = nw.when(~nw.col(column).is_null()).then(nw.len().over(group, column))
-    frame = frame.with_columns(count.alias(_COUNT))
-    is_most_frequent = nw.col(_COUNT) == nw.col(_COUNT).max().over(group)
-    frame = frame.with_columns(nw.when(is_most_frequent).then(nw.col(column)).alias(_COUNT))
-    return frame, nw.col(_COUNT).min().over(group)
+    frame = frame.with_columns(count.alias(_SCRATCH))
+    is_most_frequent = nw.col(_SCRATCH) == nw.col(_SCRATCH).max().over(group)
+    frame = frame.with_columns(nw.when(is_most_frequent).then(nw.col(column)).alias(_SCRATCH))
+    return frame, nw.col(_SCRATCH).min().over(group)
+
+
+def _mean_of_group(
+    frame: nw.LazyFrame[Any], column: str, group: str
+) -> tuple[nw.LazyFrame[Any], nw.Expr]:
+    """Give the mean entry of each row's group, summed in the order of the entries.
+
+    A mean over groups is summed in any order, and differs in its last bits from run to run.
+    """
+    order = (column, INPUT_ORDER)
+    entries = nw.col(column).fill_null(0.0)
+    frame = frame.with_columns(entries.cum_sum().over(group, order_by=order).alias(_SCRATCH))
+    place = nw.col(INPUT_ORDER).cum_count().over(group, order_by=order)
+    total = nw.when(place == nw.len().over(group)).then(nw.col(_SCRATCH))
+    frame = frame.with_columns(total.alias(_SCRATCH))
+    known = nw.col(column).count().over(group)
+    mean = nw.col(_SCRATCH).max().over(group) / nw.when(known > 0).then(known)
+    return frame, mean
 
 
 def _middle(column: str, method: str) -> nw.Expr:
