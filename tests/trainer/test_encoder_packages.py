@@ -3,15 +3,13 @@
 import os
 import subprocess
 import sys
-import tomllib
 from pathlib import Path
 
 import pytest
 
 from kinrec.engine import Engine, Event
 from kinrec.trainer.config import TrainConfig
-from kinrec.trainer.encoders import ENTRY_POINTS, encoder_names, load_encoder
-from kinrec.trainer.encoders._registry import _BUILT_IN
+from kinrec.trainer.encoders import ENCODERS
 from kinrec.trainer.encoders.lstm import LstmEncoder
 from kinrec.trainer.errors import ConfigError
 
@@ -64,7 +62,7 @@ def test_an_installed_package_adds_an_encoder(tmp_path):
 def test_an_unknown_name_is_refused_with_those_there_are(add_entry_points):
     """The error lists kinrec's own encoders and those that were added."""
     add_entry_points("markov = nowhere:Markov")
-    assert encoder_names() == ["gru", "lstm", "markov", "transformer"]
+    assert ENCODERS.names() == ["gru", "lstm", "markov", "transformer"]
     assert TrainConfig(encoder="markov").encoder == "markov"
     with pytest.raises(ConfigError) as caught:
         TrainConfig(encoder="LSTM")
@@ -83,16 +81,10 @@ def test_an_entry_point_that_leads_to_no_encoder_is_one_line(add_entry_points, t
     """The error names the entry point and says what is wrong with it."""
     add_entry_points(f"markov = {target}")
     with pytest.raises(ConfigError, match=f"'markov': its entry point '{target}' {reason}$"):
-        load_encoder("markov")
+        ENCODERS.load("markov")
 
 
 def test_no_package_takes_a_name_of_kinrec(add_entry_points):
     """An entry point by the name of one of kinrec's encoders is not heeded."""
     add_entry_points("lstm = nowhere:Lstm")
-    assert load_encoder("lstm") is LstmEncoder
-
-
-def test_kinrec_registers_its_own():
-    """The entry points of the project are those of the table, for those who read metadata."""
-    project = tomllib.loads(Path(__file__).parents[2].joinpath("pyproject.toml").read_text())
-    assert project["project"]["entry-points"][ENTRY_POINTS] == _BUILT_IN
+    assert ENCODERS.load("lstm") is LstmEncoder

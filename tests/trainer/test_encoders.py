@@ -12,9 +12,8 @@ from kinrec.engine import Engine, Event
 from kinrec.engine._limits import MAX_EVENTS
 from kinrec.engine.events import GAP_BUCKETS, History, gap_codes
 from kinrec.trainer.encoders import (
+    ENCODERS,
     EncoderSizes,
-    encoder_names,
-    load_encoder,
     visible_events,
 )
 from kinrec.trainer.export import TOLERANCE, check_parity, export_encoder
@@ -28,7 +27,7 @@ CARRIED = {"lstm": ["h", "c"], "gru": ["h"], "transformer": []}
 def encoder(request):
     """An encoder of each kind, whose every weight says something; sizes divide by no other."""
     torch.manual_seed(0)
-    encoder = load_encoder(request.param)(EncoderSizes(ITEMS, TYPES, 13, 17, 0.5, 0.5, WINDOW))
+    encoder = ENCODERS.load(request.param)(EncoderSizes(ITEMS, TYPES, 13, 17, 0.5, 0.5, WINDOW))
     with torch.no_grad():
         for weight in encoder.parameters():
             weight.add_(torch.randn_like(weight) * 0.3)
@@ -171,7 +170,7 @@ def test_the_manifest_says_what_is_carried_and_how_much_is_seen(encoder, tmp_pat
 def test_who_carries_a_state_goes_on_from_it_bit_for_bit(kind, cuts, tmp_path):
     """Events in parts, each from the states of the part before, give the bits of all at once."""
     torch.manual_seed(1)
-    encoder = load_encoder(kind)(EncoderSizes(ITEMS, TYPES, 13, 17, 0.5, 0.5, WINDOW)).eval()
+    encoder = ENCODERS.load(kind)(EncoderSizes(ITEMS, TYPES, 13, 17, 0.5, 0.5, WINDOW)).eval()
     exported, _ = export_encoder(encoder, tmp_path)
     session = ort.InferenceSession(str(tmp_path / "encoder.onnx"))
     history = person(20)
@@ -193,7 +192,7 @@ def test_who_carries_a_state_goes_on_from_it_bit_for_bit(kind, cuts, tmp_path):
 
 def test_a_transformer_refuses_more_than_its_window():
     """More events than it has distances for are an error, not a wrong vector."""
-    encoder = load_encoder("transformer")(EncoderSizes(ITEMS, TYPES, 13, 17, 0.5, 0.5, WINDOW))
+    encoder = ENCODERS.load("transformer")(EncoderSizes(ITEMS, TYPES, 13, 17, 0.5, 0.5, WINDOW))
     with pytest.raises(ValueError, match="at most 20 events, got 21"):
         encoder.vectors(*tensors(1, WINDOW + 1))
 
@@ -220,4 +219,4 @@ def test_it_learns_who_follows_whom_and_the_engine_answers_with_it(
 
 def test_the_suite_covers_every_encoder_of_kinrec():
     """An encoder that is added is added here too."""
-    assert set(CARRIED) <= set(encoder_names())
+    assert set(CARRIED) <= set(ENCODERS.names())

@@ -7,9 +7,9 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from kinrec.trainer.cleaning_config import CleaningConfig
-from kinrec.trainer.encoders import check_installed
+from kinrec.trainer.encoders import ENCODERS
 from kinrec.trainer.errors import ConfigError
-from kinrec.trainer.factorizers import find_factorizer
+from kinrec.trainer.factorizers import FACTORIZERS
 from kinrec.trainer.times import parse_time
 
 LEAVE_ONE_OUT = "leave-one-out"
@@ -86,7 +86,8 @@ class TrainConfig:
     test_share: float = 0.1
 
     def __post_init__(self) -> None:
-        check_installed(self.encoder)
+        ENCODERS.check(self.encoder)
+        FACTORIZERS.check(self.factorizer)
         for setting in fields(self):
             value = getattr(self, setting.name)
             if isinstance(value, float) and not math.isfinite(value):
@@ -95,7 +96,6 @@ class TrainConfig:
             value = getattr(self, key)
             if value is not None and not least <= value <= most:
                 raise ConfigError(key, value, f"must be from {least:,} to {most:,}")
-        find_factorizer(self.factorizer)
         if self.split not in (LEAVE_ONE_OUT, TEMPORAL):
             raise ConfigError("split", self.split, f"must be {LEAVE_ONE_OUT} or {TEMPORAL}")
         if self.test_from:

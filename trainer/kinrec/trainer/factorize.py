@@ -17,7 +17,7 @@ from kinrec.bundle.v1.manifest_pb2 import Factorization
 from kinrec.engine.factors import RowSpec, event_weights, split_by_sign
 from kinrec.engine.fold_in import open_fold_in
 from kinrec.trainer.errors import ConfigError
-from kinrec.trainer.factorizers import find_factorizer
+from kinrec.trainer.factorizers import FACTORIZERS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -86,7 +86,7 @@ def factorize(
     matrix = sparse.hstack([interactions, sparse.csr_matrix(interest)], format="csr", dtype="f4")
     matrix.eliminate_zeros()
     wanted = min(config.factors, min(matrix.shape) - 1)
-    found = find_factorizer(config.factorizer).factorize(matrix, wanted, config)
+    found = FACTORIZERS.load(config.factorizer)().factorize(matrix, wanted, config)
     problem = _problem(found, matrix.shape)
     if problem is not None:
         raise ConfigError("factorizer", config.factorizer, problem)

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from kinrec.trainer.encoders import EncoderSizes, load_encoder, visible_events
+from kinrec.trainer.encoders import ENCODERS, EncoderSizes, visible_events
 from kinrec.trainer.errors import TrainerError
 from kinrec.trainer.metrics import ndcg, ranks_of
 from kinrec.trainer.windows import Windows
@@ -135,7 +135,7 @@ class Fit:
         self.epochs = task.epochs or config.epochs or _choose_epochs(steps)
         self.steps_per_epoch = steps
         torch.manual_seed(config.seed)
-        self.encoder = load_encoder(config.encoder)(
+        self.encoder = ENCODERS.load(config.encoder)(
             EncoderSizes(
                 items=task.items,
                 event_types=task.event_types,

@@ -16,8 +16,9 @@ from kinrec.trainer.blend import FittedBlend, fit_blend
 from kinrec.trainer.bundle import finish, new_version, write_model
 from kinrec.trainer.checkpoint import Checkpoints
 from kinrec.trainer.cleaning import clean_events
-from kinrec.trainer.encoders import load_encoder
+from kinrec.trainer.encoders import ENCODERS
 from kinrec.trainer.errors import OutputError
+from kinrec.trainer.factorizers import FACTORIZERS
 from kinrec.trainer.fit import Epoch, Fit, Monitor, Targets, Task
 from kinrec.trainer.log import build_log, with_titles
 from kinrec.trainer.reading import EventColumns, ItemColumns, read_events, read_items
@@ -105,7 +106,9 @@ def train(
         TrainerError: The log, the configuration or the store cannot be used.
     """
     _check_writable(store)
-    load_encoder(config.encoder)  # a package that cannot be imported is found before the work
+    # A package that cannot be imported is found before the work.
+    ENCODERS.load(config.encoder)
+    FACTORIZERS.load(config.factorizer)
     reporter.stage("reading and cleaning")
     log = load_log(inputs, config)
     reporter.log_ready(log)
