@@ -266,6 +266,15 @@ def test_what_does_best_on_validation_is_chosen(ring):
         assert chosen.tried == 2
 
 
+def test_seen_items_are_ranked_where_the_test_ranks_them(make_histories):
+    """Who returns to an item is found only where seen items are not left out."""
+    training_part = make_histories([[0, 1], [0, 2], [0, 3]])
+    targets = Targets(np.arange(3), np.zeros(3, int))
+    baseline = MostPopular().fit(training_part, 4)
+    assert validate(baseline, training_part, targets) == 0.0
+    assert validate(baseline, training_part, targets, include_seen=True) == 1.0
+
+
 def test_a_choice_leaves_the_candidates_unfitted(ring):
     """The grid can be used again: what is fitted is a copy."""
     grid = (ItemKnn(3), ItemKnn(5))

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import math
 from dataclasses import dataclass, fields
 
 from kinrec.trainer.errors import ConfigError
+from kinrec.trainer.times import parse_time
 
 KEEP = "keep"
 DROP = "drop"
@@ -33,7 +33,7 @@ _METHODS = {
 _CONSTANTS = {
     "missing_value": "constant:NUMBER",
     "missing_type": "constant:NAME",
-    "missing_time": "constant:TIME in ISO 8601",
+    "missing_time": "constant:TIME",
 }
 
 
@@ -71,10 +71,10 @@ class CleaningConfig:
         missing_title: The title of items that have none.
         drop_exact_duplicates: Whether events that equal another in every column are left out.
         known_types: The event types that are taken; events of others are left out. Empty takes all.
-        earliest_time: Events before this time are left out, ISO 8601, UTC unless it has a zone.
-            Empty has no bound.
-        latest_time: Events after this time are left out, ISO 8601, UTC unless it has a zone, or
-            now for the time at which training starts. Empty has no bound.
+        earliest_time: Events before this time are left out: a date or time in ISO 8601, UTC unless
+            it has a zone, or seconds since 1970. Empty has no bound.
+        latest_time: Events after this time are left out: likewise, or now for the time at which
+            training starts. Empty has no bound.
         max_events_per_hour: Users with more events in any 3,600 seconds are left out, as no person
             is so fast. 0 keeps all.
         min_value: Events with a lower value are left out; those without a value are not.
@@ -134,7 +134,7 @@ class CleaningConfig:
             raise ConfigError("min_value_types", self.min_value_types, "needs min_value")
         earliest = self.earliest
         if earliest is not None and self.latest_time not in {"", NOW}:
-            latest = read_time("latest_time", self.latest_time)
+            latest = parse_time("latest_time", self.latest_time)
             if latest < earliest:
                 raise ConfigError(
                     "latest_time", self.latest_time, "must not be before the earliest"
@@ -145,7 +145,7 @@ class CleaningConfig:
     @property
     def earliest(self) -> float | None:
         """The earliest time in seconds since 1970 UTC; None without a bound."""
-        return read_time("earliest_time", self.earliest_time) if self.earliest_time else None
+        return parse_time("earliest_time", self.earliest_time) if self.earliest_time else None
 
     def latest(self, now: float) -> float | None:
         """Give the latest time in seconds since 1970 UTC; None without a bound.
@@ -155,7 +155,7 @@ class CleaningConfig:
         """
         if self.latest_time == NOW:
             return now
-        return read_time("latest_time", self.latest_time, NOW) if self.latest_time else None
+        return parse_time("latest_time", self.latest_time, NOW) if self.latest_time else None
 
     def filling(self, key: str) -> Filling:
         """Read one of ``missing_time``, ``missing_type`` and ``missing_value``.
@@ -188,32 +188,12 @@ RANGES: tuple[tuple[str, float, float], ...] = (
 _MOST_WEIGHT = 1_000.0
 
 
-def read_time(key: str, text: str, *others: str) -> float:
-    """Read an ISO 8601 time or day as seconds since 1970, UTC unless it has a zone.
-
-    Args:
-        key: The setting.
-        text: What it was given.
-        others: What else is allowed, for the error.
-
-    Raises:
-        ConfigError: It is none.
-    """
-    try:
-        time = dt.datetime.fromisoformat(text)
-    except ValueError as error:
-        listed = "".join(f" or {other}" for other in others)
-        rule = f"must be an ISO 8601 time, e.g. 2025-01-31 or 2025-01-31T12:00:00{listed}"
-        raise ConfigError(key, text, rule) from error
-    return (time if time.tzinfo else time.replace(tzinfo=dt.UTC)).timestamp()
-
-
 def _read_constant(key: str, text: str, detail: str) -> float | str:
     if key == "missing_type":
         _check_types(key, (detail,))
         return detail
     if key == "missing_time":
-        return read_time(key, detail)
+        return parse_time(key, detail)
     try:
         value = float(detail)
     except ValueError as error:

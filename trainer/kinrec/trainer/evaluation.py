@@ -7,7 +7,6 @@ person is asked about through the engine's own ``recommend``, as a known user wi
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -20,9 +19,9 @@ from kinrec.engine.store import find_bundle
 from kinrec.trainer.asking import ask_baseline, ask_engine
 from kinrec.trainer.baselines import METHODS, choose, settings_of
 from kinrec.trainer.config import TEMPORAL
-from kinrec.trainer.errors import OutputError
 from kinrec.trainer.export import EMBEDDINGS
 from kinrec.trainer.measuring import KINREC, Answers, Measuring, Result
+from kinrec.trainer.output import write_whole
 from kinrec.trainer.resampling import LEVEL, RESAMPLES, SEED
 from kinrec.trainer.splits import Split, find_cases, hold_out
 from kinrec.trainer.training import EVALUATION
@@ -158,7 +157,7 @@ def evaluate(path: Path, version: str | None, tick: Ticker) -> Evaluation:
         people_by_length={name: int(people.sum()) for name, people in measuring.buckets().items()},
         results=measuring.results(answers),
     )
-    _write(bundle / RESULT, evaluation)
+    write_whole(bundle / RESULT, json.dumps(evaluation.as_dict(), indent=2) + "\n")
     return evaluation
 
 
@@ -168,17 +167,7 @@ def _ask_baselines(
     """Choose the settings of every baseline and ask it about everyone."""
     for grid in METHODS:
         tick(grid[0].name, 0, len(cases))
-        chosen = choose(grid, training_part, items, targets)
+        chosen = choose(grid, training_part, items, targets, include_seen=cases.include_seen)
         baseline = chosen.baseline
         lists = ask_baseline(baseline, cases, tick)
         yield Answers(baseline.name, lists, settings_of(baseline), chosen.ndcg_at_10, baseline.note)
-
-
-def _write(path: Path, evaluation: Evaluation) -> None:
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        partial.write_text(json.dumps(evaluation.as_dict(), indent=2) + "\n", "utf-8")
-        partial.replace(path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise OutputError(path, f"cannot be written: {error.strerror or error}") from error

@@ -52,9 +52,14 @@ def interaction_rows(
         shape=(len(histories), len(weights)),
     )
     rows.sum_duplicates()
-    norms = np.sqrt(np.asarray(rows.multiply(rows).sum(axis=1)).ravel())
+    return unit_rows(rows)
+
+
+def unit_rows(matrix: sparse.csr_matrix) -> sparse.csr_matrix:
+    """Give each row the length one; rows of zeros stay."""
+    norms = np.sqrt(np.asarray(matrix.multiply(matrix).sum(axis=1)).ravel())
     scale = (1.0 / np.maximum(norms, 1e-12)).astype(np.float32)
-    return sparse.diags(scale, format="csr", dtype=np.float32) @ rows
+    return sparse.diags(scale, format="csr", dtype=np.float32) @ matrix
 
 
 def factorize(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -15,8 +14,8 @@ from kinrec.trainer.charts import (
     draw_epochs,
 )
 from kinrec.trainer.config import TEMPORAL
-from kinrec.trainer.errors import OutputError
 from kinrec.trainer.measuring import KINREC
+from kinrec.trainer.output import write_whole
 from kinrec.trainer.times import format_time
 
 if TYPE_CHECKING:
@@ -47,10 +46,18 @@ _STEPS = {
     "missing_ids": "without a user or an item",
     "missing_timestamps": "without a time",
     "long_ids": "with an id that is too long",
+    "missing_types": "without a type",
+    "missing_values": "without a value",
     "exact_duplicates": "the same as an earlier one",
+    "outside_time_range": "too early or too late",
+    "fast_users": "of users faster than people are",
+    "unknown_types": "of types that are not taken",
+    "low_values": "with too low a value",
+    "repeats_in_window": "the same again too soon",
+    "once_types": "the same again where once counts",
     "immediate_repeats": "a repeat of the one before",
-    "min_user_events": "of users with too few",
-    "min_item_events": "of items with too few",
+    "k_core": "of users or items with too few",
+    "missing_titles": "of items without a title",
 }
 
 
@@ -157,10 +164,4 @@ def write_report(path: Path, evaluation: Evaluation, manifest: Manifest) -> None
     Raises:
         OutputError: It cannot be written.
     """
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        partial.write_text(render(evaluation, manifest), "utf-8")
-        partial.replace(path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise OutputError(path, f"cannot be written: {error.strerror or error}") from error
+    write_whole(path, render(evaluation, manifest))

@@ -8,12 +8,13 @@ import math
 from kinrec.trainer.errors import ConfigError
 
 
-def parse_time(key: str, text: str) -> float:
+def parse_time(key: str, text: str, *others: str) -> float:
     """Read a date, a date and time (UTC unless it says) or seconds since 1970.
 
     Args:
         key: The name of the setting.
         text: Its value.
+        others: What else is allowed, for the error.
 
     Raises:
         ConfigError: It is none of them.
@@ -28,9 +29,9 @@ def parse_time(key: str, text: str) -> float:
     try:
         moment = dt.datetime.fromisoformat(text)
     except ValueError as error:
-        raise ConfigError(
-            key, text, "must be a date such as 2024-05-31, or seconds since 1970"
-        ) from error
+        listed = "".join(f", or {other}" for other in others)
+        rule = f"must be a date such as 2024-05-31, or seconds since 1970{listed}"
+        raise ConfigError(key, text, rule) from error
     return (moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC)).timestamp()
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import tempfile
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
@@ -17,10 +16,11 @@ from kinrec.trainer.bundle import finish, new_version, write_model
 from kinrec.trainer.checkpoint import Checkpoints
 from kinrec.trainer.cleaning import clean_events
 from kinrec.trainer.encoders import ENCODERS
-from kinrec.trainer.errors import OutputError
+from kinrec.trainer.errors import OutputError, reason_of
 from kinrec.trainer.factorizers import FACTORIZERS
 from kinrec.trainer.fit import Epoch, Fit, Monitor, Targets, Task
 from kinrec.trainer.log import build_log, with_titles
+from kinrec.trainer.output import check_writable
 from kinrec.trainer.reading import EventColumns, ItemColumns, read_events, read_items
 from kinrec.trainer.splits import Split, hold_out
 
@@ -105,7 +105,11 @@ def train(
     Raises:
         TrainerError: The log, the configuration or the store cannot be used.
     """
-    _check_writable(store)
+    try:
+        store.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(store, f"cannot be written: {reason_of(error)}") from error
+    check_writable(store, store)
     # A package that cannot be imported is found before the work.
     ENCODERS.load(config.encoder)
     FACTORIZERS.load(config.factorizer)
@@ -225,13 +229,3 @@ def _new_name(store: Path, stem: str) -> str:
     while (store / name).exists():
         name, number = f"{stem}-{number}", number + 1
     return name
-
-
-def _check_writable(store: Path) -> None:
-    """Find out before the work whether its result can be kept."""
-    try:
-        store.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=store):
-            pass
-    except OSError as error:
-        raise OutputError(store, f"cannot be written: {error.strerror or error}") from error

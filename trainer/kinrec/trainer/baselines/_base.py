@@ -56,13 +56,6 @@ def interactions(histories: Histories, items: int) -> sparse.csr_matrix:
     return matrix
 
 
-def unit_rows(matrix: sparse.csr_matrix) -> sparse.csr_matrix:
-    """Give each row the length one; rows of zeros stay."""
-    norms = np.sqrt(np.asarray(matrix.multiply(matrix).sum(axis=1)).ravel())
-    scale = (1.0 / np.maximum(norms, 1e-12)).astype(np.float32)
-    return sparse.diags(scale, format="csr", dtype=np.float32) @ matrix
-
-
 def keep_largest(matrix: sparse.csr_matrix, count: int) -> sparse.csr_matrix:
     """Take all but the ``count`` largest values out of each row; those equal to the last stay."""
     for start, stop in zip(matrix.indptr[:-1].tolist(), matrix.indptr[1:].tolist(), strict=True):

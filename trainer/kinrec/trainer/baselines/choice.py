@@ -61,7 +61,12 @@ class Chosen:
 
 
 def choose(
-    grid: tuple[Baseline, ...], histories: Histories, items: int, targets: Targets
+    grid: tuple[Baseline, ...],
+    histories: Histories,
+    items: int,
+    targets: Targets,
+    *,
+    include_seen: bool = False,
 ) -> Chosen:
     """Fit every setting of a grid and keep the one with the greatest NDCG@10 on validation.
 
@@ -70,6 +75,7 @@ def choose(
         histories: The training part.
         items: The size of the catalogue.
         targets: For validation; if there are none, the first of the grid is taken.
+        include_seen: Whether items of the history are ranked too, as they are in the test.
     """
     if len(grid) == 1 or not len(targets.users):
         return Chosen(_new(grid[0]).fit(histories, items), 0.0, 1)
@@ -77,7 +83,7 @@ def choose(
     best, best_fitted, best_quality = grid[0], None, -1.0
     for candidate in grid:
         fitted = _for_trial(candidate, items).fit(histories, items)
-        quality = validate(fitted, histories, sample)
+        quality = validate(fitted, histories, sample, include_seen=include_seen)
         if quality > best_quality:
             best, best_fitted, best_quality = candidate, fitted, quality
     if best_fitted is None or settings_of(best_fitted) != settings_of(best):
@@ -96,12 +102,14 @@ def _for_trial(baseline: Baseline, items: int) -> Baseline:
     return _new(baseline)
 
 
-def validate(baseline: Baseline, histories: Histories, targets: Targets) -> float:
-    """Measure NDCG@10 of the targets over all items, those of the training history left out."""
+def validate(
+    baseline: Baseline, histories: Histories, targets: Targets, *, include_seen: bool = False
+) -> float:
+    """Measure NDCG@10 of the targets over all items, those of the training history left out or not."""
     ranks = []
     for start in range(0, len(targets.users), BLOCK):
         users = targets.users[start : start + BLOCK]
         known = select(histories, users)
-        seen = [known.user(person).items for person in range(len(known))]
+        seen = [] if include_seen else [known.user(person).items for person in range(len(known))]
         ranks.append(ranks_of(baseline.scores(known), targets.items[start : start + BLOCK], seen))
     return float(ndcg(np.concatenate(ranks), 10).mean())

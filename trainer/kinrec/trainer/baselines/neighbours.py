@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 from scipy import sparse
 
-from kinrec.trainer.baselines._base import interactions, keep_largest, unit_rows
+from kinrec.trainer.baselines._base import interactions, keep_largest
+from kinrec.trainer.factorize import unit_rows
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import tempfile
 import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +15,7 @@ from rich.table import Table
 from kinrec.engine import BundleError
 from kinrec.engine.store import find_bundle, read_manifest
 from kinrec.trainer.errors import OutputError, TrainerError
+from kinrec.trainer.output import check_writable
 
 if TYPE_CHECKING:
     import argparse
@@ -46,7 +46,9 @@ def run(args: argparse.Namespace) -> int:
     try:
         bundle = find_bundle(args.store, args.version)
         if args.report:
-            _check_writable(args.report)
+            if args.report.is_dir():
+                raise OutputError(args.report, "cannot be written: it is a directory")
+            check_writable(args.report.parent, args.report)
         # torch and matplotlib take seconds to import.
         from kinrec.trainer.evaluation import RESULT, evaluate  # noqa: PLC0415
         from kinrec.trainer.report import write_report  # noqa: PLC0415
@@ -62,17 +64,6 @@ def run(args: argparse.Namespace) -> int:
         sys.stderr.write(f"kinrec evaluate: {error}\n")
         return 2
     return 0
-
-
-def _check_writable(path: Path) -> None:
-    """Find out before the work whether its result can be kept."""
-    try:
-        with tempfile.TemporaryFile(dir=path.parent):
-            pass
-    except OSError as error:
-        raise OutputError(path, f"cannot be written: {error.strerror or error}") from error
-    if path.is_dir():
-        raise OutputError(path, "cannot be written: it is a directory")
 
 
 class _Bars:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from kinrec.trainer.config import TrainConfig
 
-# Hu et al. found 40 to do well; on validation events so did it here, of 1 to 300. See docs/results.md.
+# What Hu et al. found to do well.
 CONFIDENCE = 40.0
 
 
