@@ -49,11 +49,8 @@ class FoldIn(Protocol):
         ...
 
 
-class Projection:
-    """The row times the factors of the columns, which are orthonormal.
-
-    This is the fold-in of latent semantic indexing (Deerwester et al., 1990).
-    """
+class _Columns:
+    """The factors of the columns, which every fold-in starts from."""
 
     def __init__(
         self,
@@ -65,15 +62,25 @@ class Projection:
         self.item_factors = item_factors
         self.interest_factors = interest_factors
 
+    def _product(self, history: History, vector: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Give the person's row times the factors of the columns, (factors,)."""
+        row = self.rows.row(history, vector)
+        of_items = row.weights @ self.item_factors[row.items]
+        return np.asarray(of_items + row.interest @ self.interest_factors)
+
+
+class Projection(_Columns):
+    """The row times the factors of the columns, which are orthonormal.
+
+    This is the fold-in of latent semantic indexing (Deerwester et al., 1990).
+    """
+
     def user(self, history: History, vector: NDArray[np.float32]) -> NDArray[np.float32]:
         """See FoldIn."""
-        row = self.rows.row(history, vector)
-        return _unit(
-            row.weights @ self.item_factors[row.items] + row.interest @ self.interest_factors
-        )
+        return _unit(self._product(history, vector))
 
 
-class LeastSquares:
+class LeastSquares(_Columns):
     """Confidence-weighted, regularized least squares, as in implicit ALS.
 
     Every column should be met with 1 where the row is above zero and with 0 elsewhere, and counts by
@@ -93,9 +100,7 @@ class LeastSquares:
         regularization: float,
         confidence: float,
     ) -> None:
-        self.rows = rows
-        self.item_factors = item_factors
-        self.interest_factors = interest_factors
+        super().__init__(rows, item_factors, interest_factors)
         self._confidence = np.float32(confidence)
         self._gram = _gram(item_factors, interest_factors)
         self._gram[np.diag_indices_from(self._gram)] += np.float32(regularization)
@@ -113,7 +118,7 @@ class LeastSquares:
         return _unit(np.linalg.solve(matrix, (extra + np.float32(1.0)) @ columns))
 
 
-class NonNegative:
+class NonNegative(_Columns):
     """Least squares with no factor below zero, as in non-negative matrix factorization.
 
     A fixed number of accelerated projected gradient steps on the Gram matrix of the columns (Guan
@@ -127,9 +132,7 @@ class NonNegative:
         item_factors: NDArray[np.float32],
         interest_factors: NDArray[np.float32],
     ) -> None:
-        self.rows = rows
-        self.item_factors = item_factors
-        self.interest_factors = interest_factors
+        super().__init__(rows, item_factors, interest_factors)
         gram = _gram(item_factors, interest_factors)
         # The inverse of the gradient's Lipschitz constant is the longest step that cannot overshoot.
         greatest = np.linalg.eigvalsh(gram.astype(np.float64))[-1]
@@ -139,9 +142,7 @@ class NonNegative:
 
     def user(self, history: History, vector: NDArray[np.float32]) -> NDArray[np.float32]:
         """See FoldIn."""
-        row = self.rows.row(history, vector)
-        target = row.weights @ self.item_factors[row.items] + row.interest @ self.interest_factors
-        target *= self._rate
+        target = self._product(history, vector) * self._rate
         factors = ahead = target  # the first step from zero; nothing in it is below zero
         for momentum in self._momenta:
             following = np.maximum(ahead @ self._step + target, np.float32(0.0))
