@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -51,6 +50,10 @@ class Person:
         self._model = model
         self._encoder = encoder
         self._stored: int | None = None
+        # Not by functools.cached_property, which up to Python 3.11 holds one lock for all instances:
+        # no two people would be encoded at the same time.
+        self._vector: NDArray[np.float32] | None = None
+        self._factors: NDArray[np.float32] | None = None
         self._neighbours: dict[int, Found] = {}
         self._next_items: dict[int, Found] = {}
         self.history = history
@@ -63,17 +66,27 @@ class Person:
         person._stored = user
         return person
 
-    @cached_property
+    @property
     def vector(self) -> NDArray[np.float32]:
         """The interest vector, float32, (vector_size,)."""
+        if self._vector is None:
+            self._vector = self._find_vector()
+        return self._vector
+
+    def _find_vector(self) -> NDArray[np.float32]:
         if self._stored is not None:
             return np.asarray(self._model.user_vectors[self._stored])
         session_gap = self._model.manifest.event_spec.session_gap
         return self._encoder.encode(self.history.last_session(session_gap))
 
-    @cached_property
+    @property
     def factors(self) -> NDArray[np.float32]:
         """The factors, float32, (factors,), of length one."""
+        if self._factors is None:
+            self._factors = self._find_factors()
+        return self._factors
+
+    def _find_factors(self) -> NDArray[np.float32]:
         if self._stored is not None:
             return np.asarray(self._model.user_factors[self._stored])
         return self._model.fold_in.user(self.history, self.vector)
