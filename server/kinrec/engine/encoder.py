@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import threading
 from collections import deque
 from dataclasses import dataclass, field
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     from kinrec.bundle.v1 import manifest_pb2
 
 MAX_BATCH = 32
+
+# Python's own os.sched_yield holds the interpreter's lock while the others should run.
+_yield_core = ctypes.CDLL(None).sched_yield
 
 _EVENT_INPUTS = ("items", "event_types", "gaps", "lengths")
 
@@ -150,8 +154,10 @@ class _Job:
 class BatchingEncoder:
     """Encodes what already waits in one run, and never makes a lone caller wait.
 
-    The first caller runs at once. Those who come meanwhile wait; when the run ends, the first of
-    them runs a batch of all whose length is close to its own.
+    The first caller lets go of the core for as long as others are ready to run on it, and then runs.
+    Those who came meanwhile wait and are in its batch if their length is close to its own. When the
+    run ends, the first who still waits runs the next. Without the letting go the callers of a busy
+    core would come one after the other and never wait together.
     """
 
     def __init__(self, encoder: Encoder) -> None:
@@ -179,6 +185,7 @@ class BatchingEncoder:
         return job.vector
 
     def _run_batch(self, first: _Job) -> None:
+        _yield_core()
         jobs = [first, *self._take_similar(len(first.history))]
         try:
             vectors = self._encoder.run([job.history for job in jobs])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -150,7 +151,7 @@ class EventReader:
         _check_ids(item_ids, types)
         _check_numbers("value", values)
         _check_numbers("time", times)
-        numbers: Sequence[int | None] = list(map(self._items.get, item_ids))
+        numbers = self._items.get_all(item_ids)
         unknown = numbers.count(None)
         if self._rules.missing_type:
             types = tuple(name or self._rules.missing_type for name in types)
@@ -163,24 +164,28 @@ class EventReader:
             usable = self._rules.without_repeats(usable, self._rows(before))
         if self._drop_repeats:
             usable = self._without_repeats(usable, before)
-        used = usable[-self.max_history :]
-        codes = [self._types.get(name, UNSPECIFIED_TYPE) for _, name, _ in used]
-        kept = History(
-            np.array([item for item, _, _ in used], np.int32),
-            np.array(codes, np.uint8),
-            np.array([time for _, _, time in used], np.float64),
-        )
+        kept, unknown_types = self._kept(usable)
         return kept, EventReport(
             received=len(events),
-            used=len(used),
+            used=len(kept),
             unknown_item=unknown,
             repeated=len(known) - len(usable),
-            truncated=len(usable) - len(used),
-            unknown_event_type=codes.count(UNSPECIFIED_TYPE)
-            - [name for _, name, _ in used].count(""),
-            late=_count_late([time for _, _, time in usable], before, len(used)),
+            truncated=len(usable) - len(kept),
+            unknown_event_type=unknown_types,
+            late=_count_late([time for _, _, time in usable], before, len(kept)),
             dropped=len(events) - unknown - len(known),
         )
+
+    def _kept(self, usable: list[Row]) -> tuple[History, int]:
+        """Give the newest rows as a history, and how many of their types are not known."""
+        if not usable:
+            return NOTHING, 0
+        items, names, times = zip(*usable[-self.max_history :], strict=True)
+        codes = [self._types.get(name, UNSPECIFIED_TYPE) for name in names]
+        kept = History(
+            np.array(items, np.int32), np.array(codes, np.uint8), np.array(times, np.float64)
+        )
+        return kept, codes.count(UNSPECIFIED_TYPE) - names.count("")
 
     def _of_taken(
         self,
@@ -198,6 +203,9 @@ class EventReader:
         first = (-1, "")
         if len(before):
             first = (int(before.items[-1]), self._names[before.event_types[-1]])
+        items = [item for item, _, _ in rows]
+        if not any(map(operator.eq, items, [first[0], *items])):
+            return rows
         keys = [first, *((item, name) for item, name, _ in rows)]
         return [row for row, last, this in zip(rows, keys, keys[1:], strict=False) if this != last]
 
@@ -219,7 +227,8 @@ def _check_ids(item_ids: Sequence[str], types: Sequence[str]) -> None:
 
 
 def _check_numbers(field: str, column: Sequence[float | None]) -> None:
-    if column.count(None) == len(column):
+    known = [number for number in column if number is not None]
+    if all(map(math.isfinite, known)):
         return
     for position, number in enumerate(column):
         if number is not None and not math.isfinite(number):

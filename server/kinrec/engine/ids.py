@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, cast
 import marisa_trie
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
 
@@ -47,6 +47,15 @@ class IdMap:
             return cast("int | None", self._trie.get(key))
         except UnicodeEncodeError:  # a lone surrogate
             return None
+
+    def get_all(self, keys: Sequence[str]) -> list[int | None]:
+        """Give the number of each string; see ``get``."""
+        if "\0" in "".join(keys):
+            return [self.get(key) for key in keys]
+        try:
+            return list(map(self._trie.get, keys))
+        except UnicodeEncodeError:
+            return [self.get(key) for key in keys]
 
     def key(self, number: int) -> str:
         """Give the string of a number from 0 to ``len - 1``."""
