@@ -207,29 +207,28 @@ class Engine:
     ) -> Found:
         """Mix the shares of the sources and take the best items that are not blocked.
 
-        As many popular items as could be needed always take part, so that an answer is short only
-        when no more items are left.
+        As many popular items as could be needed always take part, with next to no weight, so that
+        an answer is short only when no more items are left.
         """
+        model, blend = self._model, self.manifest.blend
         weights: dict[str, float] = {}
         if len(person.history):
             weights = self._mixes.of(len(person.history), include_seen=include_seen)
             if not include_seen:
                 blocked = np.concatenate([blocked, person.history.items])
-        model, blend = self._model, self.manifest.blend
-        popular, popular_shares = model.popularity.shares(limit + len(blocked))
-        scores = np.zeros(self.manifest.item_count, np.float32)
-        is_candidate = np.zeros(self.manifest.item_count, np.bool_)
-        is_candidate[popular] = True
-        if not weights:
-            scores[popular] = popular_shares
+        popular, shares = model.popularity.shares(limit + len(blocked))
+        named, values = [popular], [shares if not weights else shares * _LEAST]
         for source, weight in weights.items():
             numbers, shares = ask(source, model, person, blend, max(blend.candidates, limit))
-            # Unbuffered, as a source may name an item more than once.
-            np.add.at(scores, numbers, shares * np.float32(weight))
-            is_candidate[numbers] = True
-        is_candidate[blocked] = False
-        candidates = np.flatnonzero(is_candidate)
-        return take_best(candidates, scores[candidates], limit)
+            named.append(numbers)
+            values.append(shares * np.float32(weight))
+        # A source may name an item more than once, and so may several.
+        scores = np.bincount(
+            np.concatenate(named), np.concatenate(values), self.manifest.item_count
+        )
+        scores[blocked] = 0.0
+        candidates = np.flatnonzero(scores)
+        return take_best(candidates, scores[candidates].astype(np.float32), limit)
 
     def _warm(self) -> None:
         """Answer once for a stored user, so that a bundle that cannot answer is found at load."""
@@ -245,6 +244,10 @@ class Engine:
             raise BundleError(f"{self.name} {self.version}: cannot answer") from error
         if not (np.isfinite(person.vector).all() and len(numbers)):
             raise BundleError(f"{self.name} {self.version}: answers with no items or not-a-number")
+
+
+# Of popular items that no source names: far below every share that decides anything.
+_LEAST = np.float32(1e-9)
 
 
 def _check_limit(limit: int) -> None:

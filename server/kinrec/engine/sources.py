@@ -7,6 +7,7 @@ can be mixed. Every source is sparse: it names the items it speaks for and no ot
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -49,9 +50,15 @@ def _to_shares(numbers: NDArray[np.int64], weights: NDArray[np.float32]) -> Shar
     return numbers, weights / total if total > 0.0 else weights
 
 
+@lru_cache(maxsize=256)
 def decay_by(half_life: float, events: int) -> NDArray[np.float32]:
-    """Give what the last of some events counts, the one before it and so on: float32, (events,)."""
-    return np.asarray(np.exp2(np.arange(events) * (-1.0 / half_life)), np.float32)
+    """Give what the last of some events counts, the one before it and so on: float32, (events,).
+
+    The same array to all who ask for the same, so it cannot be written.
+    """
+    decay = np.asarray(np.exp2(np.arange(events) * (-1.0 / half_life)), np.float32)
+    decay.flags.writeable = False
+    return decay
 
 
 def ranges(starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -165,7 +172,10 @@ class Popularity:
     def __init__(self, popularity: NDArray[np.float32]) -> None:
         # By number where popularity is equal, so that the order is always the same.
         self._order = np.lexsort((np.arange(len(popularity)), -popularity)).astype(np.int64)
-        self._shares = popularity[self._order] / max(float(popularity.sum()), 1e-12)
+        # Above zero even for what nobody did anything with: it comes last, not never.
+        self._shares = np.maximum(
+            popularity[self._order] / max(float(popularity.sum()), 1e-12), 1e-20
+        )
 
     def shares(self, count: int) -> Shares:
         """Give the ``count`` most popular items and their shares among all."""
