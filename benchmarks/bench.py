@@ -17,16 +17,19 @@ from typing import TYPE_CHECKING
 import grpc
 from google.protobuf.timestamp_pb2 import Timestamp
 from load import Cost, Load, measure
-from parts import EVENTS, engine_us, parts_us
+from parts import ENCODER, EVENTS, FACTORS, ITEMS, USERS, engine_us, of_annoy, parts_us
 from processes import Cores, Server, serve
 from rich.console import Console
 from rich.table import Table
 
 from kinrec.engine import Engine, Event
+from kinrec.engine.blend import Mixes
 from kinrec.v1 import recommender_pb2 as pb
 
 if TYPE_CHECKING:
     from google.protobuf.message import Message
+
+    from kinrec.bundle.v1.manifest_pb2 import Manifest
 
 BIN = Path(sys.executable).parent
 ECHO = Path(__file__).with_name("echo.py")
@@ -86,10 +89,11 @@ def main() -> None:
     console.print(_engine_table(engine_us(engine, events, user_id)))
     if args.engine_only:
         return
+    asked = _asked_parts(engine.manifest)
     parts = parts_us(bundle, engine.manifest)
     del engine
     console.print(_parts_table(parts))
-    questions = _questions(events, user_id)
+    questions = _questions(events, user_id, asked)
     measured = _measure_servers(store, questions, cores, args)
     console.print(measured.start)
     for callers, costs in measured.real.items():
@@ -137,7 +141,15 @@ def _known_ids(engine: Engine) -> tuple[list[str], str]:
     return item_ids, engine.similar_users(events=events, limit=1).user_ids[0]
 
 
-def _questions(events: list[Event], user_id: str) -> list[Question]:
+def _asked_parts(manifest: Manifest) -> list[str]:
+    """The indexes that recommending for a person of so many events takes."""
+    include_seen = manifest.event_spec.include_seen_default
+    weights = Mixes(manifest.blend).of(EVENTS, include_seen=include_seen)
+    parts = {"similar_users": USERS, "sequence": ITEMS, "factors": FACTORS}
+    return [part for source, part in parts.items() if source in weights]
+
+
+def _questions(events: list[Event], user_id: str, asked: list[str]) -> list[Question]:
     messages = [
         pb.Event(item_id=event.item_id, time=Timestamp(seconds=int(event.time or 0)))
         for event in events
@@ -152,10 +164,10 @@ def _questions(events: list[Event], user_id: str) -> list[Question]:
     recommend = pb.RecommendRequest(events=messages)
     known = pb.RecommendRequest(user_id=user_id)
     return [
-        question("EncodeSequence, 50 events", encode, "encoder"),
-        question("SimilarUsers, 50 events", similar, "encoder", "user index"),
-        question("Recommend, 50 events", recommend, "encoder", "user index", "item index"),
-        question("Recommend, known user", known, "user index", "item index"),
+        question("EncodeSequence, 50 events", encode, ENCODER),
+        question("SimilarUsers, 50 events", similar, ENCODER, USERS),
+        question("Recommend, 50 events", recommend, ENCODER, *asked),
+        question("Recommend, known user", known, *asked),
     ]
 
 
@@ -211,13 +223,8 @@ def _engine_table(costs: dict[str, float]) -> Table:
 def _parts_table(parts: dict[str, float]) -> Table:
     table = Table("alone", title="Parts", title_justify="left")
     table.add_column("CPU µs", justify="right")
-    shown = {
-        "encoder": f"onnxruntime, {EVENTS} events",
-        "user index": "user index, one query",
-        "item index": "item index, one query",
-    }
     for name, cost in parts.items():
-        table.add_row(shown[name], f"{cost:,.0f}")
+        table.add_row(f"onnxruntime, {EVENTS} events" if name == ENCODER else name, f"{cost:,.0f}")
     return table
 
 
@@ -229,16 +236,32 @@ def _calls_table(
     parts: dict[str, float],
 ) -> Table:
     table = Table("call", title=title, title_justify="left")
-    for column in ("CPU µs", "empty µs", "sum of parts µs", "ratio", "p50 ms", "p99 ms"):
+    for column in (
+        "CPU µs",
+        "empty µs",
+        "parts µs",
+        "ratio",
+        "with Annoy",
+        "ratio",
+        "p50 ms",
+        "p99 ms",
+    ):
         table.add_column(column, justify="right")
     for question, cost, echo in zip(questions, costs, echoes, strict=True):
         total = echo.cpu_us + sum(parts[name] for name in question.parts)
+        forests = [of_annoy(name) for name in question.parts]
+        with_annoy = echo.cpu_us + sum(
+            parts.get(forest, parts[name])
+            for forest, name in zip(forests, question.parts, strict=True)
+        )
         table.add_row(
             question.name,
             f"{cost.cpu_us:,.0f}",
             f"{echo.cpu_us:,.0f}",
             f"{total:,.0f}",
             f"{cost.cpu_us / total:.2f}",
+            f"{with_annoy:,.0f}",
+            f"{cost.cpu_us / with_annoy:.2f}",
             f"{cost.p50_ms:.2f}",
             f"{cost.p99_ms:.2f}",
         )

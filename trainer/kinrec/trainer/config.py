@@ -72,7 +72,7 @@ class TrainConfig:
     weight_decay: float = 0.01
     negatives: int = 2_048
     factorizer: str = "svd"
-    factors: int = 128
+    factors: int = 64
     alpha: float = 0.5
     half_life: float = 20.0
     factorizer_iterations: int = 15

@@ -31,11 +31,12 @@ def build_index(
     neighbours: int,
     min_recall: float,
     seed: int,
+    worthwhile_share: float = WORTHWHILE_SHARE,
 ) -> manifest_pb2.Index:
     """Build the index over some vectors.
 
     The number of nodes to inspect is doubled until the measured recall reaches ``min_recall``. Where
-    that would visit most of the vectors anyway, there is no forest and the engine scans.
+    that would visit many of the vectors, there is no forest and the engine scans.
 
     Args:
         path: Where the forest is written.
@@ -45,6 +46,7 @@ def build_index(
         neighbours: How many are asked for.
         min_recall: The least mean share of true neighbours to find, 0 to 1.
         seed: Of the forest and of the choice of queries.
+        worthwhile_share: The share of the vectors above which visiting them is not worth a forest.
 
     Returns:
         What the manifest says of the index.
@@ -61,7 +63,7 @@ def build_index(
         min_recall=min_recall,
     )
     searches = [
-        2**power for power in range(30) if neighbours <= 2**power < WORTHWHILE_SHARE * count
+        2**power for power in range(30) if neighbours <= 2**power < worthwhile_share * count
     ]
     if searches:
         _build_forest(path, augment(vectors) if metric == DOT else vectors, seed)
