@@ -39,7 +39,7 @@ def test_the_file_of_settings_is_taken(tmp_path):
     file.write_text(text)
     own = [Setting("events", PATHS, ""), Setting("out", PATH, "")]
     known = [*own, *settings_of(CleaningConfig), *settings_of(TrainConfig)]
-    config = train_config(read_settings(file, Namespace(), known))
+    config = train_config(read_settings(file, Namespace(), [("all", None, known)]))
     assert config.cleaning.type_weight == (("buy", 8.0), ("view", 1.0))
 
 

@@ -11,7 +11,7 @@ from kinrec.trainer.errors import ConfigError
 from kinrec.trainer.settings import (
     PATHS,
     Setting,
-    add_settings,
+    add_groups,
     read_settings,
     settings_of,
     train_config,
@@ -19,6 +19,7 @@ from kinrec.trainer.settings import (
 
 SETTINGS = [Setting("events", PATHS, "What to read.", default=())]
 SETTINGS += [*settings_of(CleaningConfig), *settings_of(TrainConfig)]
+GROUPS = [("settings", None, SETTINGS)]
 
 
 @pytest.fixture
@@ -27,11 +28,11 @@ def read(tmp_path):
 
     def read(text=None, *flags):
         parser = argparse.ArgumentParser()
-        add_settings(parser.add_argument_group(), SETTINGS)
+        add_groups(parser, GROUPS)
         file = tmp_path / "settings.toml"
         if text is not None:
             file.write_text(text)
-        return read_settings(None if text is None else file, parser.parse_args(flags), SETTINGS)
+        return read_settings(None if text is None else file, parser.parse_args(flags), GROUPS)
 
     return read
 

@@ -60,6 +60,12 @@ COMMANDS = (
         "learn from events and write a bundle into a store",
     ),
     Command(
+        "tune",
+        "kinrec.trainer.commands.tune",
+        "trainer",
+        "look for better settings of the encoder on one log",
+    ),
+    Command(
         "evaluate",
         "kinrec.trainer.commands.evaluate",
         "trainer",

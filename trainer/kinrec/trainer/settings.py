@@ -8,6 +8,7 @@ import difflib
 import inspect
 import re
 import tomllib
+from collections.abc import Sequence
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_type_hints
@@ -17,7 +18,7 @@ from kinrec.trainer.config import TrainConfig
 from kinrec.trainer.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +133,22 @@ def settings_of(config: type[TrainConfig | CleaningConfig]) -> list[Setting]:
     ]
 
 
+Groups = Sequence[tuple[str, str | None, Sequence[Setting]]]
+"""Settings under titles and, some, a description."""
+
+
+def add_groups(parser: argparse.ArgumentParser, groups: Groups) -> None:
+    """Add ``--config`` and a flag for each setting of some groups."""
+    parser.add_argument(
+        "--config",
+        type=Path,
+        metavar="FILE.toml",
+        help="settings by the names of the flags below, with _ for -; flags win over the file",
+    )
+    for title, description, settings in groups:
+        add_settings(parser.add_argument_group(title, description), settings)
+
+
 def add_settings(group: argparse._ArgumentGroup, settings: Sequence[Setting]) -> None:
     """Add a flag for each setting; what is not given does not appear among the arguments."""
     for setting in settings:
@@ -148,7 +165,7 @@ def add_settings(group: argparse._ArgumentGroup, settings: Sequence[Setting]) ->
 
 
 def read_settings(
-    file: Path | None, arguments: argparse.Namespace, settings: Sequence[Setting]
+    file: Path | None, arguments: argparse.Namespace, groups: Groups
 ) -> dict[str, Any]:
     """Give what was set, a flag before the file, and the defaults of what has one.
 
@@ -156,7 +173,7 @@ def read_settings(
         ConfigError: The file cannot be read, has a key that is no setting, or a value is not of its
             kind.
     """
-    known = {setting.key: setting for setting in settings}
+    known = {setting.key: setting for _, _, settings in groups for setting in settings}
     given = _read_file(file, known) if file is not None else {}
     for key, value in vars(arguments).items():
         if key in known:

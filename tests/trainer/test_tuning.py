@@ -1,0 +1,100 @@
+"""Tuning finds settings on validation events, keeps its trials, and writes what training takes."""
+
+import tomllib
+
+import pytest
+
+from kinrec.cli import main
+from kinrec.trainer.tuning import VARIED
+
+SMALL = ["--epochs", "2", "--vector-size", "32", "--hidden-size", "32", "--window", "8"]
+
+
+@pytest.fixture(scope="module")
+def events(tmp_path_factory):
+    """A log of 30 people who go round a ring of 12 items."""
+    path = tmp_path_factory.mktemp("log") / "events.csv"
+    rows = [
+        f"u{person},i{(person + place) % 12},view,{place * 60}"
+        for person in range(30)
+        for place in range(8)
+    ]
+    path.write_text("\n".join(["user_id,item_id,event_type,timestamp", *rows]) + "\n")
+    return path
+
+
+@pytest.fixture
+def tune(events, tmp_path, capsys):
+    """Runs the command in a folder of its own; gives its exit code, output and errors."""
+
+    def run(*flags):
+        files = ["--events", events, "--best", tmp_path / "best.toml", "--study", tmp_path / "s.db"]
+        code = main(["tune", *map(str, files), *SMALL, *flags])
+        captured = capsys.readouterr()
+        return code, captured.out.splitlines(), captured.err
+
+    return run
+
+
+def test_trials_begin_with_what_is_given(tune, tmp_path):
+    """The first trial has the given settings, and the best one is written with its measure."""
+    code, lines, _ = tune("--trials", "3", "--dropout", "0.25")
+    assert code == 0
+    assert [line.partition(":")[0] for line in lines] == ["trial 0", "trial 1", "trial 2", "best"]
+    assert "vector_size 32" in lines[0]
+    assert "dropout 0.25" in lines[0]
+    text = (tmp_path / "best.toml").read_text()
+    number = lines[-1].split("trial ")[1].split(",")[0]
+    assert text.startswith(f"# trial {number}, NDCG@10 0.")
+    written = tomllib.loads(text)
+    assert (written["epochs"], written["window"]) == (2, 8)
+    assert set(written) <= {*VARIED, "epochs", "window"}
+
+
+def test_a_run_goes_on_with_the_trials_of_the_one_before(tune):
+    """Only what is missing to the number of trials is tried."""
+    tune("--trials", "2")
+    code, lines, _ = tune("--trials", "3")
+    assert code == 0
+    assert [line.partition(":")[0] for line in lines] == ["trial 2", "best"]
+    assert tune("--trials", "3")[1][0].startswith("best: trial ")
+
+
+def test_other_settings_have_trials_of_their_own(tune):
+    """Trials of another cleaning or seed are not taken for these."""
+    tune("--trials", "1")
+    assert tune("--trials", "1", "--seed", "7")[1][0].startswith("trial 0: ")
+
+
+def test_what_is_best_can_be_trained_with(tune, events, tmp_path):
+    """The file is one that the training takes."""
+    tune("--trials", "1", "--type-weight", "view=2", "--known-types", "view")
+    files = ["--config", tmp_path / "best.toml", "--events", events, "--out", tmp_path / "store"]
+    assert main(["train", *map(str, files)]) == 0
+    assert len(list((tmp_path / "store").glob("*/manifest.json"))) == 1
+
+
+@pytest.mark.parametrize(
+    ("flags", "error"),
+    [
+        (["--trials", "0"], "trials = 0: must be from 1 to 100,000"),
+        (["--study", "/nowhere/s.db"], "/nowhere/s.db: cannot be written: No such file"),
+        (["--dropout", "7"], "dropout = 7.0: must be from 0.0 to 0.95"),
+    ],
+)
+def test_what_cannot_be_done_is_said_before_any_work(tune, flags, error):
+    """One line names the setting or the file, and no trial is made."""
+    code, lines, errors = tune(*flags)
+    assert (code, lines) == (2, [])
+    assert errors.startswith("kinrec tune: ")
+    assert errors.count("\n") == 1
+    assert error in errors
+
+
+def test_a_study_that_is_no_database(tune, tmp_path):
+    """A file of something else is named and left as it is."""
+    (tmp_path / "s.db").write_text("not a database, but long enough to look like something" * 40)
+    code, _, errors = tune("--trials", "1")
+    assert code == 2
+    assert "s.db: is not a file that trials can be kept in" in errors
+    assert (tmp_path / "s.db").read_text().startswith("not a database")
