@@ -8,8 +8,9 @@ from kinrec.engine.model import Model
 from kinrec.engine.sources import HISTORY, POPULARITY, SEQUENCE, SOURCES
 from kinrec.engine.store import find_bundle
 from kinrec.trainer import blend
-from kinrec.trainer.blend import Proposals, fit_blend
+from kinrec.trainer.blend import fit_blend
 from kinrec.trainer.fit import Targets
+from kinrec.trainer.proposals import Proposals
 from kinrec.trainer.splits import hold_out
 
 
@@ -18,6 +19,7 @@ def proposals(*people):
     rows = [(person, *row) for person, all_rows in enumerate(people) for row in all_rows]
     return Proposals(
         np.array([row[1:3] for row in rows], np.float32),
+        {SEQUENCE: 0, POPULARITY: 1},
         np.array([row[0] for row in rows]),
         np.array([row[3] for row in rows], bool),
         np.zeros(len(rows), bool),
@@ -34,14 +36,14 @@ def test_ndcg_of_each_person():
         [(0.0, 0.0, 1), (0.5, 0.0, 0)],
     )
 
-    assert asked.ndcg(np.array([1.0, 0.0], np.float32)).tolist() == [1.0, 0.5, 0.0]
+    assert asked.ndcg({SEQUENCE: 1.0}).tolist() == [1.0, 0.5, 0.0]
 
 
 def test_equal_scores_are_no_rank_of_ten_out_of_ten():
     """A source that gives all the same score does not look like one that knows."""
     asked = proposals([(0.5, 0.0, 1), *[(0.5, 0.0, 0)] * 6])
 
-    assert asked.ndcg(np.array([1.0, 0.0], np.float32))[0] == pytest.approx(1 / np.log2(3 + 2))
+    assert asked.ndcg({SEQUENCE: 1.0})[0] == pytest.approx(1 / np.log2(3 + 2))
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +67,9 @@ def test_the_fit_beats_each_source(fitted):
     assert found.people >= len(targets.users)
     assert found.ndcg_at_10 >= max(found.of_source.values()) * (1.0 - blend.WORTH)
     assert set(found.of_source) == set(SOURCES)
+    assert SEQUENCE in found.without_source
+    for value in found.without_source.values():
+        assert value <= found.ndcg_at_10 * (1.0 + 2 * blend.WORTH)
 
 
 def test_weights_are_for_everyone(fitted):

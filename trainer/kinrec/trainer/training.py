@@ -202,6 +202,7 @@ def _add_blend(manifest: manifest_pb2.Manifest, fitted: FittedBlend) -> None:
     manifest.event_spec.include_seen_default = fitted.include_seen
     manifest.validation.blend_ndcg_at_10 = fitted.ndcg_at_10
     manifest.validation.source_ndcg_at_10.update(fitted.of_source)
+    manifest.validation.without_source_ndcg_at_10.update(fitted.without_source)
     manifest.validation.repeat_share = fitted.repeat_share
     manifest.validation.people = fitted.people
 

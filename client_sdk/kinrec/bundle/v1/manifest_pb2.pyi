@@ -733,11 +733,28 @@ class Validation(google.protobuf.message.Message):
         ) -> None: ...
         def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
 
+    @typing.final
+    class WithoutSourceNdcgAt10Entry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        value: builtins.float
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: builtins.float = ...,
+        ) -> None: ...
+        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+
     BEST_EPOCH_FIELD_NUMBER: builtins.int
     NDCG_AT_10_FIELD_NUMBER: builtins.int
     EPOCHS_FIELD_NUMBER: builtins.int
     BLEND_NDCG_AT_10_FIELD_NUMBER: builtins.int
     SOURCE_NDCG_AT_10_FIELD_NUMBER: builtins.int
+    WITHOUT_SOURCE_NDCG_AT_10_FIELD_NUMBER: builtins.int
     REPEAT_SHARE_FIELD_NUMBER: builtins.int
     PEOPLE_FIELD_NUMBER: builtins.int
     best_epoch: builtins.int
@@ -758,6 +775,10 @@ class Validation(google.protobuf.message.Message):
     def source_ndcg_at_10(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.float]:
         """The same of each source alone."""
 
+    @property
+    def without_source_ndcg_at_10(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.float]:
+        """The same without each source that has a weight, the others fitted anew."""
+
     def __init__(
         self,
         *,
@@ -766,10 +787,11 @@ class Validation(google.protobuf.message.Message):
         epochs: collections.abc.Iterable[global___EpochRecord] | None = ...,
         blend_ndcg_at_10: builtins.float = ...,
         source_ndcg_at_10: collections.abc.Mapping[builtins.str, builtins.float] | None = ...,
+        without_source_ndcg_at_10: collections.abc.Mapping[builtins.str, builtins.float] | None = ...,
         repeat_share: builtins.float = ...,
         people: builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["best_epoch", b"best_epoch", "blend_ndcg_at_10", b"blend_ndcg_at_10", "epochs", b"epochs", "ndcg_at_10", b"ndcg_at_10", "people", b"people", "repeat_share", b"repeat_share", "source_ndcg_at_10", b"source_ndcg_at_10"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["best_epoch", b"best_epoch", "blend_ndcg_at_10", b"blend_ndcg_at_10", "epochs", b"epochs", "ndcg_at_10", b"ndcg_at_10", "people", b"people", "repeat_share", b"repeat_share", "source_ndcg_at_10", b"source_ndcg_at_10", "without_source_ndcg_at_10", b"without_source_ndcg_at_10"]) -> None: ...
 
 global___Validation = Validation
 

@@ -107,6 +107,7 @@ def _sections(
             )
         ],
     )
+    yield _sources(manifest.validation)
     yield (
         "cleaning",
         [
@@ -131,6 +132,19 @@ def _sections(
         ],
     )
     yield "library versions", sorted(manifest.library_versions.items())
+
+
+def _sources(validation: manifest_pb2.Validation) -> tuple[str, list[tuple[str, str]]]:
+    """Give what each source is worth, under the quality of the blend."""
+    without = validation.without_source_ndcg_at_10
+    rows = []
+    for source, alone in sorted(validation.source_ndcg_at_10.items()):
+        rest = f"the others without it {without[source]:.4f}" if source in without else "not asked"
+        rows.append((source, f"alone {alone:.4f}, {rest}"))
+    quality = (
+        f"{validation.blend_ndcg_at_10:.4f} on held-out events of {validation.people:,} people"
+    )
+    return f"NDCG@10 of the blend: {quality}", rows
 
 
 def _weights(weights: Mapping[str, float]) -> str:
