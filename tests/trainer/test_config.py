@@ -40,20 +40,21 @@ def test_what_is_not_finite_is_refused(key, value):
 def test_every_number_has_a_range():
     """No setting but the names and those of the cleaning, with tests of their own, goes unchecked."""
     names = {field.name for field in dataclasses.fields(TrainConfig)}
-    unchecked = {"cleaning", "encoder", "factorizer", "split", "test_from"}
+    unchecked = {"cleaning", "device", "encoder", "factorizer", "split", "test_from"}
     assert names - {key for key, _, _ in _RANGES} == unchecked
 
 
 @pytest.mark.parametrize(
     ("settings", "text"),
     [
+        ({"device": "gpu"}, "device = 'gpu': must be one of auto, cpu, cuda"),
         ({"split": "random"}, "split = 'random': must be leave-one-out or temporal"),
         ({"test_from": "2024-05-31"}, "test_from = '2024-05-31': needs split = temporal"),
         ({"split": "temporal", "test_from": "May"}, "test_from = 'May': must be a date such as"),
     ],
 )
-def test_the_split_is_checked(settings, text):
-    """A split that there is none of is refused, and a date that is none or changes nothing."""
+def test_the_device_and_the_split_are_checked(settings, text):
+    """What there is none of is refused, and a date that is none or changes nothing."""
     with pytest.raises(ConfigError) as caught:
         TrainConfig(**settings)
     assert str(caught.value).startswith(text)

@@ -12,8 +12,18 @@ import torch
 from kinrec.trainer.config import TrainConfig
 from kinrec.trainer.encoders import EncoderSizes
 from kinrec.trainer.encoders.lstm import LstmEncoder
-from kinrec.trainer.fit import Fit, NegativeSampler, NonFiniteLossError, Targets, Task
+from kinrec.trainer.errors import ConfigError
+from kinrec.trainer.fit import (
+    Fit,
+    NegativeSampler,
+    NonFiniteLossError,
+    Targets,
+    Task,
+    choose_device,
+)
 from kinrec.trainer.splits import hold_out
+
+CPU = torch.device("cpu")
 
 
 @pytest.fixture
@@ -157,7 +167,7 @@ def test_sampled_losses_rank_like_the_softmax_over_all_items():
     targets = torch.from_numpy(rng.integers(0, 50, 64))
 
     def gradient(negatives):
-        loss = NegativeSampler(events, 50, negatives).loss(encoder, vectors, targets, rng)
+        loss = NegativeSampler(events, 50, negatives, CPU).loss(encoder, vectors, targets, rng)
         return torch.autograd.grad(loss, vectors)[0].flatten()
 
     full = gradient(50)
@@ -171,3 +181,13 @@ def test_the_settings_of_a_search_reach_the_encoder(task):
     encoder = Fit(task, config).encoder
     assert encoder.item_embedding.weight.shape == (16, 12)
     assert encoder.recurrence.hidden_size == 20
+
+
+def test_without_a_gpu_the_processor_is_taken_or_the_setting_refused(monkeypatch):
+    """Auto finds what there is; cuda where there is none is a setting that breaks its rule."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert choose_device("auto") == choose_device("cpu") == CPU
+    with pytest.raises(ConfigError, match=r"^device = 'cuda': there is none on this machine"):
+        choose_device("cuda")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert choose_device("auto") == torch.device("cuda")

@@ -60,7 +60,9 @@ class Checkpoints:
         if not self._path.is_file():
             return False
         try:
-            self._states = cast("dict[str, FitState]", torch.load(self._path, weights_only=True))
+            self._states = cast(
+                "dict[str, FitState]", torch.load(self._path, map_location="cpu", weights_only=True)
+            )
         except _UNREADABLE as error:
             raise OutputError(
                 self._path, "is damaged; without --resume training starts anew"

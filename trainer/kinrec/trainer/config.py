@@ -12,6 +12,8 @@ from kinrec.trainer.errors import ConfigError
 from kinrec.trainer.factorizers import FACTORIZERS
 from kinrec.trainer.times import parse_time
 
+AUTO = "auto"
+DEVICES = (AUTO, "cpu", "cuda")
 LEAVE_ONE_OUT = "leave-one-out"
 TEMPORAL = "temporal"
 
@@ -24,6 +26,8 @@ class TrainConfig:
         seed: Of everything random. The same seed and log give the same bundle.
         cleaning: What is taken out of the log and filled in.
         max_history: The most recent events of a person that are taken into account.
+        device: Where the encoder is trained: cpu, cuda, or auto for cuda where there is one. On cuda
+            the same seed does not give the same bundle to the last bit.
         encoder: The sequence encoder: lstm, gru, transformer, or what an installed package adds.
         vector_size: Length of item embeddings and interest vectors.
         hidden_size: Length of the encoder's recurrent state; width of a Transformer's inner layer.
@@ -59,6 +63,7 @@ class TrainConfig:
     seed: int = 42
     cleaning: CleaningConfig = field(default_factory=CleaningConfig)
     max_history: int = 2_000
+    device: str = AUTO
     encoder: str = "lstm"
     vector_size: int = 128
     hidden_size: int = 128
@@ -86,6 +91,8 @@ class TrainConfig:
     test_share: float = 0.1
 
     def __post_init__(self) -> None:
+        if self.device not in DEVICES:
+            raise ConfigError("device", self.device, f"must be one of {', '.join(DEVICES)}")
         ENCODERS.check(self.encoder)
         FACTORIZERS.check(self.factorizer)
         for setting in fields(self):

@@ -16,8 +16,9 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from kinrec.trainer.config import AUTO
 from kinrec.trainer.encoders import ENCODERS, EncoderSizes, visible_events
-from kinrec.trainer.errors import TrainerError
+from kinrec.trainer.errors import ConfigError, TrainerError
 from kinrec.trainer.metrics import ndcg, ranks_of
 from kinrec.trainer.windows import Windows
 
@@ -135,6 +136,7 @@ class Fit:
         self.epochs = task.epochs or config.epochs or _choose_epochs(steps)
         self.steps_per_epoch = steps
         torch.manual_seed(config.seed)
+        self._device = choose_device(config.device)
         self.encoder = ENCODERS.load(config.encoder)(
             EncoderSizes(
                 items=task.items,
@@ -146,6 +148,7 @@ class Fit:
                 window=config.window,
             )
         )
+        self.encoder.to(self._device)
         self._optimizer = torch.optim.AdamW(
             self.encoder.parameters(),
             lr=config.learning_rate,
@@ -155,7 +158,9 @@ class Fit:
         self._schedule = torch.optim.lr_scheduler.OneCycleLR(
             self._optimizer, config.learning_rate, total_steps=self.epochs * steps + 1
         )
-        self._sampler = NegativeSampler(task.histories.items, task.items, config.negatives)
+        self._sampler = NegativeSampler(
+            task.histories.items, task.items, config.negatives, self._device
+        )
         self._best: dict[str, torch.Tensor] = _copy(self.encoder)
         self._targets = (
             None if task.targets is None else task.targets.sample(VALIDATION_USERS, config.seed)
@@ -195,6 +200,7 @@ class Fit:
             save(self.state())
             monitor.epoch(epoch, self.planned_epochs)
         self.encoder.load_state_dict(self._best)
+        self.encoder.to(torch.device("cpu"))
         self.encoder.eval()
         return self.encoder
 
@@ -225,7 +231,8 @@ class Fit:
         rng = np.random.default_rng([self.config.seed, number])
         self.encoder.train()
         total = 0.0
-        for items, types, gaps, targets, mask in self._windows.batches(rng):
+        for batch in self._windows.batches(rng):
+            items, types, gaps, targets, mask = (part.to(self._device) for part in batch)
             vectors = self.encoder.vectors(items, types, gaps)[mask]  # (events, dim)
             loss = self._sampler.loss(self.encoder, vectors, targets[mask], rng)
             value = float(loss.detach())
@@ -249,7 +256,7 @@ class Fit:
         if self._targets is None:
             raise ValueError("nothing is held out")
         self.encoder.eval()
-        embeddings = self.encoder.item_embedding.weight.numpy()
+        embeddings = self.encoder.item_embedding.weight.cpu().numpy()
         histories, targets = self._task.histories, self._targets
         ranks = []
         for chosen, vectors in self._last_vectors(targets.users):
@@ -265,20 +272,24 @@ class Fit:
         limit = visible_events(self.encoder, 4 * self.config.window)
         windows = Windows.ends(self._current, users, limit)
         for chosen, (items, types, gaps, last) in windows:
-            vectors = self.encoder.vectors(items, types, gaps)
-            yield chosen, vectors[torch.arange(len(last)), last].numpy()
+            inputs = (part.to(self._device) for part in (items, types, gaps))
+            vectors = self.encoder.vectors(*inputs)[torch.arange(len(last)), last]
+            yield chosen, vectors.cpu().numpy()
 
 
 class NegativeSampler:
     """The next-item loss: over all items if they are few, else over a sample."""
 
-    def __init__(self, events: NDArray[np.int32], items: int, negatives: int) -> None:
+    def __init__(
+        self, events: NDArray[np.int32], items: int, negatives: int, device: torch.device
+    ) -> None:
         frequency = np.bincount(events, minlength=items) + 1.0
         shares = frequency / frequency.sum()
         self._items = items
         self._negatives = negatives if items > negatives else 0
         self._cumulative = np.cumsum(shares)
-        self._log_shares = torch.from_numpy(np.log(shares).astype(np.float32))
+        self._device = device
+        self._log_shares = torch.from_numpy(np.log(shares).astype(np.float32)).to(device)
 
     def loss(
         self,
@@ -291,12 +302,25 @@ class NegativeSampler:
         if not self._negatives:
             return functional.cross_entropy(vectors @ encoder.item_embedding.weight.T, targets)
         drawn = np.searchsorted(self._cumulative, rng.random(self._negatives))
-        sampled = torch.from_numpy(np.minimum(drawn, self._items - 1))
+        sampled = torch.from_numpy(np.minimum(drawn, self._items - 1)).to(self._device)
         true = (vectors * encoder.item_embedding(targets)).sum(-1) - self._log_shares[targets]
         others = vectors @ encoder.item_embedding(sampled).T - self._log_shares[sampled]
         others = others.masked_fill(targets[:, None] == sampled[None, :], -1e9)
         logits = torch.cat([true[:, None], others], dim=1)  # (events, 1 + negatives)
-        return functional.cross_entropy(logits, torch.zeros(len(targets), dtype=torch.int64))
+        return functional.cross_entropy(logits, torch.zeros_like(targets))
+
+
+def choose_device(name: str) -> torch.device:
+    """Find the device of a name.
+
+    Raises:
+        ConfigError: It is cuda, and there is none.
+    """
+    if name == AUTO:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("device", name, "there is none on this machine; auto and cpu are left")
+    return torch.device(name)
 
 
 def _choose_epochs(steps: int) -> int:

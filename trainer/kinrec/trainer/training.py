@@ -18,7 +18,7 @@ from kinrec.trainer.cleaning import clean_events
 from kinrec.trainer.encoders import ENCODERS
 from kinrec.trainer.errors import OutputError, reason_of
 from kinrec.trainer.factorizers import FACTORIZERS
-from kinrec.trainer.fit import Epoch, Fit, Monitor, Targets, Task
+from kinrec.trainer.fit import Epoch, Fit, Monitor, Targets, Task, choose_device
 from kinrec.trainer.log import build_log, with_titles
 from kinrec.trainer.output import check_writable
 from kinrec.trainer.reading import EventColumns, ItemColumns, read_events, read_items
@@ -113,6 +113,7 @@ def train(
     # A package that cannot be imported is found before the work.
     ENCODERS.load(config.encoder)
     FACTORIZERS.load(config.factorizer)
+    choose_device(config.device)
     reporter.stage("reading and cleaning")
     log = load_log(inputs, config)
     reporter.log_ready(log)

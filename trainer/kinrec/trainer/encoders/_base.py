@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
+    import torch
     from torch import Tensor, nn
 
     from kinrec.bundle.v1 import manifest_pb2
@@ -93,6 +94,10 @@ class SequenceEncoder(Protocol):
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> object:
         """Take every weight from ``state_dict``."""
+        ...
+
+    def to(self, device: torch.device) -> object:
+        """Move every weight to a device."""
         ...
 
     def train(self) -> object:

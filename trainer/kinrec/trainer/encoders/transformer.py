@@ -53,7 +53,7 @@ class Attention(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Attend: (batch, time, dim) to (batch, time, dim)."""
-        steps = torch.arange(inputs.shape[1])
+        steps = torch.arange(inputs.shape[1], device=inputs.device)
         distances = steps[:, None] - steps  # (time, time), from the event that attends back
         queries, keys, values = (
             layer(inputs).unflatten(-1, (HEADS, self.size)).transpose(1, 2)
