@@ -21,7 +21,7 @@ from kinrec.trainer.cleaning_config import CleaningConfig
 from kinrec.trainer.config import TrainConfig
 from kinrec.trainer.errors import OutputError
 from kinrec.trainer.fit import Fit, Task
-from kinrec.trainer.statistics import count_transitions
+from kinrec.trainer.statistics import BACKWARD, count_transitions
 
 TIME = dt.datetime(2025, 1, 2, tzinfo=dt.UTC)
 
@@ -125,10 +125,10 @@ def test_sessions_end_what_the_model_sees(tmp_path, ring_log, tiny_config, watch
             np.testing.assert_allclose(
                 engine.encode(events=known).vector, model.user_vectors[user], atol=1e-6
             )
-    across = count_transitions(log.histories, 16, 5)
-    assert model.transitions.weights.sum() < across.weights.sum()
-    within = count_transitions(log.histories.sessions(1e5), 16, 5)
-    np.testing.assert_array_equal(model.transitions.weights, within.weights)
+    across = count_transitions(log.histories, 16, 10, backward=BACKWARD)
+    within = count_transitions(log.histories.sessions(1e5), 16, 10, backward=BACKWARD)
+    assert len(within.items) < len(across.items)
+    np.testing.assert_array_equal(model.transitions.offsets, within.offsets)
 
 
 def test_the_engine_is_told_all_that_it_repeats(ring_log):

@@ -38,9 +38,14 @@ def ignore(state):
     assert state["history"]
 
 
+def bytes_of(weights):
+    """Give the bytes of each weight by name."""
+    return {name: tensor.numpy().tobytes() for name, tensor in weights.items()}
+
+
 def weights_of(encoder):
     """Give the bytes of all weights by name."""
-    return {name: tensor.numpy().tobytes() for name, tensor in encoder.state_dict().items()}
+    return bytes_of(encoder.state_dict())
 
 
 def through_a_file(state):
@@ -66,12 +71,23 @@ def test_it_learns_who_follows_whom(task, tiny_config, watcher, negatives):
     assert fit.history[-1].loss < fit.history[0].loss
 
 
+def test_what_is_kept_is_the_running_mean_of_the_weights(task, tiny_config, watcher):
+    """The mean of the last steps ranks, not the weights that the last step left."""
+    config = dataclasses.replace(tiny_config, epochs=5, patience=5, learning_rate=0.02)
+    fit = Fit(task, config)
+    left = []
+    fit.run(watcher, lambda state: left.append(bytes_of(state["model"])))
+    kept = weights_of(fit.encoder)
+    assert kept not in left
+    assert kept == bytes_of(fit.state()["best"])
+
+
 def test_the_search_ends_when_patience_does_and_gives_the_best_weights(task, tiny_config, watcher):
     """After as many epochs without a better one the search ends, and the best is what is kept."""
     config = dataclasses.replace(tiny_config, epochs=200, patience=2)
     fit = Fit(task, config)
     best = {}
-    fit.run(watcher, lambda _: best.update({len(fit.history): weights_of(fit.encoder)}))
+    fit.run(watcher, lambda state: best.update({len(fit.history): bytes_of(state["mean"])}))
     qualities = [epoch.ndcg_at_10 for epoch in fit.history]
     assert fit.best_epoch == 1 + int(np.argmax(qualities))
     assert len(fit.history) == fit.best_epoch + 2 < 200

@@ -25,6 +25,15 @@ def test_followers_count_by_nearness_within_the_window(make_histories):
     assert followers(found, 4) == []
 
 
+def test_items_before_count_less_and_frequent_items_are_believed_more(make_histories):
+    """With backward, what came before counts a share; with a power below 1, evidence counts."""
+    rows = [[0, 1], [0, 1], [0, 1], [2, 3]]
+    found = count_transitions(make_histories(rows), items=4, window=1, backward=0.5, power=0.5)
+    assert followers(found, 0) == [(1, pytest.approx(3 / 4**0.5))]
+    assert followers(found, 1) == [(0, pytest.approx(1.5 / 2.5**0.5))]
+    assert followers(found, 2) == [(3, pytest.approx(1 / 2**0.5))]
+
+
 def test_nobody_leads_to_what_another_did_and_no_item_to_itself(make_histories):
     """Transitions end where a history ends, and a repeat of an item is none."""
     found = count_transitions(make_histories([[0, 0], [1], [2]]), items=3, window=5)

@@ -128,12 +128,12 @@ class OwnHistory:
 
 @dataclass(frozen=True, slots=True)
 class Transitions:
-    """What people did within a few events after an item.
+    """What people did within a few events of an item, above all after it.
 
     Attributes:
         offsets: int64, (items + 1,); the followers of item i are ``offsets[i]:offsets[i + 1]``.
         items: int32, the followers.
-        weights: float32, beside each follower; those of one item sum to at most one.
+        weights: float32, beside each follower, above zero.
     """
 
     offsets: NDArray[np.int64]

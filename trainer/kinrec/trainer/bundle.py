@@ -22,7 +22,7 @@ from kinrec.trainer.errors import OutputError, reason_of
 from kinrec.trainer.export import check_parity, encode_all, export_encoder
 from kinrec.trainer.factorize import factorize
 from kinrec.trainer.indexes import COSINE, DOT, build_index
-from kinrec.trainer.statistics import count_transitions, measure_popularity
+from kinrec.trainer.statistics import BACKWARD, POWER, count_transitions, measure_popularity
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -101,7 +101,9 @@ def write_model(
     _save_ids(log.items, directory / "items.marisa")
     stored.save(directory)
     sessions = histories.sessions(session_gap)
-    count_transitions(sessions, items, config.transition_window).save(directory)
+    count_transitions(
+        sessions, items, config.transition_window, backward=BACKWARD, power=POWER
+    ).save(directory)
     for name, array in {
         "popularity": measure_popularity(histories, items, type_weights),
         "user_vectors": vectors,

@@ -82,7 +82,7 @@ class TrainConfig:
     half_life: float = 20.0
     factorizer_iterations: int = 15
     regularization: float = 10.0
-    transition_window: int = 5
+    transition_window: int = 10
     neighbours: int = 200
     candidates: int = 300
     min_recall: float = 0.9

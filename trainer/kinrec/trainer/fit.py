@@ -3,11 +3,13 @@
 The loss is a softmax over the true next item and items sampled by frequency, with the logits
 corrected for how often an item is sampled (Bengio & Senécal, "Adaptive Importance Sampling to
 Accelerate Training of a Neural Probabilistic Language Model", 2008). The learning rate follows one
-cycle (Smith & Topin, "Super-Convergence", 2018).
+cycle (Smith & Topin, "Super-Convergence", 2018). What is measured and kept is a running mean of the
+weights (Polyak & Juditsky, "Acceleration of Stochastic Approximation by Averaging", 1992).
 """
 
 from __future__ import annotations
 
+import copy
 import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, Self
@@ -38,6 +40,8 @@ EPOCHS = (20, 60)
 ITEM_DROPOUTS = ((20.0, 0.7), (60.0, 0.3))
 VALIDATION_USERS = 10_000
 GRADIENT_NORM = 5.0
+# The running mean reaches back a tenth of the steps so far, and no further than so many.
+MEAN_STEPS = 1_000
 
 
 class NonFiniteLossError(TrainerError):
@@ -149,6 +153,7 @@ class Fit:
             )
         )
         self.encoder.to(self._device)
+        self._mean = copy.deepcopy(self.encoder)
         self._optimizer = torch.optim.AdamW(
             self.encoder.parameters(),
             lr=config.learning_rate,
@@ -161,7 +166,7 @@ class Fit:
         self._sampler = NegativeSampler(
             task.histories.items, task.items, config.negatives, self._device
         )
-        self._best: dict[str, torch.Tensor] = _copy(self.encoder)
+        self._best: dict[str, torch.Tensor] = _copy(self._mean)
         self._targets = (
             None if task.targets is None else task.targets.sample(VALIDATION_USERS, config.seed)
         )
@@ -196,7 +201,7 @@ class Fit:
             )
             self.history.append(epoch)
             if self.best_epoch == epoch.number:
-                self._best = _copy(self.encoder)
+                self._best = _copy(self._mean)
             save(self.state())
             monitor.epoch(epoch, self.planned_epochs)
         self.encoder.load_state_dict(self._best)
@@ -208,6 +213,7 @@ class Fit:
         """Give all that a resumed run needs, in types that load without pickle."""
         return {
             "model": self.encoder.state_dict(),
+            "mean": self._mean.state_dict(),
             "best": self._best,
             "optimizer": self._optimizer.state_dict(),
             "schedule": self._schedule.state_dict(),
@@ -220,6 +226,7 @@ class Fit:
     def restore(self, state: FitState) -> None:
         """Go on where ``state`` was taken."""
         self.encoder.load_state_dict(state["model"])
+        self._mean.load_state_dict(state["mean"])
         self._best = state["best"]
         self._optimizer.load_state_dict(state["optimizer"])
         self._schedule.load_state_dict(state["schedule"])
@@ -231,7 +238,8 @@ class Fit:
         rng = np.random.default_rng([self.config.seed, number])
         self.encoder.train()
         total = 0.0
-        for batch in self._windows.batches(rng):
+        done = number * self.steps_per_epoch
+        for step, batch in enumerate(self._windows.batches(rng), start=done):
             items, types, gaps, targets, mask = (part.to(self._device) for part in batch)
             vectors = self.encoder.vectors(items, types, gaps)[mask]  # (events, dim)
             loss = self._sampler.loss(self.encoder, vectors, targets[mask], rng)
@@ -246,17 +254,28 @@ class Fit:
             torch.nn.utils.clip_grad_norm_(self.encoder.parameters(), GRADIENT_NORM)
             self._optimizer.step()
             self._schedule.step()
+            self._update_mean(step)
             total += value
             monitor.step()
         return total / self.steps_per_epoch
+
+    @torch.no_grad()
+    def _update_mean(self, step: int) -> None:
+        share = max(1.0 / MEAN_STEPS, 9.0 / (step + 10.0))
+        current = self.encoder.state_dict()
+        for name, mean in self._mean.state_dict().items():
+            if mean.is_floating_point():
+                mean.lerp_(current[name], share)
+            else:
+                mean.copy_(current[name])
 
     @torch.no_grad()
     def validate(self) -> float:
         """Measure NDCG@10 of the encoder alone over all items, seen ones left out."""
         if self._targets is None:
             raise ValueError("nothing is held out")
-        self.encoder.eval()
-        embeddings = self.encoder.item_embedding.weight.cpu().numpy()
+        self._mean.eval()
+        embeddings = self._mean.item_embedding.weight.cpu().numpy()
         histories, targets = self._task.histories, self._targets
         ranks = []
         for chosen, vectors in self._last_vectors(targets.users):
@@ -269,11 +288,11 @@ class Fit:
         self, users: NDArray[np.int64]
     ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
         """Give the places in ``users`` and the vectors after each one's last event."""
-        limit = visible_events(self.encoder, 4 * self.config.window)
+        limit = visible_events(self._mean, 4 * self.config.window)
         windows = Windows.ends(self._current, users, limit)
         for chosen, (items, types, gaps, last) in windows:
             inputs = (part.to(self._device) for part in (items, types, gaps))
-            vectors = self.encoder.vectors(*inputs)[torch.arange(len(last)), last]
+            vectors = self._mean.vectors(*inputs)[torch.arange(len(last)), last]
             yield chosen, vectors.cpu().numpy()
 
 

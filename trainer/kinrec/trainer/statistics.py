@@ -18,13 +18,28 @@ MAX_FOLLOWERS = 100
 # Counts as this many further transitions to nowhere, so that one event is not taken for a law.
 SMOOTHING = 1.0
 RECENT_SHARE = 0.2
+# Of the engine's source: what ranked validation events better than shares of what came after on
+# amazon-beauty, movielens-100k and retailrocket alike.
+BACKWARD = 0.4
+POWER = 0.5
 
 
-def count_transitions(histories: Histories, items: int, window: int) -> Transitions:
+def count_transitions(
+    histories: Histories, items: int, window: int, *, backward: float = 0.0, power: float = 1.0
+) -> Transitions:
     """Count which items follow each item within ``window`` events of the same person.
 
-    An item d events later counts 1/d. The counts of an item are divided by their sum plus a
-    constant, and the largest 100 are kept.
+    An item d events later counts 1/d. The counts of an item are divided by a power of their sum plus
+    a constant, and the largest 100 are kept.
+
+    Args:
+        histories: The training part.
+        items: Number of items.
+        window: How many events later an item still follows another.
+        backward: What an item that came before counts beside one that came after: people often do
+            in one order what others do in the other.
+        power: 1 gives shares, as sure of what followed a rare item as of what followed a frequent
+            one; less believes the frequent one more; 0 leaves the counts.
     """
     matrix = sparse.csr_matrix((items, items), dtype=np.float32)
     users = np.repeat(np.arange(len(histories)), histories.lengths)
@@ -35,12 +50,14 @@ def count_transitions(histories: Histories, items: int, window: int) -> Transiti
         matrix = matrix + sparse.csr_matrix(
             (values, (before[counts], after[counts])), shape=matrix.shape
         )
+    if backward:
+        matrix = (matrix + backward * matrix.T).tocsr()
     matrix.sort_indices()
-    return _keep_largest(matrix)
+    return _keep_largest(matrix, power)
 
 
-def _keep_largest(matrix: sparse.csr_matrix) -> Transitions:
-    sums = np.asarray(matrix.sum(axis=1)).ravel() + SMOOTHING
+def _keep_largest(matrix: sparse.csr_matrix, power: float) -> Transitions:
+    scale = (np.asarray(matrix.sum(axis=1)).ravel() + SMOOTHING) ** power
     rows = np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
     order = np.lexsort((matrix.indices, -matrix.data, rows))
     place = np.arange(len(order)) - np.repeat(matrix.indptr[:-1], np.diff(matrix.indptr))
@@ -49,7 +66,7 @@ def _keep_largest(matrix: sparse.csr_matrix) -> Transitions:
     return Transitions(
         np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
         matrix.indices[kept].astype(np.int32),
-        (matrix.data[kept] / sums[rows[kept]]).astype(np.float32),
+        (matrix.data[kept] / scale[rows[kept]]).astype(np.float32),
     )
 
 

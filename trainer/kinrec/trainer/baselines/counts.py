@@ -52,7 +52,7 @@ class ItemTransitions:
     note = ""
 
     def fit(self, histories: Histories, items: int) -> Self:
-        """Count followers as the engine's source of transitions does."""
+        """Give each follower its share of what followed an item."""
         found = count_transitions(histories, items, self.window)
         self._counts = sparse.csr_matrix(
             (found.weights, found.items, found.offsets), (items, items)
