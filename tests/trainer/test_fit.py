@@ -14,6 +14,7 @@ from kinrec.trainer.encoders import EncoderSizes
 from kinrec.trainer.encoders.lstm import LstmEncoder
 from kinrec.trainer.errors import ConfigError
 from kinrec.trainer.fit import (
+    RISE,
     Fit,
     NegativeSampler,
     NonFiniteLossError,
@@ -83,14 +84,18 @@ def test_what_is_kept_is_the_running_mean_of_the_weights(task, tiny_config, watc
 
 
 def test_the_search_ends_when_patience_does_and_gives_the_best_weights(task, tiny_config, watcher):
-    """After as many epochs without a better one the search ends, and the best is what is kept."""
+    """After as many epochs without a better one the search ends, and the best is what is kept.
+
+    Epochs in which the learning rate still rises do not count.
+    """
     config = dataclasses.replace(tiny_config, epochs=200, patience=2)
     fit = Fit(task, config)
     best = {}
     fit.run(watcher, lambda state: best.update({len(fit.history): bytes_of(state["mean"])}))
     qualities = [epoch.ndcg_at_10 for epoch in fit.history]
     assert fit.best_epoch == 1 + int(np.argmax(qualities))
-    assert len(fit.history) == fit.best_epoch + 2 < 200
+    rising = math.ceil(RISE * 200)
+    assert len(fit.history) == max(fit.best_epoch, rising) + 2 < 200
     assert weights_of(fit.encoder) == best[fit.best_epoch]
 
 

@@ -37,7 +37,8 @@ class TrainConfig:
         window: Events per training sequence; longer histories give several.
         batch_events: Events per training step.
         epochs: Passes over the log at most; 0 chooses by the size of the log.
-        patience: Epochs without a better NDCG@10 after which the search for the best ends.
+        patience: Epochs without a better NDCG@10 after which the search for the best ends, not
+            counting those in which the learning rate rises.
         learning_rate: The peak of the one-cycle schedule.
         weight_decay: Of AdamW.
         negatives: Sampled items that a step tells from the true next; with as many items or fewer

@@ -40,6 +40,7 @@ EPOCHS = (20, 60)
 ITEM_DROPOUTS = ((20.0, 0.7), (60.0, 0.3))
 VALIDATION_USERS = 10_000
 GRADIENT_NORM = 5.0
+RISE = 0.3  # the share of the steps in which the learning rate rises
 # The running mean reaches back a tenth of the steps so far, and no further than so many.
 MEAN_STEPS = 1_000
 
@@ -161,7 +162,10 @@ class Fit:
             fused=True,
         )
         self._schedule = torch.optim.lr_scheduler.OneCycleLR(
-            self._optimizer, config.learning_rate, total_steps=self.epochs * steps + 1
+            self._optimizer,
+            config.learning_rate,
+            total_steps=self.epochs * steps + 1,
+            pct_start=RISE,
         )
         self._sampler = NegativeSampler(
             task.histories.items, task.items, config.negatives, self._device
@@ -189,7 +193,10 @@ class Fit:
         done = len(self.history)
         if done >= self.planned_epochs:
             return True
-        return self._targets is not None and done - self.best_epoch >= self.config.patience
+        # While the learning rate still rises, no progress yet says nothing.
+        rising = math.ceil(RISE * self.epochs)
+        waited = done - max(self.best_epoch, rising)
+        return self._targets is not None and waited >= self.config.patience
 
     def run(self, monitor: Monitor, save: Callable[[FitState], None]) -> SequenceEncoder:
         """Run the epochs that are left, with ``save`` after each, and give the best encoder."""
