@@ -196,7 +196,7 @@ def test_no_answer_in_time(server, call):
         (["--event", "i::yesterday"], "not a time: 'yesterday'"),
         (["--event", "i::2026-01-01T00:00:00"], "a time needs a time zone"),
         (["--event", "i::nan"], "events[0].time"),
-        (["--limit", "0"], "limit: must be at least 1"),
+        (["--limit", "0"], "limit: must be from 1 to 1000, not 0"),
         (["--timeout", "-1"], "timeout: must be a positive number"),
         (["--events", "no-such-file"], "no-such-file: No such file or directory"),
     ],

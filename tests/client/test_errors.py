@@ -98,7 +98,9 @@ def test_nobody_listens(ask):
     assert raised.value.code is grpc.StatusCode.UNAVAILABLE
 
 
-@pytest.mark.parametrize("target", ["", None, 50051, "50051", "a\nb", "\ud800"])
+@pytest.mark.parametrize(
+    "target", ["", None, 50051, "50051", "localhost", "http://localhost:50051", "a\nb", "\ud800"]
+)
 def test_a_target_that_is_none(ask, target):
     """What cannot be a target is refused before anything is sent."""
     with pytest.raises(InvalidRequestError, match=r"^target: "):

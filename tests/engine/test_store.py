@@ -68,8 +68,8 @@ def test_nothing_there(tmp_path):
 
     with pytest.raises(BundleError, match="empty: holds no complete bundle"):
         find_bundle(tmp_path / "empty")
-    for name in ("missing", "file"):
-        with pytest.raises(BundleError, match=f"{name}: no such directory"):
+    for name, rule in (("missing", "no such directory"), ("file", "is no directory")):
+        with pytest.raises(BundleError, match=f"{name}: {rule}"):
             find_bundle(tmp_path / name)
 
 

@@ -7,7 +7,7 @@ import pytest
 from kinrec.trainer.cleaning import clean_events
 from kinrec.trainer.cleaning_config import CleaningConfig
 from kinrec.trainer.errors import DataError
-from kinrec.trainer.log import MAX_EVENT_TYPES, build_log, type_weight, with_titles
+from kinrec.trainer.log import MAX_EVENT_TYPES, build_log, find_doubts, type_weight, with_titles
 
 
 def cleaned(rows):
@@ -138,6 +138,19 @@ def test_titles_belong_to_the_items_of_the_log():
     found = {log.items.key(number): title for number, title in enumerate(titles)}
     assert found == {"i0": "", "i1": "A", "i2": "", "i3": "C", "i4": "", "i5": ""}
     assert log.titles is None
+
+
+def test_what_is_probably_a_mistake_is_said():
+    """Titles that reach no item and types that no event has are named, with what there is."""
+    log = build_log(cleaned(rows_of()), CleaningConfig())
+    frame = pl.LazyFrame({"item_id": ["ghost"], "title": ["G"]})
+    config = CleaningConfig(type_weight=(("bought", 8.0), ("buy", 8.0)), once_types=("Buy",))
+    titles, weights, once = find_doubts(with_titles(log, nw.from_native(frame)), config)
+    assert "title_column" in titles
+    assert "'i0'" in titles
+    assert weights == "type_weight: no event is of type bought; there are view, buy"
+    assert once == "once_types: no event is of type Buy; there are view, buy"
+    assert find_doubts(log, CleaningConfig(known_types=("view", "buy"))) == []
 
 
 def test_titles_that_are_missing_can_be_filled_in():

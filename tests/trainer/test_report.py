@@ -130,7 +130,7 @@ def test_the_verdict_follows_the_interval(evaluation, interval, words):
 
     text = told((0.1, 0.3))
     assert all(word in text for word in words)
-    assert f"with {best.method} {1_000 * best.measures['HR@10']:.0f}" in text
+    assert f"with {best.method} {evaluation.people * best.measures['HR@10']:.0f}" in text
     assert text.count(". ") == 0
     assert "higher in the list" not in text
     assert "higher in the list" in told((-0.3, -0.1))

@@ -2,6 +2,7 @@
 
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -32,6 +33,11 @@ BAD_EVENTS = {
         "events.csv",
         f"{HEADER}{ROW}u2,i2,view,yesterday\n",
         ["timestamp", "'yesterday'"],
+    ),
+    "no time at all": (
+        "events.csv",
+        f"{HEADER}u,i,view,foo\nu,j,view,bar\n",
+        ["timestamp", "row 1", "'foo' is not a time, ISO 8601 or unix"],
     ),
     "empty file": ("events.csv", "", ["empty"]),
     "no rows": ("events.csv", HEADER, ["no events"]),
@@ -99,7 +105,10 @@ def test_bad_settings_are_refused_in_one_line(tmp_path, capsys, sample_dir, flag
     ("content", "words"),
     [
         ("epoch = 3\n", ["epoch = 3", "is not a setting", "epochs is"]),
-        ("[cleaning]\nmin_value = 2\n", ["cleaning = {'min_value': 2}", "is not a setting"]),
+        (
+            "[cleaning]\nmin_value = 2\n",
+            ["cleaning = 'a table'", "is not a setting", "before any table"],
+        ),
         ("epochs = '3'\n", ["epochs = '3'", "must be a whole number"]),
         ("epochs = true\n", ["epochs = True", "must be a whole number"]),
         ("once_types = 'like'\n", ["once_types = 'like'", "must be a list of names"]),
@@ -217,6 +226,16 @@ def test_a_killed_training_resumes_to_the_same_files(tmp_path, sample_dir, bundl
     assert list_versions(store) == []
     assert list((store / ".training").glob("*.pt"))
 
+    other = subprocess.run(
+        [*command, "--resume", "--epochs", "1"],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=ENVIRONMENT,
+    )
+    assert "nothing to resume, what was left is of other events or settings" in other.stdout
+    shutil.rmtree(find_bundle(store))
+
     resumed = subprocess.run(
         [*command, "--resume"], capture_output=True, text=True, check=True, env=ENVIRONMENT
     )
@@ -231,6 +250,21 @@ def test_a_killed_training_resumes_to_the_same_files(tmp_path, sample_dir, bundl
         assert ours.validation == theirs.validation
 
 
+def test_an_interrupted_training_says_how_to_go_on(tmp_path, sample_dir):
+    """Ctrl-C ends with one line that names the flag, and no traceback."""
+    command = [KINREC, "train", "--events", sample_dir / "events.csv", "--out", tmp_path / "shop"]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT
+    ) as process:
+        for line in process.stdout:
+            if line.startswith("search: epoch 1/"):
+                process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 130
+        assert process.stderr.read() == (
+            "kinrec train: interrupted; the same command with --resume goes on\n"
+        )
+
+
 def test_columns_by_other_names_and_a_second_version(tmp_path, capsys):
     """Columns can be mapped, a store takes further versions, and the newest is what is loaded."""
     rows = [(f"p{n % 10}", f"film {(n * 7 + n // 10) % 12}", 1_700_000_000 + n) for n in range(80)]
@@ -241,7 +275,7 @@ def test_columns_by_other_names_and_a_second_version(tmp_path, capsys):
     command += ["--epochs", "1", "--vector-size", "8", "--hidden-size", "8", "--factors", "4"]
     assert main(command) == 0
     assert main([*command, "--resume"]) == 0
-    assert "nothing to resume" in capsys.readouterr().out
+    assert "nothing to resume, nothing left: starting anew" in capsys.readouterr().out
     versions = list_versions(tmp_path / "films")
     assert len(versions) == 2
     engine = Engine.load(tmp_path / "films")

@@ -7,7 +7,18 @@ import pytest
 from kinrec.cli import main
 from kinrec.trainer.tuning import VARIED
 
-SMALL = ["--epochs", "2", "--vector-size", "32", "--hidden-size", "32", "--window", "8"]
+SMALL = [
+    "--user-column",
+    "customer",
+    "--epochs",
+    "2",
+    "--vector-size",
+    "32",
+    "--hidden-size",
+    "32",
+    "--window",
+    "8",
+]
 
 
 @pytest.fixture(scope="module")
@@ -19,7 +30,7 @@ def events(tmp_path_factory):
         for person in range(30)
         for place in range(8)
     ]
-    path.write_text("\n".join(["user_id,item_id,event_type,timestamp", *rows]) + "\n")
+    path.write_text("\n".join(["customer,item_id,event_type,timestamp", *rows]) + "\n")
     return path
 
 
@@ -48,7 +59,8 @@ def test_trials_begin_with_what_is_given(tune, tmp_path):
     assert text.startswith(f"# trial {number}, NDCG@10 0.")
     written = tomllib.loads(text)
     assert (written["epochs"], written["window"]) == (2, 8)
-    assert set(written) <= {*VARIED, "epochs", "window"}
+    assert written["user_column"] == "customer"
+    assert set(written) <= {*VARIED, "epochs", "window", "user_column"}
 
 
 def test_a_run_goes_on_with_the_trials_of_the_one_before(tune):

@@ -5,7 +5,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from kinrec.trainer.windows import END_BATCH, Windows
+from kinrec.trainer.windows import END_BATCH, Windows, choose_batch_events
 
 
 def numbered(make_histories, lengths):
@@ -81,3 +81,19 @@ def test_ends_are_the_last_events_of_each_user_once(make_histories):
             found[int(users[place])] = row[: end + 1]
     expected = {user: histories.user(user, 4).items.tolist() for user in range(len(lengths))}
     assert found == expected
+
+
+@pytest.mark.parametrize(
+    ("lengths", "events"),
+    [
+        ([7] * 20_000, 512),  # 80 sequences of 6
+        ([11] * 20_000, 800),
+        ([120] * 2_000, 1_024),
+        ([11] * 800, 125),  # a small log: 64 steps
+        ([2] * 30, 64),
+        ([1, 0], 64),
+    ],
+)
+def test_events_per_step_are_chosen_by_the_log(lengths, events):
+    """Steps have about as many sequences, and a small log has smaller ones."""
+    assert choose_batch_events(np.array(lengths), 50) == events

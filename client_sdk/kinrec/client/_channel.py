@@ -83,7 +83,8 @@ class ChannelConfig:
 
 def _check_target(target: object) -> None:
     is_text = isinstance(target, str) and bool(target) and target.isprintable()
-    if not is_text or str(target).isdigit():  # which gRPC would take for the name of a host
+    # gRPC would take a number, or the address of a web page, for the name of a host.
+    if not is_text or ":" not in str(target) or str(target).startswith(("http:", "https:")):
         raise invalid_field("target", "must be a host and port, e.g. localhost:50051")
 
 

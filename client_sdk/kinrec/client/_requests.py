@@ -82,7 +82,7 @@ def _limit(limit: int | None) -> int:
     if isinstance(limit, bool) or not isinstance(limit, Integral):
         raise invalid_field("limit", f"must be an integer, not {_kind(limit)}")
     if not 1 <= limit <= _MAX_INT32:
-        raise invalid_field("limit", f"must be at least 1 and at most {_MAX_INT32:,}, not {limit}")
+        raise invalid_field("limit", f"must be from 1 to 1000, not {limit}")
     return int(limit)
 
 

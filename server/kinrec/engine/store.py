@@ -49,7 +49,7 @@ def find_bundle(path: Path, version: str | None = None) -> Path:
         BundleError: There is none.
     """
     if not path.is_dir():
-        raise BundleError(f"{path}: no such directory")
+        raise BundleError(f"{path}: {'is no' if path.exists() else 'no such'} directory")
     if (path / MANIFEST).is_file() and version is None:
         return path
     if version is not None:

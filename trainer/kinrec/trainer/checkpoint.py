@@ -69,6 +69,11 @@ class Checkpoints:
             ) from error
         return True
 
+    @property
+    def others(self) -> bool:
+        """Whether a training of another log or configuration left something."""
+        return any(path != self._path for path in self._directory.glob("*.pt"))
+
     def get(self, phase: str) -> FitState | None:
         """Give the state of one fit."""
         return self._states.get(phase)

@@ -238,9 +238,11 @@ def _too_few(run: _Run, least: int) -> str:
 
 
 def blame(steps: tuple[CleaningStep, ...]) -> str:
-    """Say which step removed most and what all removed, after a semicolon; empty if none did."""
+    """Say what each step removed and which one most of all, after a semicolon; empty if none did."""
     worst = max(steps, key=lambda step: step.removed, default=None)
     if worst is None or worst.removed == 0:
         return ""
     counts = ", ".join(f"{step.name} {step.removed}" for step in steps)
+    if worst.removed <= worst.left:
+        return f"; cleaning removed: {counts}"
     return f"; {worst.name} removed most (removed: {counts})"

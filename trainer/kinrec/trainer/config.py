@@ -35,7 +35,8 @@ class TrainConfig:
         item_dropout: Share of the last item's embedding zeroed on its way past the recurrent layer;
             without a number it is chosen by how many events the log has for each item.
         window: Events per training sequence; longer histories give several.
-        batch_events: Events per training step.
+        batch_events: Events per training step; 0 chooses by the size of the log and the length of
+            its histories.
         epochs: Passes over the log at most; 0 chooses by the size of the log.
         patience: Epochs without a better NDCG@10 after which the search for the best ends, not
             counting those in which the learning rate rises.
@@ -71,11 +72,11 @@ class TrainConfig:
     dropout: float = 0.5
     item_dropout: float | None = None
     window: int = 50
-    batch_events: int = 1_024
+    batch_events: int = 0
     epochs: int = 0
     patience: int = 4
     learning_rate: float = 3e-3
-    weight_decay: float = 0.01
+    weight_decay: float = 0.1
     negatives: int = 2_048
     factorizer: str = "svd"
     factors: int = 64
@@ -129,7 +130,7 @@ _RANGES: tuple[tuple[str, float, float], ...] = (
     ("dropout", 0.0, 0.95),
     ("item_dropout", 0.0, 0.95),
     ("window", 2, 2_000),
-    ("batch_events", 16, 1_000_000),
+    ("batch_events", 0, 1_000_000),
     ("epochs", 0, 10_000),
     ("patience", 1, 10_000),
     ("learning_rate", 1e-7, 1.0),

@@ -54,7 +54,7 @@ class TimeForm:
         iso: Whether they are ISO 8601 text rather than numbers.
         has_fractions: ISO 8601: whether any has a fraction of a second.
         has_zones: ISO 8601: whether any has a zone other than UTC.
-        per_second: Numbers: how many make up a second.
+        per_second: Numbers: how many make up a second; 0 where nothing looks like a time.
     """
 
     iso: bool = False
@@ -63,8 +63,11 @@ class TimeForm:
     per_second: float = 1.0
 
     def __str__(self) -> str:
-        unit = _UNIT_NAMES[self.per_second]
-        return "an ISO 8601 time" if self.iso else f"a unix time in {unit}, as most of the column"
+        if self.iso:
+            return "an ISO 8601 time"
+        if not self.per_second:
+            return "a time, ISO 8601 or unix"
+        return f"a unix time in {_UNIT_NAMES[self.per_second]}, as most of the column"
 
 
 def is_id(dtype: DType) -> bool:
@@ -155,6 +158,8 @@ def time_form(survey: Mapping[str, float | None]) -> TimeForm:
     if (survey.get("dates") or 0) > (survey.get("numbers") or 0):
         fractions, zones = bool(survey["fractions"]), bool(survey["zones"])
         return TimeForm(iso=True, has_fractions=fractions, has_zones=zones)
+    if survey.get("numbers") == 0 and survey.get("dates") == 0:
+        return TimeForm(per_second=0.0)
     middle = survey.get("middle") or 0.0
     for limit, per_second in _UNITS_PER_SECOND:
         if middle < limit:
@@ -168,7 +173,7 @@ def to_time(column: str, dtype: DType, form: TimeForm) -> nw.Expr:
         return nw.col(column).dt.timestamp("us").cast(nw.Float64) / 1e6
     if form.iso:
         return _iso_to_time(column, form)
-    seconds = to_number(column, dtype) / form.per_second
+    seconds = to_number(column, dtype) / (form.per_second or 1.0)
     return nw.when(seconds.abs() <= LATEST_TIME).then(seconds)
 
 

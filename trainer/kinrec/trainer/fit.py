@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import copy
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import numpy as np
@@ -22,7 +22,7 @@ from kinrec.trainer.config import AUTO
 from kinrec.trainer.encoders import ENCODERS, EncoderSizes, visible_events
 from kinrec.trainer.errors import ConfigError, TrainerError
 from kinrec.trainer.metrics import ndcg, ranks_of
-from kinrec.trainer.windows import Windows
+from kinrec.trainer.windows import Windows, choose_batch_events
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -131,6 +131,7 @@ class Fit:
     """One run over a task: step through ``run``, then read ``encoder``."""
 
     def __init__(self, task: Task, config: TrainConfig) -> None:
+        config = with_choices(config, task)
         self.config = config
         self.history: list[Epoch] = []
         self._task = task
@@ -149,7 +150,7 @@ class Fit:
                 vector_size=config.vector_size,
                 hidden_size=config.hidden_size,
                 dropout=config.dropout,
-                item_dropout=_choose_item_dropout(task, config),
+                item_dropout=config.item_dropout or 0.0,
                 window=config.window,
             )
         )
@@ -354,13 +355,21 @@ def _choose_epochs(steps: int) -> int:
     return min(max(math.ceil(MIN_STEPS / max(steps, 1)), least), most)
 
 
-def _choose_item_dropout(task: Task, config: TrainConfig) -> float:
-    """Choose more where the log has few events for each item, log-linearly between two densities."""
-    if config.item_dropout is not None:
-        return config.item_dropout
-    density = len(task.histories.items) / task.items
-    (sparse, most), (dense, least) = ITEM_DROPOUTS
-    return float(np.interp(math.log(density), np.log([sparse, dense]), [most, least]))
+def with_choices(config: TrainConfig, task: Task) -> TrainConfig:
+    """Fill in the settings of a configuration that the log decides.
+
+    The dropout of the last item is the greater the fewer events the log has for each item,
+    log-linearly between two densities.
+    """
+    item_dropout, batch_events = config.item_dropout, config.batch_events
+    if item_dropout is None:
+        density = len(task.histories.items) / task.items
+        (sparse, most), (dense, least) = ITEM_DROPOUTS
+        item_dropout = float(np.interp(math.log(density), np.log([sparse, dense]), [most, least]))
+    if not batch_events:
+        sessions = task.histories.sessions(config.cleaning.session_gap)
+        batch_events = choose_batch_events(sessions.lengths, config.window)
+    return replace(config, item_dropout=item_dropout, batch_events=batch_events)
 
 
 def _copy(encoder: SequenceEncoder) -> dict[str, torch.Tensor]:

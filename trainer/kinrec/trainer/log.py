@@ -114,6 +114,28 @@ def number_events(cleaned: CleanedEvents, config: CleaningConfig) -> EventLog:
     )
 
 
+def find_doubts(log: EventLog, config: CleaningConfig) -> list[str]:
+    """Say what in a log or its settings is probably a mistake, though it can be trained on."""
+    doubts = []
+    if log.titles is not None and not any(log.titles):
+        doubts.append(
+            f"no item has a title: is the title_column right, and are the ids of the items those of "
+            f"the events, e.g. {log.items.key(0)!r}?"
+        )
+    named = {
+        "type_weight": [name for name, _ in config.type_weight],
+        "once_types": config.once_types,
+        "known_types": config.known_types,
+        "min_value_types": config.min_value_types,
+    }
+    for setting, names in named.items():
+        absent = [name for name in names if name not in log.event_types]
+        if absent:
+            there = ", ".join(log.event_types) or "none"
+            doubts.append(f"{setting}: no event is of type {', '.join(absent)}; there are {there}")
+    return doubts
+
+
 def _check_size(log: EventLog, session_gap: float) -> None:
     """Raise DataError where there is too little to train on."""
     histories = log.histories

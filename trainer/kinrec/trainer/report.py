@@ -81,9 +81,10 @@ def verdict(evaluation: Evaluation) -> str:
     higher = [one.method for one in others if one.differences["NDCG@10"].interval[1] < 0.0]
     if higher:
         end += f", and {' and '.join(higher)} put what they find higher in the list"
+    people = min(evaluation.people, 1_000)
     return (
-        f"{start}: among ten recommendations {1_000 * ours:.0f} of 1,000 people find what they "
-        f"went on to do, with {best.method} {1_000 * theirs:.0f}, {end}."
+        f"{start}: among ten recommendations {people * ours:.0f} of {people:,} people find what they "
+        f"went on to do, with {best.method} {people * theirs:.0f}, {end}."
     )
 
 

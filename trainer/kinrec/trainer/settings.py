@@ -210,6 +210,10 @@ def _read_file(path: Path, known: Mapping[str, Setting]) -> dict[str, Any]:
         raise ConfigError("config", str(path), f"is not TOML: {error}") from error
     for key, value in given.items():
         if key not in known:
+            if isinstance(value, dict):
+                raise ConfigError(
+                    key, "a table", "is not a setting; settings stand before any table"
+                )
             near = difflib.get_close_matches(key, known, n=1)
             allowed = f"; {near[0]} is" if near else f"; there are {', '.join(sorted(known))}"
             raise ConfigError(key, value, f"is not a setting{allowed}")

@@ -19,7 +19,7 @@ from kinrec.trainer.encoders import ENCODERS
 from kinrec.trainer.errors import OutputError, reason_of
 from kinrec.trainer.factorizers import FACTORIZERS
 from kinrec.trainer.fit import Epoch, Fit, Monitor, Targets, Task, choose_device
-from kinrec.trainer.log import build_log, with_titles
+from kinrec.trainer.log import build_log, find_doubts, with_titles
 from kinrec.trainer.output import check_writable
 from kinrec.trainer.reading import EventColumns, ItemColumns, read_events, read_items
 from kinrec.trainer.splits import Split, hold_out
@@ -117,9 +117,14 @@ def train(
     reporter.stage("reading and cleaning")
     log = load_log(inputs, config)
     reporter.log_ready(log)
+    for doubt in find_doubts(log, config.cleaning):
+        reporter.stage(f"  note: {doubt}")
     checkpoints = Checkpoints(store, log, config)
     if resume and not checkpoints.load():
-        reporter.stage("nothing to resume: starting anew")
+        why = (
+            "what was left is of other events or settings" if checkpoints.others else "nothing left"
+        )
+        reporter.stage(f"nothing to resume, {why}: starting anew")
     split = Split.choose(log.histories, config)
     training_part, targets = hold_out(log.histories, split)
     types = len(log.event_types) + 1

@@ -7,7 +7,7 @@ is ended early. Only events for validation decide; what is for the test is looke
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
 import optuna
@@ -16,13 +16,13 @@ import tomli_w
 from kinrec.trainer.checkpoint import fingerprint
 from kinrec.trainer.config import TrainConfig
 from kinrec.trainer.errors import DataError, OutputError
-from kinrec.trainer.fit import Epoch, Fit, NonFiniteLossError, Task
+from kinrec.trainer.fit import Epoch, Fit, NonFiniteLossError, Task, with_choices
 from kinrec.trainer.output import check_writable, write_whole
 from kinrec.trainer.splits import Split, hold_out
 from kinrec.trainer.training import load_log
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from kinrec.trainer.training import Inputs
@@ -40,11 +40,13 @@ class Tuning:
         study: The file of the trials; made if it is not there.
         best: The file that gets the best settings, in TOML.
         trials: How many trials there are in the end, those of earlier runs included.
+        columns: What is written beside the best settings: how the columns of the log are named.
     """
 
     study: Path
     best: Path
     trials: int
+    columns: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +83,7 @@ def tune(inputs: Inputs, config: TrainConfig, tuning: Tuning, say: Callable[[str
     if not len(targets.users):
         raise DataError("nobody has three events, so no event can be held out to compare settings")
     task = Task(training_part, len(log.items), len(log.event_types) + 1, targets)
-    study = _open(tuning.study, fingerprint(log, config), config)
+    study = _open(tuning.study, fingerprint(log, config), config, task)
 
     def objective(trial: optuna.Trial) -> float:
         fit = Fit(task, _vary(trial, config))
@@ -93,17 +95,17 @@ def tune(inputs: Inputs, config: TrainConfig, tuning: Tuning, say: Callable[[str
 
     def tell(study: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
         say(_line(trial))
-        _write(tuning.best, _best_of(study, config))
+        _write(tuning.best, _best_of(study, config), tuning.columns)
 
     done = sum(trial.state.is_finished() for trial in study.trials)
     if done < tuning.trials:
         study.optimize(objective, tuning.trials - done, callbacks=[tell])
     best = _best_of(study, config)
-    _write(tuning.best, best)
+    _write(tuning.best, best, tuning.columns)
     return best
 
 
-def _open(path: Path, name: str, config: TrainConfig) -> optuna.Study:
+def _open(path: Path, name: str, config: TrainConfig, task: Task) -> optuna.Study:
     """Open the study of this log and these settings; one file can hold several."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
@@ -118,14 +120,14 @@ def _open(path: Path, name: str, config: TrainConfig) -> optuna.Study:
     except Exception as error:  # of SQLAlchemy, alembic or sqlite, whatever the file is
         raise OutputError(path, "is not a file that trials can be kept in") from error
     if not study.trials:
-        study.enqueue_trial(_given(config))
+        study.enqueue_trial(_given(config, task))
     return study
 
 
-def _given(config: TrainConfig) -> dict[str, Any]:
-    """The settings that trials vary, as they are given."""
-    chosen = 0.5 if config.item_dropout is None else config.item_dropout
-    return {name: getattr(config, name) for name in VARIED} | {"item_dropout": chosen}
+def _given(config: TrainConfig, task: Task) -> dict[str, Any]:
+    """The settings that trials vary, as they are given or chosen by the log."""
+    chosen = with_choices(config, task)
+    return {name: getattr(chosen, name) for name in VARIED}
 
 
 VARIED = (
@@ -144,11 +146,11 @@ def _vary(trial: optuna.Trial, config: TrainConfig) -> TrainConfig:
         config,
         vector_size=trial.suggest_int("vector_size", 32, 256, step=32),
         hidden_size=trial.suggest_int("hidden_size", 32, 256, step=32),
-        dropout=trial.suggest_float("dropout", 0.0, 0.8, step=0.05),
-        item_dropout=trial.suggest_float("item_dropout", 0.0, 0.9, step=0.05),
+        dropout=trial.suggest_float("dropout", 0.0, 0.8),
+        item_dropout=trial.suggest_float("item_dropout", 0.0, 0.9),
         learning_rate=trial.suggest_float("learning_rate", 5e-4, 2e-2, log=True),
         weight_decay=trial.suggest_float("weight_decay", 1e-4, 0.3, log=True),
-        batch_events=trial.suggest_int("batch_events", 256, 4_096, log=True),
+        batch_events=trial.suggest_int("batch_events", 64, 4_096, log=True),
     )
 
 
@@ -182,7 +184,7 @@ def _best_of(study: optuna.Study, config: TrainConfig) -> Best:
     return Best(best.number, float(best.value or 0.0), dataclasses.replace(config, **best.params))
 
 
-def _write(path: Path, best: Best) -> None:
+def _write(path: Path, best: Best, columns: Mapping[str, str]) -> None:
     """Write the settings that are not the defaults, in the names that --config takes."""
     settings, plain = best.config.as_dict(), TrainConfig().as_dict()
     flat = {key: value for key, value in settings.items() if key != "cleaning"}
@@ -190,7 +192,7 @@ def _write(path: Path, best: Best) -> None:
     usual = plain | plain["cleaning"]
     changed = {key: value for key, value in flat.items() if value != usual[key]}
     head = f"# trial {best.number}, NDCG@10 {best.ndcg_at_10:.4f} on validation\n"
-    write_whole(path, head + tomli_w.dumps(changed))
+    write_whole(path, head + tomli_w.dumps({**columns, **changed}))
 
 
 def _line(trial: optuna.trial.FrozenTrial) -> str:

@@ -15,6 +15,13 @@ if TYPE_CHECKING:
     from kinrec.engine.histories import Histories
 
 POOL = 32
+# A step takes about so many sequences, within these numbers of events: what validated best on
+# amazon-beauty (short histories) and movielens-100k (long ones). An epoch of a small log still has
+# so many steps.
+BATCH_SEQUENCES = 80
+BATCH_EVENTS = (512, 1_024)
+EPOCH_STEPS = 64
+MIN_BATCH_EVENTS = 64
 END_BATCH = 256
 
 Batch = tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]
@@ -41,7 +48,6 @@ class Windows:
                 lengths.append(end - start - 1)
         self._starts = np.array(starts, np.int64)
         self._lengths = np.array(lengths, np.int64)
-        self._batch_events = batch_events
         total = int(self._lengths.sum())
         self._per_batch = max(1, round(batch_events * len(starts) / total)) if total else 1
         self.steps = max(1, -(-len(starts) // self._per_batch))
@@ -98,3 +104,12 @@ class Windows:
             arrays = (histories.items[places], histories.event_types[places], gaps[places])
             items, types, gap = (torch.from_numpy(array.astype(np.int64)) for array in arrays)
             yield chosen, (items, types, gap, torch.from_numpy(lengths[chosen] - 1))
+
+
+def choose_batch_events(lengths: NDArray[np.int64], window: int) -> int:
+    """Choose the events per step for histories of some lengths."""
+    predicted = np.maximum(lengths - 1, 0)
+    events, sequences = int(predicted.sum()), int((-(-predicted // window)).sum())
+    least, most = BATCH_EVENTS
+    wanted = min(max(BATCH_SEQUENCES * events / max(sequences, 1), least), most)
+    return round(max(min(wanted, events / EPOCH_STEPS), MIN_BATCH_EVENTS))

@@ -70,7 +70,7 @@ def _(answer: EncodeSequenceResult) -> str:
         "".join(numbers[start : start + _COLUMNS]) + "\n"
         for start in range(0, len(numbers), _COLUMNS)
     ]
-    return "".join(lines) + _footer(answer)
+    return ("".join(lines) or "no vector: no event could be used\n") + _footer(answer)
 
 
 @as_text.register

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -94,20 +95,19 @@ def _sections(
                     f"over {manifest.parity.sequences} sequences"
                 ),
             ),
+            ("held out", _split(manifest.split)),
+            ("by default", _seen(included=manifest.event_spec.include_seen_default)),
         ],
     )
     yield (
         "blend",
         [
-            (f"from {mix.min_events} events, {seen}", _weights(weights))
+            (f"from {mix.min_events} events, {_seen(included=included)}", _weights(weights))
             for mix in manifest.blend.mixes
-            for seen, weights in (
-                ("seen items left out", mix.weights),
-                ("seen items included", mix.weights_with_seen),
-            )
+            for included, weights in ((False, mix.weights), (True, mix.weights_with_seen))
         ],
     )
-    yield _sources(manifest.validation)
+    yield _sources(manifest)
     yield (
         "cleaning",
         [
@@ -134,8 +134,10 @@ def _sections(
     yield "library versions", sorted(manifest.library_versions.items())
 
 
-def _sources(validation: manifest_pb2.Validation) -> tuple[str, list[tuple[str, str]]]:
+def _sources(manifest: manifest_pb2.Manifest) -> tuple[str, list[tuple[str, str]]]:
     """Give what each source is worth, under the quality of the blend."""
+    validation = manifest.validation
+    seen = _seen(included=manifest.event_spec.include_seen_default)
     without = validation.without_source_ndcg_at_10
     rows = []
     for source, alone in sorted(validation.source_ndcg_at_10.items()):
@@ -144,7 +146,21 @@ def _sources(validation: manifest_pb2.Validation) -> tuple[str, list[tuple[str, 
     quality = (
         f"{validation.blend_ndcg_at_10:.4f} on held-out events of {validation.people:,} people"
     )
-    return f"NDCG@10 of the blend: {quality}", rows
+    return f"NDCG@10 of the blend, {seen}: {quality}", rows
+
+
+def _seen(*, included: bool) -> str:
+    return "seen items included" if included else "seen items left out"
+
+
+def _split(split: manifest_pb2.Split) -> str:
+    if not split.test_start:
+        return split.method
+    start, test = (
+        dt.datetime.fromtimestamp(time, dt.UTC).isoformat()
+        for time in (split.validation_start, split.test_start)
+    )
+    return f"{split.method}, validation from {start}, test from {test}"
 
 
 def _weights(weights: Mapping[str, float]) -> str:

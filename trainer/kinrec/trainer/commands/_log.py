@@ -39,6 +39,15 @@ GROUPS = (
 )
 
 
+def renamed_columns(values: Mapping[str, Any]) -> dict[str, str]:
+    """Give the names of columns, by setting, that are not the default ones."""
+    return {
+        setting.key: values[setting.key]
+        for setting in _COLUMNS
+        if values[setting.key] and values[setting.key] != setting.default
+    }
+
+
 def require(values: Mapping[str, Any], *keys: str) -> None:
     """Raise ConfigError unless each of some settings is given."""
     for key in keys:

@@ -57,5 +57,8 @@ def run(args: argparse.Namespace) -> int:
     except (TrainerError, BundleError) as error:
         sys.stderr.write(f"kinrec train: {error}\n")
         return 2
+    except KeyboardInterrupt:
+        sys.stderr.write("kinrec train: interrupted; the same command with --resume goes on\n")
+        raise
     console.print(f"wrote {path}", highlight=False)
     return 0

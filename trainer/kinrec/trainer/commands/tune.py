@@ -59,7 +59,8 @@ def run(args: argparse.Namespace) -> int:
         inputs = _log.read_inputs(values)
         from kinrec.trainer.tuning import Tuning, tune  # noqa: PLC0415 - imports torch, which takes seconds
 
-        tuning = Tuning(values["study"], values["best"], values["trials"])
+        columns = _log.renamed_columns(values)
+        tuning = Tuning(values["study"], values["best"], values["trials"], columns)
         best = tune(inputs, config, tuning, console.print)
     except TrainerError as error:
         sys.stderr.write(f"kinrec tune: {error}\n")
