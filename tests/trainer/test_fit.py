@@ -212,3 +212,13 @@ def test_without_a_gpu_the_processor_is_taken_or_the_setting_refused(monkeypatch
         choose_device("cuda")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert choose_device("auto") == torch.device("cuda")
+
+
+def test_where_people_return_to_items_finding_those_counts(make_histories, tiny_config, watcher):
+    """The measure leaves seen items out only where that ranks better."""
+    # Everyone goes round three items of their own, so the next is one of them.
+    rows = [[3 * (person % 5) + place % 3 for place in range(9)] for person in range(40)]
+    training_part, targets = hold_out(make_histories(rows))
+    fit = Fit(Task(training_part, items=15, event_types=1, targets=targets), tiny_config)
+    fit.run(watcher, ignore)
+    assert fit.validate() > 0.5  # without seen items it would be 0
