@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy import sparse
 
+from kinrec.engine.histories import Histories
 from kinrec.trainer.baselines import (
     METHODS,
     Ease,
@@ -21,7 +22,7 @@ from kinrec.trainer.baselines import (
 )
 from kinrec.trainer.baselines._base import keep_largest
 from kinrec.trainer.baselines.choice import validate
-from kinrec.trainer.fit import Targets
+from kinrec.trainer.splits import Targets, select
 
 ITEMS = 12
 
@@ -186,6 +187,15 @@ def test_session_knn_is_the_published_formula(make_histories, people):
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
+def nobody():
+    """Nothing to validate on."""
+    none = np.zeros(0, np.int64)
+    empty = Histories(
+        np.zeros(1, np.int64), none.astype("i4"), none.astype("u1"), none.astype("f8")
+    )
+    return Targets(none, none, empty)
+
+
 @pytest.fixture(params=METHODS, ids=lambda grid: grid[0].name)
 def grid(request):
     """The settings of one method."""
@@ -194,7 +204,7 @@ def grid(request):
 
 def test_every_baseline_scores_every_item_for_everyone(grid, log, people):
     """Scores are finite float32 for all people and items, and something is recommended."""
-    fitted = choose(grid[:1], log, ITEMS, Targets(np.zeros(0, int), np.zeros(0, int))).baseline
+    fitted = choose(grid[:1], log, ITEMS, nobody()).baseline
     scores = fitted.scores(people)
     assert scores.shape == (len(people), ITEMS)
     assert scores.dtype == np.float32
@@ -205,8 +215,7 @@ def test_every_baseline_scores_every_item_for_everyone(grid, log, people):
 
 def test_every_baseline_is_the_same_every_time(grid, log, people):
     """Two fits give the same scores, bit for bit, and people do not change each other's."""
-    nobody = Targets(np.zeros(0, int), np.zeros(0, int))
-    first, second = (choose(grid[:1], log, ITEMS, nobody).baseline for _ in range(2))
+    first, second = (choose(grid[:1], log, ITEMS, nobody()).baseline for _ in range(2))
     scores = first.scores(people)
     assert (scores == second.scores(people)).all()
     for person in range(len(people)):
@@ -230,8 +239,7 @@ def test_every_baseline_ignores_what_comes_after_the_training_part(grid, ring, m
         *(getattr(ring, name) for name in ("items", "event_types", "times")),
     )
     assert not len(empty.items)
-    nobody = Targets(np.zeros(0, int), np.zeros(0, int))
-    scores = choose(grid[:1], padded, 16, nobody).baseline.scores(ring)
+    scores = choose(grid[:1], padded, 16, nobody()).baseline.scores(ring)
     assert np.isfinite(scores).all()
     assert (scores.max(axis=1) > 0).all()
 
@@ -256,12 +264,14 @@ def test_all_methods_have_names_and_different_settings():
 def test_what_does_best_on_validation_is_chosen(ring):
     """On a ring, where the last item says the next, it is found out which candidate does."""
     training_part = ring.without_last(np.ones(len(ring), int))
-    targets = Targets(np.arange(len(ring)), ring.items[ring.offsets[1:] - 1].astype(int))
+    targets = Targets(
+        np.arange(len(ring)), ring.items[ring.offsets[1:] - 1].astype(int), training_part
+    )
     best = ItemTransitions(1, 1)
     for grid in ((MostPopular(), best), (best, MostPopular())):
         chosen = choose(grid, training_part, 16, targets)
         assert settings_of(chosen.baseline) == {"window": 1, "events": 1}
-        assert chosen.ndcg_at_10 == validate(chosen.baseline, training_part, targets)
+        assert chosen.ndcg_at_10 == validate(chosen.baseline, targets)
         assert chosen.ndcg_at_10 > 0.9
         assert chosen.tried == 2
 
@@ -269,16 +279,16 @@ def test_what_does_best_on_validation_is_chosen(ring):
 def test_seen_items_are_ranked_where_the_test_ranks_them(make_histories):
     """Who returns to an item is found only where seen items are not left out."""
     training_part = make_histories([[0, 1], [0, 2], [0, 3]])
-    targets = Targets(np.arange(3), np.zeros(3, int))
+    targets = Targets(np.arange(3), np.zeros(3, int), training_part)
     baseline = MostPopular().fit(training_part, 4)
-    assert validate(baseline, training_part, targets) == 0.0
-    assert validate(baseline, training_part, targets, include_seen=True) == 1.0
+    assert validate(baseline, targets) == 0.0
+    assert validate(baseline, targets, include_seen=True) == 1.0
 
 
 def test_a_choice_leaves_the_candidates_unfitted(ring):
     """The grid can be used again: what is fitted is a copy."""
     grid = (ItemKnn(3), ItemKnn(5))
     before = copy.copy(grid)
-    choose(grid, ring, 16, Targets(np.array([0]), np.array([3])))
+    choose(grid, ring, 16, Targets(np.array([0]), np.array([3]), select(ring, np.array([0]))))
     assert grid == before
     assert not any(hasattr(one, "_similarities") for one in grid)

@@ -1,5 +1,7 @@
 """The fit of the blend: what ranks best on held-out events, by hand and on a trained model."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -9,7 +11,6 @@ from kinrec.engine.sources import HISTORY, POPULARITY, SEQUENCE, SOURCES
 from kinrec.engine.store import find_bundle
 from kinrec.trainer import blend
 from kinrec.trainer.blend import fit_blend
-from kinrec.trainer.fit import Targets
 from kinrec.trainer.proposals import Proposals
 from kinrec.trainer.splits import hold_out
 
@@ -96,11 +97,10 @@ def test_the_same_seed_gives_the_same_blend(fitted):
 def test_people_who_return_are_recommended_what_they_had(fitted):
     """Where the held-out item is one of the person's own, own items are recommended by default."""
     model, targets, _ = fitted
-    own = [int(model.histories.user(user).items[-1]) for user in targets.users.tolist()]
+    own = targets.queries.items[targets.queries.offsets[1:] - 1]
+    returning = dataclasses.replace(targets, items=own.astype(np.int64))
 
-    found = fit_blend(
-        model, BatchingEncoder(model.encoder), Targets(targets.users, np.array(own)), seed=1
-    )
+    found = fit_blend(model, BatchingEncoder(model.encoder), returning, seed=1)
 
     assert found.include_seen
     assert found.repeat_share == 1.0
@@ -110,7 +110,7 @@ def test_people_who_return_are_recommended_what_they_had(fitted):
 def test_nobody_to_fit_on(fitted):
     """Without held-out events there is no fit, and what stood in the manifest stays."""
     model, _, _ = fitted
-    nobody = Targets(np.zeros(0, np.int64), np.zeros(0, np.int64))
+    nobody = hold_out(model.histories.without_last(model.histories.lengths))[1]
 
     assert fit_blend(model, BatchingEncoder(model.encoder), nobody, seed=1) is None
 

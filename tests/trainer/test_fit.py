@@ -18,11 +18,10 @@ from kinrec.trainer.fit import (
     Fit,
     NegativeSampler,
     NonFiniteLossError,
-    Targets,
     Task,
     choose_device,
 )
-from kinrec.trainer.splits import hold_out
+from kinrec.trainer.splits import Targets, hold_out
 
 CPU = torch.device("cpu")
 
@@ -167,12 +166,14 @@ def test_epochs_are_chosen_by_the_size_of_the_log(ring, tiny_config):
     assert Fit(task, many).epochs == min(max(math.ceil(3_000 / steps), 20), 60)
 
 
-def test_validation_takes_a_sample_of_many_people():
+def test_validation_takes_a_sample_of_many_people(make_histories):
     """A sample has the size asked for, keeps users and items together, and hangs on the seed."""
-    targets = Targets(np.arange(1_000), np.arange(1_000) * 3)
+    queries = make_histories([[number] for number in range(1_000)])
+    targets = Targets(np.arange(1_000), np.arange(1_000) * 3, queries)
     sample = targets.sample(50, seed=1)
     assert len(sample.users) == len(set(sample.users.tolist())) == 50
     assert (sample.items == sample.users * 3).all()
+    assert (sample.queries.items == sample.users).all()
     assert (targets.sample(50, seed=1).users == sample.users).all()
     assert (targets.sample(50, seed=2).users != sample.users).any()
     assert targets.sample(1_000, seed=1) is targets

@@ -74,6 +74,31 @@ def test_leave_one_out_takes_two_events_of_those_with_three(make_histories):
     assert (targets.users.tolist(), targets.items.tolist()) == ([0, 2], [2, 7])
 
 
+def test_who_is_validated_on_is_asked_with_an_event_the_model_has_not_seen(make_histories):
+    """Of long enough histories a third event is held out, of no more than 4 % of the events."""
+    histories = make_histories([list(range(person, person + 50)) for person in range(10)])
+    training_part, targets = hold_out(histories)
+    assert training_part.lengths.tolist() == [47] * 10  # 10 of 500 events
+    assert targets.items.tolist() == [person + 48 for person in range(10)]
+    assert [query[-1] for query in rows(targets.queries)] == [person + 47 for person in range(10)]
+    cases = find_cases(histories, Split(), include_seen=False)
+    assert cases.since.tolist() == [2] * 10
+
+    histories = make_histories([list(range(person, person + 6)) for person in range(50)])
+    training_part, targets = hold_out(histories)
+    shorter = np.flatnonzero(training_part.lengths == 3)
+    assert 8 <= len(shorter) <= 12
+    assert len(targets.users) == 50  # too few have a third to validate on them alone
+
+
+def test_those_with_a_third_event_are_enough_where_they_are_many(make_histories):
+    """Where enough people have one held out, nobody else is validated on."""
+    histories = make_histories([[*range(25)]] * 1_000 + [[1, 2, 3]] * 50)
+    _, targets = hold_out(histories)
+    assert 900 <= len(targets.users) <= 1_000
+    assert set(targets.queries.lengths.tolist()) == {23}
+
+
 def test_leave_one_out_counts_those_with_too_few_events(make_histories):
     """Whoever has fewer than three events is not asked about and not forgotten."""
     cases = find_cases(make_histories([[0, 1], [2], [3, 4, 5]]), Split(), include_seen=False)

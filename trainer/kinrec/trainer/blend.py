@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
     from kinrec.engine.blend import EncodesHistories
     from kinrec.engine.model import Model
-    from kinrec.trainer.fit import Targets
     from kinrec.trainer.proposals import Proposals
+    from kinrec.trainer.splits import Targets
 
 MAX_PEOPLE = 4_000
 
@@ -132,16 +132,16 @@ def fit_blend(
 def _people(
     model: Model, encoder: EncodesHistories, targets: Targets
 ) -> Iterator[tuple[Person, int]]:
-    """Give each person as stored, and by its last few events where few are known by so few."""
-    lengths = np.diff(model.histories.offsets)[targets.users]
+    """Give each person with its history, and with its last few events where few have so few."""
+    lengths, most = targets.queries.lengths, model.reader.max_history
     short = [length for length in SHORT_HISTORIES if np.sum(lengths <= length) < MIN_PEOPLE_PER_MIX]
     pairs = list(zip(targets.users.tolist(), targets.items.tolist(), strict=True))
-    for user, item in pairs:
-        yield Person.stored(model, encoder, user), item
-    for length in short:
-        for user, item in pairs[: 2 * MIN_PEOPLE_PER_MIX]:
-            history = model.histories.user(user, length)
-            yield Person(model, encoder, history, user), item
+    for length, asked in [
+        (most, pairs),
+        *((few, pairs[: 2 * MIN_PEOPLE_PER_MIX]) for few in short),
+    ]:
+        for place, (user, item) in enumerate(asked):
+            yield Person(model, encoder, targets.queries.user(place, length), user), item
 
 
 def _of_all(weights: Mapping[str, float]) -> Weights:

@@ -32,8 +32,7 @@ if TYPE_CHECKING:
 
     from kinrec.engine.histories import Histories
     from kinrec.trainer.asking import Ticker
-    from kinrec.trainer.fit import Targets
-    from kinrec.trainer.splits import Cases
+    from kinrec.trainer.splits import Cases, Targets
 
 RESULT = "evaluation.json"
 

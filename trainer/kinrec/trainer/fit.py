@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from kinrec.engine.histories import Histories
     from kinrec.trainer.config import TrainConfig
     from kinrec.trainer.encoders import SequenceEncoder
+    from kinrec.trainer.splits import Targets
 
 MIN_STEPS = 3_000
 EPOCHS = (20, 60)
@@ -64,27 +65,6 @@ class Epoch:
     loss: float
     ndcg_at_10: float
     learning_rate: float
-
-
-@dataclass(frozen=True, slots=True)
-class Targets:
-    """Held-out items to validate on.
-
-    Attributes:
-        users: int64, (n,), numbers of users with at least one event in the training part.
-        items: int64, (n,), the item each did next.
-    """
-
-    users: NDArray[np.int64]
-    items: NDArray[np.int64]
-
-    def sample(self, most: int, seed: int) -> Targets:
-        """Take at most ``most`` of them at random."""
-        if len(self.users) <= most:
-            return self
-        chosen = np.random.default_rng(seed).choice(len(self.users), most, replace=False)
-        chosen.sort()
-        return Targets(self.users[chosen], self.items[chosen])
 
 
 class Monitor(Protocol):
@@ -137,7 +117,6 @@ class Fit:
         self._task = task
         gap = config.cleaning.session_gap
         self._windows = Windows(task.histories.sessions(gap), config.window, config.batch_events)
-        self._current = task.histories.last_sessions(gap)
         steps = self._windows.steps
         self.epochs = task.epochs or config.epochs or _choose_epochs(steps)
         self.steps_per_epoch = steps
@@ -175,6 +154,7 @@ class Fit:
         self._targets = (
             None if task.targets is None else task.targets.sample(VALIDATION_USERS, config.seed)
         )
+        self._asked = None if self._targets is None else self._targets.queries.last_sessions(gap)
 
     @property
     def best_epoch(self) -> int:
@@ -284,25 +264,25 @@ class Fit:
         Seen items are left out or not, whichever ranks better: as in the blend, people decide it who
         return to items or do not.
         """
-        if self._targets is None:
+        if self._targets is None or self._asked is None:
             raise ValueError("nothing is held out")
         self._mean.eval()
         embeddings = self._mean.item_embedding.weight.cpu().numpy()
-        histories, targets = self._task.histories, self._targets
+        targets = self._targets
         with_seen, without = [], []
-        for chosen, vectors in self._last_vectors(targets.users):
-            seen = [histories.user(user).items for user in targets.users[chosen].tolist()]
+        for chosen, vectors in self._last_vectors(self._asked):
+            seen = [targets.queries.user(person).items for person in chosen.tolist()]
             scores = vectors @ embeddings.T
             with_seen.append(ranks_of(scores, targets.items[chosen], []))
             without.append(ranks_of(scores, targets.items[chosen], seen))
         return max(float(ndcg(np.concatenate(ranks), 10).mean()) for ranks in (with_seen, without))
 
     def _last_vectors(
-        self, users: NDArray[np.int64]
+        self, histories: Histories
     ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
-        """Give the places in ``users`` and the vectors after each one's last event."""
+        """Give the numbers of some histories and the vectors after the last event of each."""
         limit = visible_events(self._mean, 4 * self.config.window)
-        windows = Windows.ends(self._current, users, limit)
+        windows = Windows.ends(histories, np.arange(len(histories)), limit)
         for chosen, (items, types, gaps, last) in windows:
             inputs = (part.to(self._device) for part in (items, types, gaps))
             vectors = self._mean.vectors(*inputs)[torch.arange(len(last)), last]

@@ -1,7 +1,9 @@
 """Splits a log: what a model may learn from, what it is validated on and what it is tested on.
 
-Leave-one-out takes the last two events of everyone. Its training part reaches as far in time as the
-log, so it measures how well a history is continued. The temporal split cuts the whole log at two
+Leave-one-out takes the last two events of everyone, and of those who are validated on a third: they
+are then asked with an event that the model has not seen, as everyone is in the test, and as people are
+whom a service asks about. Its training part reaches as far in time as the log, so it measures how well
+a history is continued. The temporal split cuts the whole log at two
 times, so nothing that is known before the cut, of no person and of no item, comes from after it.
 """
 
@@ -15,9 +17,9 @@ import numpy as np
 
 from kinrec.bundle.v1 import manifest_pb2
 from kinrec.engine.histories import Histories
+from kinrec.engine.sources import ranges
 from kinrec.trainer.config import LEAVE_ONE_OUT, TEMPORAL
 from kinrec.trainer.errors import ConfigError, DataError
-from kinrec.trainer.fit import Targets
 from kinrec.trainer.times import format_time, parse_time
 
 if TYPE_CHECKING:
@@ -26,6 +28,36 @@ if TYPE_CHECKING:
     from kinrec.trainer.config import TrainConfig
 
 HELD_OUT = 2
+
+# Who has a third event held out: whoever still has two to learn from, but not too many of the events,
+# and no more people than it takes to tell better from worse. Fewer than so many are not enough alone.
+MIN_EVENTS_FOR_A_THIRD = 5
+MOST_THIRDS = 5_000
+SHARE_OF_THIRDS = 0.04
+ENOUGH_PEOPLE = 900
+
+
+@dataclass(frozen=True, slots=True)
+class Targets:
+    """Held-out items to validate on.
+
+    Attributes:
+        users: int64, (n,), numbers of users with at least one event in the training part.
+        items: int64, (n,), the item each did next.
+        queries: All that each one did before, (n people).
+    """
+
+    users: NDArray[np.int64]
+    items: NDArray[np.int64]
+    queries: Histories
+
+    def sample(self, most: int, seed: int) -> Targets:
+        """Take at most ``most`` of them at random."""
+        if len(self.users) <= most:
+            return self
+        chosen = np.random.default_rng(seed).choice(len(self.users), most, replace=False)
+        chosen.sort()
+        return Targets(self.users[chosen], self.items[chosen], select(self.queries, chosen))
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,10 +134,19 @@ class Split:
         """
         if self.method == LEAVE_ONE_OUT:
             counts = (histories.lengths > HELD_OUT).astype(np.int64)
-            return counts, counts
+            validation = counts.copy()
+            validation[_with_a_third(histories)] += 1
+            return validation, counts
         later = _count_from(histories, self.validation_start)
         test = _count_from(histories, self.test_start)
         return later - test, test
+
+
+def _with_a_third(histories: Histories) -> NDArray[np.int64]:
+    """Choose whose third-last event is held out too: the same ones in the same log."""
+    able = np.flatnonzero(histories.lengths >= MIN_EVENTS_FOR_A_THIRD)
+    wanted = min(MOST_THIRDS, int(SHARE_OF_THIRDS * len(histories.items)))
+    return able[:: max(1, math.ceil(len(able) / wanted))] if wanted else able[:0]
 
 
 def _count_from(histories: Histories, start: float) -> NDArray[np.int64]:
@@ -121,14 +162,24 @@ def hold_out(histories: Histories, split: Split | None = None) -> tuple[Historie
         split: Where to cut; leave-one-out if None.
 
     Returns:
-        The training part, and the first event for validation of everyone who has one and a history
-        before it. What is for the test is looked at by no training.
+        The training part, and whom to validate on, with a history in it. Leave-one-out: who has two
+        events for validation, on the second; if they are few, all who have one, on the last.
+        Temporal: everyone, on the first. What is for the test is looked at by no training.
     """
-    validation, test = (split or Split()).counts(histories)
+    split = split or Split()
+    validation, test = split.counts(histories)
     training_part = histories.without_last(validation + test)
-    users = np.flatnonzero((validation > 0) & (training_part.lengths > 0))
-    first = histories.offsets[users + 1] - (validation + test)[users]
-    return training_part, Targets(users, histories.items[first].astype(np.int64))
+    is_asked = (validation > 0) & (training_part.lengths > 0)
+    if split.method == LEAVE_ONE_OUT:
+        later = test + 1
+        if (is_asked & (validation > 1)).sum() >= ENOUGH_PEOPLE:
+            is_asked &= validation > 1
+    else:
+        later = test + validation
+    users = np.flatnonzero(is_asked)
+    items = histories.items[histories.offsets[users + 1] - later[users]].astype(np.int64)
+    asked = select(histories, users).without_last(later[users])
+    return training_part, Targets(users, items, asked)
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,10 +270,11 @@ def _targets(
 
 def select(histories: Histories, users: NDArray[np.int64]) -> Histories:
     """Give the histories of some users, in their order."""
-    parts = [histories.user(user) for user in users.tolist()]
+    lengths = histories.lengths[users]
+    places = ranges(histories.offsets[users], lengths)
     return Histories(
-        np.concatenate([[0], np.cumsum([len(part) for part in parts])]).astype(np.int64),
-        np.concatenate([part.items for part in parts]),
-        np.concatenate([part.event_types for part in parts]),
-        np.concatenate([part.times for part in parts]),
+        np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
+        histories.items[places],
+        histories.event_types[places],
+        histories.times[places],
     )

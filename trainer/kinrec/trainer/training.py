@@ -18,11 +18,11 @@ from kinrec.trainer.cleaning import clean_events
 from kinrec.trainer.encoders import ENCODERS
 from kinrec.trainer.errors import OutputError, reason_of
 from kinrec.trainer.factorizers import FACTORIZERS
-from kinrec.trainer.fit import Epoch, Fit, Monitor, Targets, Task, choose_device
+from kinrec.trainer.fit import Epoch, Fit, Monitor, Task, choose_device
 from kinrec.trainer.log import build_log, find_doubts, with_titles
 from kinrec.trainer.output import check_writable
 from kinrec.trainer.reading import EventColumns, ItemColumns, read_events, read_items
-from kinrec.trainer.splits import Split, hold_out
+from kinrec.trainer.splits import Split, Targets, hold_out
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

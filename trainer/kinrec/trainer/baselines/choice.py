@@ -18,7 +18,7 @@ from kinrec.trainer.splits import select
 
 if TYPE_CHECKING:
     from kinrec.engine.histories import Histories
-    from kinrec.trainer.fit import Targets
+    from kinrec.trainer.splits import Targets
 
 # Enough people that the better setting is told from the worse, few enough to ask in seconds.
 VALIDATION_USERS = 2_000
@@ -83,7 +83,7 @@ def choose(
     best, best_fitted, best_quality = grid[0], None, -1.0
     for candidate in grid:
         fitted = _for_trial(candidate, items).fit(histories, items)
-        quality = validate(fitted, histories, sample, include_seen=include_seen)
+        quality = validate(fitted, sample, include_seen=include_seen)
         if quality > best_quality:
             best, best_fitted, best_quality = candidate, fitted, quality
     if best_fitted is None or settings_of(best_fitted) != settings_of(best):
@@ -102,14 +102,11 @@ def _for_trial(baseline: Baseline, items: int) -> Baseline:
     return _new(baseline)
 
 
-def validate(
-    baseline: Baseline, histories: Histories, targets: Targets, *, include_seen: bool = False
-) -> float:
-    """Measure NDCG@10 of the targets over all items, those of the training history left out or not."""
+def validate(baseline: Baseline, targets: Targets, *, include_seen: bool = False) -> float:
+    """Measure NDCG@10 of the targets over all items, those of the history left out or not."""
     ranks = []
     for start in range(0, len(targets.users), BLOCK):
-        users = targets.users[start : start + BLOCK]
-        known = select(histories, users)
+        known = select(targets.queries, np.arange(start, min(start + BLOCK, len(targets.users))))
         seen = [] if include_seen else [known.user(person).items for person in range(len(known))]
         ranks.append(ranks_of(baseline.scores(known), targets.items[start : start + BLOCK], seen))
     return float(ndcg(np.concatenate(ranks), 10).mean())
