@@ -74,9 +74,9 @@ class TrainConfig:
     window: int = 50
     batch_events: int = 0
     epochs: int = 0
-    patience: int = 4
+    patience: int = 6
     learning_rate: float = 3e-3
-    weight_decay: float = 0.1
+    weight_decay: float = 0.3
     negatives: int = 2_048
     factorizer: str = "svd"
     factors: int = 64

@@ -149,7 +149,7 @@ def _vary(trial: optuna.Trial, config: TrainConfig) -> TrainConfig:
         dropout=trial.suggest_float("dropout", 0.0, 0.8),
         item_dropout=trial.suggest_float("item_dropout", 0.0, 0.9),
         learning_rate=trial.suggest_float("learning_rate", 5e-4, 2e-2, log=True),
-        weight_decay=trial.suggest_float("weight_decay", 1e-4, 0.3, log=True),
+        weight_decay=trial.suggest_float("weight_decay", 1e-3, 1.0, log=True),
         batch_events=trial.suggest_int("batch_events", 64, 4_096, log=True),
     )
 
