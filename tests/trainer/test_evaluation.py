@@ -95,7 +95,7 @@ def test_results_are_written_beside_the_baselines(bundle, evaluation):
         assert all(0.0 <= method["measures"][measure] <= 1.0 for measure in accuracy)
         assert set(method["intervals"]) == means
         for measure, (lower, upper) in method["intervals"].items():
-            assert lower <= method["measures"][measure] <= upper
+            assert lower - 1e-9 <= method["measures"][measure] <= upper + 1e-9
         assert set(method["differences"]) == (means if name != KINREC else set())
         assert (name, result.people, result.people) in told
 
