@@ -64,7 +64,7 @@ class EventColumns:
     value: str = VALUE
 
     def __post_init__(self) -> None:
-        _check_names("columns", asdict(self))
+        _check_names({f"{role}_column": name for role, name in asdict(self).items()})
 
     @property
     def required(self) -> list[str]:
@@ -90,7 +90,7 @@ class ItemColumns:
     title: str = TITLE
 
     def __post_init__(self) -> None:
-        _check_names("item_columns", asdict(self))
+        _check_names({"items_item_column": self.item, "title_column": self.title})
 
 
 class _Check(NamedTuple):
@@ -300,9 +300,12 @@ def _example(value: object) -> str:
     return text if len(text) <= _LONGEST_EXAMPLE else f"{text[:_LONGEST_EXAMPLE]}…"
 
 
-def _check_names(key: str, names: Mapping[str, str]) -> None:
-    for role, name in names.items():
+def _check_names(names: Mapping[str, str]) -> None:
+    """Raise ConfigError where a column has no name or one that another has; by setting."""
+    taken: dict[str, str] = {}
+    for setting, name in names.items():
         if not name:
-            raise ConfigError(f"{key}.{role}", name, "must be the name of a column")
-    if len(set(names.values())) < len(names):
-        raise ConfigError(key, list(names.values()), "must be different columns")
+            raise ConfigError(setting, name, "must be the name of a column")
+        if name in taken:
+            raise ConfigError(setting, name, f"must be another column than that of {taken[name]}")
+        taken[name] = setting
