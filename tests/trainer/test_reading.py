@@ -344,7 +344,9 @@ def test_column_names_are_checked():
     """A column needs a name, and two columns cannot have the same."""
     with pytest.raises(ConfigError, match=r"user_column = .*: must be the name"):
         EventColumns(user="")
-    with pytest.raises(ConfigError, match=r"item_column = .id.: must be another column than that of user_column"):
+    with pytest.raises(
+        ConfigError, match=r"item_column = .id.: must be another column than that of user_column"
+    ):
         EventColumns(user="id", item="id")
 
 
