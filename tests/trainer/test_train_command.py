@@ -84,7 +84,7 @@ def test_too_little_data_is_refused_by_the_real_process(tmp_path):
         (["--epochs", "-1"], ["epochs = -1", "from 0 to 10,000"]),
         (["--learning-rate", "nan"], ["learning_rate = nan", "finite"]),
         (["--encoder", "markov"], ["encoder = 'markov'", "gru, lstm, transformer"]),
-        (["--user-column", "item_id"], ["columns", "different"]),
+        (["--user-column", "item_id"], ["item_column", "another column than", "user_column"]),
         (["--items", "nowhere.csv"], ["nowhere.csv"]),
         (["--config", "nowhere.toml"], ["config = 'nowhere.toml'", "cannot be read"]),
         (["--missing-value", "guess"], ["missing_value = 'guess'", "most_frequent"]),
