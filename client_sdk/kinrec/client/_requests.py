@@ -81,6 +81,7 @@ def _limit(limit: int | None) -> int:
         return 0
     if isinstance(limit, bool) or not isinstance(limit, Integral):
         raise invalid_field("limit", f"must be an integer, not {_kind(limit)}")
+    # Above what it answers with at most, the service itself says so while the message can hold it.
     if not 1 <= limit <= _MAX_INT32:
         raise invalid_field("limit", f"must be from 1 to 1000, not {limit}")
     return int(limit)

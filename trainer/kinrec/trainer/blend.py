@@ -42,7 +42,7 @@ FIRST_STEPS = (0.02, 0.1, 0.3)  # of a weight that is zero
 MAX_PASSES = 12
 LEAST_GAIN = 1e-4  # of the measure, relative: a smaller one ends the search
 WORTH = 2e-3  # relative: a source whose absence costs less is left out
-MOST = 0.5
+MOSTLY_REPEATS = 0.5  # the share of repeats above which the half-lives go by them
 SEEN_GAIN = 1.02  # recommending seen items by default must rank better by this factor
 
 Weights = dict[str, float]
@@ -94,7 +94,7 @@ def fit_blend(
     start = model.manifest.blend.mixes[0]
     repeat_share = float(asked.of(as_they_are).target_is_seen.mean())
     # The half-lives are the same with seen items and without: they go by what most people need.
-    if repeat_share > MOST:
+    if repeat_share > MOSTLY_REPEATS:
         shapes = _find_shapes(asked.of(as_they_are), _of_all(start.weights_with_seen))
     else:
         shapes = _find_shapes(asked.of(as_they_are).unseen(), _of_all(start.weights))

@@ -154,7 +154,6 @@ class Fit:
         self._targets = (
             None if task.targets is None else task.targets.sample(VALIDATION_USERS, config.seed)
         )
-        self._asked = None if self._targets is None else self._targets.queries.last_sessions(gap)
 
     @property
     def best_epoch(self) -> int:
@@ -264,13 +263,13 @@ class Fit:
         Seen items are left out or not, whichever ranks better: as in the blend, people decide it who
         return to items or do not.
         """
-        if self._targets is None or self._asked is None:
+        if self._targets is None:
             raise ValueError("nothing is held out")
         self._mean.eval()
         embeddings = self._mean.item_embedding.weight.cpu().numpy()
         targets = self._targets
         with_seen, without = [], []
-        for chosen, vectors in self._last_vectors(self._asked):
+        for chosen, vectors in self._last_vectors(targets.queries):
             seen = [targets.queries.user(person).items for person in chosen.tolist()]
             scores = vectors @ embeddings.T
             with_seen.append(ranks_of(scores, targets.items[chosen], []))
@@ -282,7 +281,8 @@ class Fit:
     ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
         """Give the numbers of some histories and the vectors after the last event of each."""
         limit = visible_events(self._mean, 4 * self.config.window)
-        windows = Windows.ends(histories, np.arange(len(histories)), limit)
+        sessions = histories.last_sessions(self.config.cleaning.session_gap)
+        windows = Windows.ends(sessions, np.arange(len(sessions)), limit)
         for chosen, (items, types, gaps, last) in windows:
             inputs = (part.to(self._device) for part in (items, types, gaps))
             vectors = self._mean.vectors(*inputs)[torch.arange(len(last)), last]

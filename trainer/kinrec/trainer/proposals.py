@@ -87,13 +87,9 @@ class Proposals:
             self.target_is_seen[people],
         )
 
-    def shapes_of(self, source: str) -> dict[float, int]:
-        """Give the column of each shape of a source, while all are there."""
-        return {shape: place for place, (name, shape) in enumerate(_ALL) if name == source}
-
     def narrowed(self, shapes: Mapping[str, float]) -> Proposals:
-        """Keep the columns of one shape of each source."""
-        places = [self.shapes_of(source)[shape] for source, shape in shapes.items()]
+        """Keep, while all shapes are there, the columns of one shape of each source."""
+        places = [_ALL.index(column) for column in shapes.items()]
         shares = np.ascontiguousarray(self.shares[:, places])
         return replace(self, shares=shares, columns={name: i for i, name in enumerate(shapes)})
 

@@ -3,8 +3,8 @@
 Leave-one-out takes the last two events of everyone, and of those who are validated on a third: they
 are then asked with an event that the model has not seen, as everyone is in the test, and as people are
 whom a service asks about. Its training part reaches as far in time as the log, so it measures how well
-a history is continued. The temporal split cuts the whole log at two
-times, so nothing that is known before the cut, of no person and of no item, comes from after it.
+a history is continued. The temporal split cuts the whole log at two times, so nothing that is known
+before the cut, of no person and of no item, comes from after it.
 """
 
 from __future__ import annotations
