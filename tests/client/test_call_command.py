@@ -136,6 +136,15 @@ def test_encode(server, call):
     assert sent(server, pb.EncodeSequenceRequest).events[0].event_type == "view"
 
 
+def test_encode_without_a_usable_event(server, call):
+    """That there is no vector is said, and the report says why."""
+    report = pb.EventReport(received=1, unknown_item=1)
+    server.script = [pb.EncodeSequenceResponse(model_version="v1", event_report=report)]
+    lines = call("encode", "--event", "ghost").stdout.splitlines()
+    assert lines[0] == "no vector: no event could be used"
+    assert lines[2].endswith("events: 1 received, 1 unknown item")
+
+
 def test_similar_users(server, call):
     """Users are shown with their similarity."""
     users = [pb.SimilarUser(user_id="u1", similarity=0.5)]
