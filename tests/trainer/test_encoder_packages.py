@@ -44,7 +44,16 @@ def test_an_installed_package_adds_an_encoder(tmp_path):
     events.write_text("user_id,item_id,timestamp\n" + "\n".join(rows) + "\n")
     command = [sys.executable, "-m", "kinrec.cli", "train", "--events", events]
     command += ["--out", tmp_path / "ring", "--encoder", "last-item", "--epochs", "20"]
-    command += ["--vector-size", "16", "--factors", "8", "--batch-events", "64"]
+    command += [
+        "--vector-size",
+        "16",
+        "--factors",
+        "8",
+        "--batch-events",
+        "64",
+        "--learning-rate",
+        "0.01",
+    ]
     subprocess.run(command, check=True, capture_output=True, env=environment)
 
     engine = Engine.load(tmp_path / "ring")

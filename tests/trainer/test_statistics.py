@@ -3,7 +3,12 @@
 import numpy as np
 import pytest
 
-from kinrec.trainer.statistics import MAX_FOLLOWERS, count_transitions, measure_popularity
+from kinrec.trainer.statistics import (
+    MAX_FOLLOWERS,
+    cooccurrence_vectors,
+    count_transitions,
+    measure_popularity,
+)
 
 
 def followers(transitions, item):
@@ -45,6 +50,35 @@ def test_only_the_most_frequent_followers_are_kept(make_histories):
     rows = [[0, follower] for follower in range(1, 150) for _ in range(1 + (follower <= 100))]
     found = count_transitions(make_histories(rows), items=150, window=1)
     assert [item for item, _ in followers(found, 0)] == list(range(1, MAX_FOLLOWERS + 1))
+
+
+def test_item_vectors_are_a_root_of_the_mutual_information(make_histories):
+    """With as many dimensions as items, the vectors' products are the matrix but for its signs."""
+    found = cooccurrence_vectors(make_histories([[0, 1], [0, 1], [2, 3]]), 4, 4, 1, seed=0)
+    # Counted both ways, (0, 1) is there twice and (2, 3) once.
+    context = np.array([2, 2, 1, 1]) ** 0.75
+    context /= context.sum()
+    information = np.log1p(1 / context[[0, 0, 2, 2]])
+    products = found @ found.T
+    assert products / products[0, 0] == pytest.approx(
+        np.diag(information / information[0]), abs=1e-4
+    )
+    assert found.std() == pytest.approx(1.0)
+
+
+def test_items_of_the_same_company_have_near_vectors(make_histories):
+    """Items that never meet are near where they are followed by the same."""
+    rows = [[0, 2], [1, 2], [0, 3], [1, 3], [4, 5], [4, 6], [7, 5], [7, 6]]
+    found = cooccurrence_vectors(make_histories(rows), 8, 8, 1, seed=0)
+    found /= np.linalg.norm(found, axis=1, keepdims=True)
+    assert found[0] @ found[1] > 0.99
+    assert abs(found[0] @ found[4]) < 0.01
+
+
+def test_items_that_occur_with_nothing_have_vectors_of_zeros(make_histories):
+    """An item alone in its history is near to none; a log of such items has no vectors at all."""
+    assert (cooccurrence_vectors(make_histories([[0, 1], [2]]), 3, 8, 5, seed=0)[2] == 0).all()
+    assert (cooccurrence_vectors(make_histories([[0], [1]]), 2, 8, 5, seed=0) == 0).all()
 
 
 def test_popularity_weighs_type_and_counts_the_latest_twice(make_histories):

@@ -40,10 +40,12 @@ class TrainConfig:
         epochs: Passes over the log at most; 0 chooses by the size of the log.
         patience: Epochs without a better NDCG@10 after which the search for the best ends, not
             counting those in which the learning rate rises.
-        learning_rate: The peak of the one-cycle schedule.
+        learning_rate: The peak of the one-cycle schedule; without a number it is chosen by the
+            number of steps.
         weight_decay: Of AdamW.
         negatives: Sampled items that a step tells from the true next; with as many items or fewer
             all are used.
+        label_smoothing: Share of the loss in which any item may be the next, by its frequency.
         factorizer: What finds the factors: svd, als, nmf, or one of an installed package.
         factors: Number of factors.
         alpha: The weight of the interest vectors beside the interactions in the factorization.
@@ -75,9 +77,10 @@ class TrainConfig:
     batch_events: int = 0
     epochs: int = 0
     patience: int = 6
-    learning_rate: float = 3e-3
+    learning_rate: float | None = None
     weight_decay: float = 0.3
     negatives: int = 2_048
+    label_smoothing: float = 0.1
     factorizer: str = "svd"
     factors: int = 64
     alpha: float = 0.5
@@ -136,6 +139,7 @@ _RANGES: tuple[tuple[str, float, float], ...] = (
     ("learning_rate", 1e-7, 1.0),
     ("weight_decay", 0.0, 10.0),
     ("negatives", 1, 100_000),
+    ("label_smoothing", 0.0, 0.9),
     ("factors", 2, 1_024),
     ("alpha", 0.0, 100.0),
     ("half_life", 0.1, 1_000_000.0),

@@ -2,8 +2,10 @@
 
 The loss is a softmax over the true next item and items sampled by frequency, with the logits
 corrected for how often an item is sampled (Bengio & Senécal, "Adaptive Importance Sampling to
-Accelerate Training of a Neural Probabilistic Language Model", 2008). The learning rate follows one
-cycle (Smith & Topin, "Super-Convergence", 2018). What is measured and kept is a running mean of the
+Accelerate Training of a Neural Probabilistic Language Model", 2008). A share of every target goes to
+all items by their frequency (Szegedy et al., "Rethinking the Inception Architecture for Computer
+Vision", CVPR 2016). Learning starts from item vectors in which what occurs together is near
+(``cooccurrence_vectors``). The learning rate follows one cycle (Smith & Topin, "Super-Convergence", 2018). What is measured and kept is a running mean of the
 weights (Polyak & Juditsky, "Acceleration of Stochastic Approximation by Averaging", 1992).
 """
 
@@ -22,6 +24,7 @@ from kinrec.trainer.config import AUTO
 from kinrec.trainer.encoders import ENCODERS, EncoderSizes, visible_events
 from kinrec.trainer.errors import ConfigError, TrainerError
 from kinrec.trainer.metrics import ndcg, ranks_of
+from kinrec.trainer.statistics import cooccurrence_vectors
 from kinrec.trainer.windows import Windows, choose_batch_events
 
 if TYPE_CHECKING:
@@ -34,13 +37,17 @@ if TYPE_CHECKING:
     from kinrec.trainer.encoders import SequenceEncoder
     from kinrec.trainer.splits import Targets
 
-MIN_STEPS = 3_000
+MIN_STEPS = 2_000
 EPOCHS = (20, 60)
+# The peak of the learning rate times the steps, and its bounds: a short fit has to go faster.
+RATE_STEPS = 4.0
+RATES = (1e-3, 2e-3)
 # Events for each item, and the dropout of its embedding there: what validated best on
 # amazon-beauty and retailrocket, and on movielens-100k.
 ITEM_DROPOUTS = ((20.0, 0.7), (60.0, 0.3))
 VALIDATION_USERS = 10_000
 GRADIENT_NORM = 5.0
+START_STD = 0.05  # of the item vectors that learning starts from
 RISE = 0.3  # the share of the steps in which the learning rate rises
 # The running mean reaches back a tenth of the steps so far, and no further than so many.
 MEAN_STEPS = 1_000
@@ -117,9 +124,8 @@ class Fit:
         self._task = task
         gap = config.cleaning.session_gap
         self._windows = Windows(task.histories.sessions(gap), config.window, config.batch_events)
-        steps = self._windows.steps
-        self.epochs = task.epochs or config.epochs or _choose_epochs(steps)
-        self.steps_per_epoch = steps
+        self.epochs = config.epochs
+        self.steps_per_epoch = self._windows.steps
         torch.manual_seed(config.seed)
         self._device = choose_device(config.device)
         self.encoder = ENCODERS.load(config.encoder)(
@@ -133,22 +139,28 @@ class Fit:
                 window=config.window,
             )
         )
+        self._start_from_pairs()
         self.encoder.to(self._device)
         self._mean = copy.deepcopy(self.encoder)
+        rate = config.learning_rate or 0.0
         self._optimizer = torch.optim.AdamW(
             self.encoder.parameters(),
-            lr=config.learning_rate,
+            lr=rate,
             weight_decay=config.weight_decay,
             fused=True,
         )
         self._schedule = torch.optim.lr_scheduler.OneCycleLR(
             self._optimizer,
-            config.learning_rate,
-            total_steps=self.epochs * steps + 1,
+            rate,
+            total_steps=self.epochs * self.steps_per_epoch + 1,
             pct_start=RISE,
         )
         self._sampler = NegativeSampler(
-            task.histories.items, task.items, config.negatives, self._device
+            task.histories.items,
+            task.items,
+            config.negatives,
+            config.label_smoothing,
+            self._device,
         )
         self._best: dict[str, torch.Tensor] = _copy(self._mean)
         self._targets = (
@@ -218,6 +230,19 @@ class Fit:
         self._optimizer.load_state_dict(state["optimizer"])
         self._schedule.load_state_dict(state["schedule"])
         self.history = [Epoch(*values) for values in state["history"]]
+
+    def _start_from_pairs(self) -> None:
+        """Let the item embeddings start where items that occur together are near."""
+        weight = self.encoder.item_embedding.weight
+        found = cooccurrence_vectors(
+            self._task.histories.sessions(self.config.cleaning.session_gap),
+            self._task.items,
+            self.config.vector_size,
+            self.config.transition_window,
+            self.config.seed,
+        )
+        with torch.no_grad():
+            weight.add_(torch.from_numpy(found), alpha=START_STD)
 
     def _epoch(self, number: int, monitor: Monitor) -> float:
         # Seeded by epoch, so that a resumed run draws what an unbroken one would.
@@ -293,15 +318,22 @@ class NegativeSampler:
     """The next-item loss: over all items if they are few, else over a sample."""
 
     def __init__(
-        self, events: NDArray[np.int32], items: int, negatives: int, device: torch.device
+        self,
+        events: NDArray[np.int32],
+        items: int,
+        negatives: int,
+        smoothing: float,
+        device: torch.device,
     ) -> None:
         frequency = np.bincount(events, minlength=items) + 1.0
         shares = frequency / frequency.sum()
+        self._smoothing = smoothing
         self._items = items
         self._negatives = negatives if items > negatives else 0
         self._cumulative = np.cumsum(shares)
         self._device = device
-        self._log_shares = torch.from_numpy(np.log(shares).astype(np.float32)).to(device)
+        self._shares = torch.from_numpy(shares.astype(np.float32)).to(device)
+        self._log_shares = self._shares.log()
 
     def loss(
         self,
@@ -310,16 +342,23 @@ class NegativeSampler:
         targets: torch.Tensor,
         rng: np.random.Generator,
     ) -> torch.Tensor:
-        """Give the mean cross-entropy of ``targets`` (n,) under ``vectors`` (n, dim)."""
+        """Give the mean cross-entropy of smoothed ``targets`` (n,) under ``vectors`` (n, dim)."""
+        weight = encoder.item_embedding.weight
+        true = (vectors * weight[targets]).sum(-1)
         if not self._negatives:
-            return functional.cross_entropy(vectors @ encoder.item_embedding.weight.T, targets)
-        drawn = np.searchsorted(self._cumulative, rng.random(self._negatives))
-        sampled = torch.from_numpy(np.minimum(drawn, self._items - 1)).to(self._device)
-        true = (vectors * encoder.item_embedding(targets)).sum(-1) - self._log_shares[targets]
-        others = vectors @ encoder.item_embedding(sampled).T - self._log_shares[sampled]
-        others = others.masked_fill(targets[:, None] == sampled[None, :], -1e9)
-        logits = torch.cat([true[:, None], others], dim=1)  # (events, 1 + negatives)
-        return functional.cross_entropy(logits, torch.zeros_like(targets))
+            loss = functional.cross_entropy(vectors @ weight.T, targets)
+            usual = vectors @ (self._shares @ weight)
+        else:
+            drawn = np.searchsorted(self._cumulative, rng.random(self._negatives))
+            sampled = torch.from_numpy(np.minimum(drawn, self._items - 1)).to(self._device)
+            true = true - self._log_shares[targets]
+            others = vectors @ weight[sampled].T - self._log_shares[sampled]
+            usual = others.mean(dim=1)  # sampled by frequency, they estimate what is usual
+            others = others.masked_fill(targets[:, None] == sampled[None, :], -1e9)
+            logits = torch.cat([true[:, None], others], dim=1)  # (events, 1 + negatives)
+            loss = functional.cross_entropy(logits, torch.zeros_like(targets))
+        # A share of every target is not the true item but the usual one.
+        return loss + self._smoothing * (true - usual).mean()
 
 
 def choose_device(name: str) -> torch.device:
@@ -335,26 +374,33 @@ def choose_device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def _choose_epochs(steps: int) -> int:
-    least, most = EPOCHS
-    return min(max(math.ceil(MIN_STEPS / max(steps, 1)), least), most)
-
-
 def with_choices(config: TrainConfig, task: Task) -> TrainConfig:
     """Fill in the settings of a configuration that the log decides.
 
     The dropout of the last item is the greater the fewer events the log has for each item,
     log-linearly between two densities.
     """
-    item_dropout, batch_events = config.item_dropout, config.batch_events
+    sessions = task.histories.sessions(config.cleaning.session_gap)
+    item_dropout = config.item_dropout
     if item_dropout is None:
         density = len(task.histories.items) / task.items
         (sparse, most), (dense, least) = ITEM_DROPOUTS
         item_dropout = float(np.interp(math.log(density), np.log([sparse, dense]), [most, least]))
-    if not batch_events:
-        sessions = task.histories.sessions(config.cleaning.session_gap)
-        batch_events = choose_batch_events(sessions.lengths, config.window)
-    return replace(config, item_dropout=item_dropout, batch_events=batch_events)
+    batch_events = config.batch_events or choose_batch_events(sessions.lengths, config.window)
+    steps = max(1.0, float(np.maximum(sessions.lengths - 1, 0).sum()) / batch_events)
+    epochs = task.epochs or config.epochs or math.ceil(_bounded(MIN_STEPS / steps, EPOCHS))
+    return replace(
+        config,
+        item_dropout=item_dropout,
+        batch_events=batch_events,
+        epochs=epochs,
+        learning_rate=config.learning_rate or _bounded(RATE_STEPS / (epochs * steps), RATES),
+    )
+
+
+def _bounded(value: float, bounds: tuple[float, float]) -> float:
+    least, most = bounds
+    return min(max(value, least), most)
 
 
 def _copy(encoder: SequenceEncoder) -> dict[str, torch.Tensor]:

@@ -1,4 +1,4 @@
-"""Counts over the log that need no learning: item transitions and popularity."""
+"""Counts over the log that need no learning: transitions, item vectors from them, and popularity."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy import sparse
+from sklearn.utils.extmath import randomized_svd
 
 from kinrec.engine.sources import Transitions
 
@@ -22,6 +23,7 @@ RECENT_SHARE = 0.2
 # amazon-beauty, movielens-100k and retailrocket alike.
 BACKWARD = 0.4
 POWER = 0.5
+CONTEXT_POWER = 0.75
 
 
 def count_transitions(
@@ -41,6 +43,15 @@ def count_transitions(
         power: 1 gives shares, as sure of what followed a rare item as of what followed a frequent
             one; less believes the frequent one more; 0 leaves the counts.
     """
+    matrix = _count_pairs(histories, items, window)
+    if backward:
+        matrix = (matrix + backward * matrix.T).tocsr()
+    matrix.sort_indices()
+    return _keep_largest(matrix, power)
+
+
+def _count_pairs(histories: Histories, items: int, window: int) -> sparse.csr_matrix:
+    """Count how often each item follows each other one, 1/d where it comes d events later."""
     matrix = sparse.csr_matrix((items, items), dtype=np.float32)
     users = np.repeat(np.arange(len(histories)), histories.lengths)
     for distance in range(1, window + 1):
@@ -50,10 +61,7 @@ def count_transitions(
         matrix = matrix + sparse.csr_matrix(
             (values, (before[counts], after[counts])), shape=matrix.shape
         )
-    if backward:
-        matrix = (matrix + backward * matrix.T).tocsr()
-    matrix.sort_indices()
-    return _keep_largest(matrix, power)
+    return matrix
 
 
 def _keep_largest(matrix: sparse.csr_matrix, power: float) -> Transitions:
@@ -68,6 +76,53 @@ def _keep_largest(matrix: sparse.csr_matrix, power: float) -> Transitions:
         matrix.indices[kept].astype(np.int32),
         (matrix.data[kept] / scale[rows[kept]]).astype(np.float32),
     )
+
+
+def cooccurrence_vectors(
+    histories: Histories, items: int, size: int, window: int, seed: int
+) -> NDArray[np.float32]:
+    """Give vectors in which items are near that occur, more than by chance, with the same items.
+
+    A truncated SVD of the positive pointwise mutual information, which is what item2vec learns in
+    many passes (Levy & Goldberg, "Neural Word Embedding as Implicit Matrix Factorization", NeurIPS
+    2014), with the frequency of the second item to the power 3/4 (Levy, Goldberg & Dagan,
+    "Improving Distributional Similarity with Lessons Learned from Word Embeddings", TACL 2015).
+
+    Args:
+        histories: The training part.
+        items: Number of items.
+        size: Length of a vector.
+        window: How many events apart two items still occur together.
+        seed: Of the SVD.
+
+    Returns:
+        float32, (items, size), of standard deviation one, and zero for what occurs with nothing.
+    """
+    pairs = _count_pairs(histories, items, window)
+    pairs = (pairs + pairs.T).tocoo()
+    vectors = np.zeros((items, size), np.float32)
+    rank = min(size, items)
+    if not pairs.nnz:
+        return vectors
+    counts = np.asarray(pairs.sum(axis=1), np.float64).ravel()
+    context = counts**CONTEXT_POWER / (counts**CONTEXT_POWER).sum()
+    information = np.log1p(pairs.data / (counts[pairs.row] * context[pairs.col]))
+    matrix = sparse.csr_matrix(
+        (information.astype(np.float32), (pairs.row, pairs.col)), pairs.shape
+    )
+    # The values fall off slowly: with the usual few iterations a fifth of the space would be amiss.
+    left, values, _ = randomized_svd(
+        matrix,
+        rank,
+        n_oversamples=64,
+        n_iter=8,
+        power_iteration_normalizer="QR",
+        random_state=seed,
+    )
+    # Turned at random, so that no dimension holds more than another when some are dropped.
+    turn = np.linalg.qr(np.random.default_rng(seed).normal(size=(size, size)))[0]
+    found = (left * np.sqrt(values)) @ turn[:rank]
+    return np.asarray(found / max(float(found.std()), 1e-12), np.float32)
 
 
 def measure_popularity(

@@ -135,7 +135,7 @@ def train(
     searched = _run(search, "search", checkpoints, reporter)
     # The learning rate follows the schedule of the search and stops where the search was best.
     task = Task(log.histories, len(log.items), types, None, search.epochs, search.best_epoch)
-    final = _run(Fit(task, config), "final", checkpoints, reporter)
+    final = _run(Fit(task, search.config), "final", checkpoints, reporter)
     reporter.stage("factorizing, indexing and writing")
     path = _write(
         store,
