@@ -20,10 +20,10 @@ class CountingEncoder:
     def __init__(self, encoder):
         self.encoder, self.runs = encoder, 0
 
-    def encode(self, history):
+    def encode(self, history, start=None):
         """Encode and count."""
         self.runs += 1
-        return self.encoder.run([history])[0]
+        return self.encoder.run_from([history], [start])[0]
 
 
 @pytest.mark.parametrize(

@@ -125,7 +125,7 @@ def test_many_threads_get_the_bits_of_one(model):
     batching = BatchingEncoder(model.encoder)
 
     def rounds(history):
-        return lambda: [bits(batching.encode(history)) for _ in range(10)]
+        return lambda: [bits(batching.encode(history).vector) for _ in range(10)]
 
     found = run_all([rounds(history) for history in histories])
 
@@ -144,7 +144,7 @@ class Gate:
         self.threads = []
         self.error = ValueError("a bad history")
 
-    def run(self, histories):
+    def run_from(self, histories, starts):
         """See Encoder."""
         self.batches.append([len(history) for history in histories])
         self.threads.append(threading.get_ident())
@@ -152,7 +152,7 @@ class Gate:
         assert self.open.wait(20)
         if any(int(history.items[0]) == BAD_ITEM for history in histories):
             raise self.error
-        return self.encoder.run(histories)
+        return self.encoder.run_from(histories, starts)
 
 
 @pytest.fixture
@@ -170,7 +170,7 @@ def call_while_busy(gate, batching, histories):
 
     def work(place):
         try:
-            results[place] = bits(batching.encode(histories[place]))
+            results[place] = bits(batching.encode(histories[place]).vector)
         except ValueError as error:
             results[place] = error
 
@@ -231,7 +231,7 @@ def test_an_error_reaches_the_callers_of_its_batch_only(gate, model):
     assert beside is gate.error
     assert first == bits(model.encoder.run([histories[0]])[0])
     assert after == bits(model.encoder.run([histories[3]])[0])
-    assert bits(batching.encode(histories[2])) == bits(model.encoder.run([histories[2]])[0])
+    assert bits(batching.encode(histories[2]).vector) == bits(model.encoder.run([histories[2]])[0])
 
 
 def test_an_interrupted_call_leaves_no_one_waiting(gate):

@@ -111,7 +111,7 @@ def test_refusals_that_all_calls_share(engine, method):
     """No subject, an unknown user alone and bad fields are refused by name, whatever is called."""
     call = getattr(engine, method)
 
-    with pytest.raises(NoSubjectError, match="user_id, events: at least one"):
+    with pytest.raises(NoSubjectError, match="user_id, events, state: at least one"):
         call()
     with pytest.raises(UnknownUserError, match="user_id: not known"):
         call(user_id=NEWCOMER)

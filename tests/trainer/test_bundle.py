@@ -92,6 +92,24 @@ def test_the_manifest_tells_what_was_done(tmp_path, ring_log, encoder, tiny_conf
     assert not [name for name in files if name.endswith((".pkl", ".pt"))]
 
 
+@pytest.mark.parametrize("kind", ["lstm", "gru", "transformer"])
+def test_every_encoder_goes_on_from_a_state(tmp_path, ring_log, tiny_config, watcher, kind):
+    """In parts the same bits as whole; a Transformer takes its last events from the state again."""
+    config = dataclasses.replace(tiny_config, encoder=kind, epochs=1, max_history=30, window=6)
+    fit = Fit(Task(ring_log.histories, 16, 1, None), config)
+    path = write(tmp_path / "store", ring_log, fit.run(watcher, lambda _: None), config)
+    engine, model = Engine.load(path), Model.open(path)
+    assert model.encoder.carries_state == (kind != "transformer")
+    events = [Event(f"i{number * 5 % 16}", "", 60.0 * number) for number in range(25)]
+    for user in ("", "u5"):
+        whole = engine.recommend(user_id=user, events=events, limit=16)
+        part = engine.recommend(user_id=user, events=events[:9])
+        for place in range(9, 25):
+            part = engine.recommend(events=[events[place]], state=part.state, limit=16)
+        assert (part.item_ids, part.scores) == (whole.item_ids, whole.scores)
+        assert part.state == whole.state
+
+
 def test_sessions_end_what_the_model_sees(tmp_path, ring_log, tiny_config, watcher):
     """With sessions, nobody is encoded by more than the latest, and nothing follows across one."""
     histories = ring_log.histories

@@ -4,7 +4,9 @@ from kinrec.engine._errors import (
     BundleError,
     EngineError,
     InvalidFieldError,
+    InvalidStateError,
     NoSubjectError,
+    StaleStateError,
     UnknownUserError,
 )
 from kinrec.engine._limits import MAX_EVENTS, MAX_EXCLUDED_ITEMS, MAX_ID_BYTES, MAX_LIMIT
@@ -18,6 +20,7 @@ from kinrec.engine._types import (
 )
 from kinrec.engine.engine import Engine
 from kinrec.engine.events import GAP_BUCKETS
+from kinrec.engine.state import fingerprint_of
 
 __all__ = [
     "GAP_BUCKETS",
@@ -33,8 +36,11 @@ __all__ = [
     "Event",
     "EventReport",
     "InvalidFieldError",
+    "InvalidStateError",
     "NoSubjectError",
     "Recommendations",
     "SimilarUsers",
+    "StaleStateError",
     "UnknownUserError",
+    "fingerprint_of",
 ]

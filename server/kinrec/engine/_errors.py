@@ -2,8 +2,10 @@
 
 EngineError
 ├── BundleError         a bundle cannot be used; the text is one line that names the file
-├── NoSubjectError      neither a user id nor an event was given
-├── UnknownUserError    the user id is not known and no events were given
+├── NoSubjectError      neither a user id nor an event nor a state was given
+├── UnknownUserError    the user id is not known and neither events nor a state were given
+├── InvalidStateError   a carried state is not one
+├── StaleStateError     a carried state is of another bundle
 └── InvalidFieldError   a field of the request breaks its rule
 """
 
@@ -19,17 +21,31 @@ class BundleError(EngineError):
 
 
 class NoSubjectError(EngineError):
-    """Neither a user id nor an event was given."""
+    """Neither a user id nor an event nor a state was given."""
 
     def __init__(self) -> None:
-        super().__init__("user_id, events: at least one of the two must be given")
+        super().__init__("user_id, events, state: at least one of the three must be given")
 
 
 class UnknownUserError(EngineError):
-    """The user id is not known to the model and no events were given."""
+    """The user id is not known to the model and neither events nor a state were given."""
 
     def __init__(self) -> None:
         super().__init__("user_id: not known to the model; send the person's events")
+
+
+class InvalidStateError(EngineError):
+    """A carried state is not one that this service gave."""
+
+    def __init__(self) -> None:
+        super().__init__("state: is none that this service gave; send the history again")
+
+
+class StaleStateError(EngineError):
+    """A carried state is of a bundle that does not answer here."""
+
+    def __init__(self) -> None:
+        super().__init__("state: is of a model that no longer answers; send the history again")
 
 
 class InvalidFieldError(EngineError):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -69,12 +69,14 @@ class Encoding:
     Attributes:
         vector: float32, (vector_size,); (0,) if no event was usable.
         event_report: What became of the events.
-        known_user: Whether a user id was given and is known.
+        known_user: Whether a known user id was given, or a state of one.
+        state: To go on from with later events; empty if no event was usable.
     """
 
     vector: NDArray[np.float32]
     event_report: EventReport
     known_user: bool
+    state: bytes = field(default=b"", repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,13 +87,15 @@ class SimilarUsers:
         user_ids: Their ids; empty if no event was usable.
         similarities: Cosine of the factors, -1 to 1, beside each id.
         event_report: What became of the events.
-        known_user: Whether a user id was given and is known.
+        known_user: Whether a known user id was given, or a state of one.
+        state: To go on from with later events; empty if no event was usable.
     """
 
     user_ids: list[str]
     similarities: list[float]
     event_report: EventReport
     known_user: bool
+    state: bytes = field(default=b"", repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +108,8 @@ class Recommendations:
         titles: The titles beside each id; empty strings if the model has none.
         basis: What the recommendations rest on.
         event_report: What became of the events.
-        known_user: Whether a user id was given and is known.
+        known_user: Whether a known user id was given, or a state of one.
+        state: To go on from with later events; empty if no event was usable.
     """
 
     item_ids: list[str]
@@ -113,3 +118,4 @@ class Recommendations:
     basis: Basis
     event_report: EventReport
     known_user: bool
+    state: bytes = field(default=b"", repr=False)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from kinrec.engine.events import NOTHING
 from kinrec.engine.sources import (
     FACTORS,
     HISTORY,
@@ -17,6 +18,7 @@ from kinrec.engine.sources import (
     Shares,
     softmax,
 )
+from kinrec.engine.state import State
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from kinrec.bundle.v1.manifest_pb2 import Blend
+    from kinrec.engine.encoder import Encoded, Start
     from kinrec.engine.events import History
     from kinrec.engine.index import Found
     from kinrec.engine.model import Model
@@ -32,8 +35,8 @@ if TYPE_CHECKING:
 class EncodesHistories(Protocol):
     """What turns a history into an interest vector."""
 
-    def encode(self, history: History) -> NDArray[np.float32]:
-        """Encode at least one event: float32, (vector_size,)."""
+    def encode(self, history: History, start: Start | None = None) -> Encoded:
+        """Encode at least one event, which may follow a start."""
 
 
 class Person:
@@ -50,9 +53,11 @@ class Person:
         self._model = model
         self._encoder = encoder
         self._stored: int | None = None
+        self._start: Start | None = None
+        self._sequence = history  # what is encoded, after the start
         # Not by functools.cached_property, which up to Python 3.11 holds one lock for all instances:
         # no two people would be encoded at the same time.
-        self._vector: NDArray[np.float32] | None = None
+        self._encoded: Encoded | None = None
         self._factors: NDArray[np.float32] | None = None
         self._neighbours: dict[int, Found] = {}
         self._next_items: dict[int, Found] = {}
@@ -66,18 +71,62 @@ class Person:
         person._stored = user
         return person
 
+    @classmethod
+    def after(
+        cls, model: Model, encoder: EncodesHistories, before: State | None, new: History
+    ) -> Person:
+        """Give who did something new after what a state says, or after nothing.
+
+        Args:
+            model: The model.
+            encoder: The model's.
+            before: Where the person stood.
+            new: What came since; nothing, only after a state.
+        """
+        limit = model.reader.max_history
+        if before is None:
+            person = cls(model, encoder, new.last(limit))
+        elif not len(new):
+            person = cls(model, encoder, before.history, before.user)
+            person._encoded = before.encoded
+            return person
+        else:
+            person = cls(model, encoder, before.history.then(new, limit), before.user)
+        if model.encoder.carries_state:
+            person._sequence = new
+            person._start = None if before is None else before.start
+        return person
+
+    @property
+    def state(self) -> State | None:
+        """Where the person stands, to go on from later; None if nothing is known of the person."""
+        if self._stored is not None:
+            return State(self._stored, NOTHING, None)
+        if not len(self.history):
+            return None
+        return State(self.user, self.history, self.encoded)
+
+    @property
+    def encoded(self) -> Encoded:
+        """The interest vector and the encoder's states after the last event."""
+        if self._encoded is None:
+            self._encoded = self._encode()
+        return self._encoded
+
     @property
     def vector(self) -> NDArray[np.float32]:
         """The interest vector, float32, (vector_size,)."""
-        if self._vector is None:
-            self._vector = self._find_vector()
-        return self._vector
+        return self.encoded.vector
 
-    def _find_vector(self) -> NDArray[np.float32]:
+    def _encode(self) -> Encoded:
         if self._stored is not None:
-            return np.asarray(self._model.user_vectors[self._stored])
+            return self._model.stored(self._stored)
         session_gap = self._model.manifest.event_spec.session_gap
-        return self._encoder.encode(self.history.last_session(session_gap))
+        start = self._start
+        if start is None:
+            return self._encoder.encode(self._sequence.last_session(session_gap))
+        session, goes_on = self._sequence.session_after(start.time, session_gap)
+        return self._encoder.encode(session, start if goes_on else None)
 
     @property
     def factors(self) -> NDArray[np.float32]:

@@ -6,7 +6,7 @@ import ctypes
 import threading
 from collections import deque
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import onnxruntime as ort
@@ -28,6 +28,23 @@ MAX_BATCH = 32
 _yield_core = ctypes.CDLL(None).sched_yield
 
 _EVENT_INPUTS = ("items", "event_types", "gaps", "lengths")
+
+States = tuple["NDArray[np.float32]", ...]
+"""What a recurrent encoder carries from event to event: float32, (layers, size), for each input."""
+
+
+class Start(NamedTuple):
+    """What came before the events to encode: the states after it, and the time of its last event."""
+
+    states: States
+    time: float
+
+
+class Encoded(NamedTuple):
+    """The interest vector after the last event, (vector_size,), and the states, none if not carried."""
+
+    vector: NDArray[np.float32]
+    states: States
 
 
 class Encoder:
@@ -54,9 +71,24 @@ class Encoder:
         names = [tensor.name for tensor in spec.inputs]
         self._unused = [name for name in _EVENT_INPUTS if name not in names]
         self._states = _state_shapes(path.name, spec)
-        self._lone_states = self._first_states(1)
+        self._outputs = ["vectors", *_state_outputs(path.name, spec, self._states)]
+        self._no_states = tuple(
+            np.zeros((layers, size), np.float32) for layers, size in self._states.values()
+        )
+        self._lone_states: dict[str, NDArray[np.float32]] | None = None
+        self._lone_states = self._feed_of([None])
         # The slice of the events that the graph takes: all of them, or the last.
         self._visible = slice(-spec.max_length if spec.max_length else None, None)
+
+    @property
+    def carries_state(self) -> bool:
+        """Whether a start can stand for the events before."""
+        return bool(self._states)
+
+    @property
+    def state_shapes(self) -> list[tuple[int, int]]:
+        """The number of layers and the size of each state."""
+        return list(self._states.values())
 
     def run(self, histories: Sequence[History]) -> NDArray[np.float32]:
         """Encode at least one history, each of at least one event.
@@ -64,44 +96,79 @@ class Encoder:
         Returns:
             float32, (histories, vector_size).
         """
+        vectors, *_ = self._run(histories, [None] * len(histories), ["vectors"])
+        return vectors
+
+    def run_from(
+        self, histories: Sequence[History], starts: Sequence[Start | None]
+    ) -> list[Encoded]:
+        """Encode what follows each start, with the states at the end.
+
+        The bits are those of one run over the events before the start and these.
+
+        Args:
+            histories: At least one, each of at least one event.
+            starts: What came before each; None for nothing, and for an encoder without states.
+        """
+        vectors, *states = self._run(histories, starts, self._outputs)
+        return [
+            Encoded(vector, tuple(state[:, place] for state in states))
+            for place, vector in enumerate(vectors)
+        ]
+
+    def _run(
+        self,
+        histories: Sequence[History],
+        starts: Sequence[Start | None],
+        outputs: list[str],
+    ) -> list[NDArray[np.float32]]:
         visible = self._visible
         if len(histories) == 1:  # the usual call, with nothing to pad
             (history,) = histories
             items = history.items[np.newaxis, visible].astype(np.int64)
             types = history.event_types[np.newaxis, visible].astype(np.int64)
-            gaps = gap_codes(history.times)[np.newaxis, visible]
+            gaps = _gaps(history, starts[0])[np.newaxis, visible]
             lengths = np.array([items.shape[1]], np.int32)
-            states = self._lone_states
         else:
-            lengths, items, types, gaps = _pad(histories, visible)
-            states = self._first_states(len(histories))
+            lengths, items, types, gaps = _pad(histories, starts, visible)
+        states = self._feed_of(starts)
         feed = {"items": items, "event_types": types, "gaps": gaps, "lengths": lengths, **states}
         for name in self._unused:
             del feed[name]
-        (vectors,) = self._session.run(["vectors"], feed)
-        return np.asarray(vectors, np.float32)
+        found: list[NDArray[np.float32]] = self._session.run(outputs, feed)
+        return found
 
-    def _first_states(self, batch: int) -> dict[str, NDArray[np.float32]]:
-        """Give the states before any event: zeros."""
+    def _feed_of(self, starts: Sequence[Start | None]) -> dict[str, NDArray[np.float32]]:
+        """Give the states before the events, (layers, batch, size) each: zeros where nothing was."""
+        if len(starts) == 1 and starts[0] is None and self._lone_states is not None:
+            return self._lone_states
+        before = [self._no_states if start is None else start.states for start in starts]
         return {
-            name: np.zeros((layers, batch, size), np.float32)
-            for name, (layers, size) in self._states.items()
+            name: np.stack(states, axis=1)
+            for name, states in zip(self._states, zip(*before, strict=True), strict=True)
         }
 
 
+def _gaps(history: History, start: Start | None) -> NDArray[np.int64]:
+    """Give the gap code of each event, of the first since the start."""
+    if start is None:
+        return gap_codes(history.times)
+    return gap_codes(np.concatenate([[start.time], history.times]))[1:]
+
+
 def _pad(
-    histories: Sequence[History], visible: slice
+    histories: Sequence[History], starts: Sequence[Start | None], visible: slice
 ) -> tuple[NDArray[np.int32], NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
     """Give the lengths, (batch,), and the items, types and gaps, (batch, time), padded with 0."""
     rows = [history.items[visible] for history in histories]
     lengths = np.array([len(row) for row in rows], np.int32)
     shape = (len(histories), int(lengths.max()))
     items, types, gaps = (np.zeros(shape, np.int64) for _ in range(3))
-    for row, history in enumerate(histories):
+    for row, (history, start) in enumerate(zip(histories, starts, strict=True)):
         items[row, : lengths[row]] = rows[row]
         types[row, : lengths[row]] = history.event_types[visible]
         # Cut after the codes are made: the first event that is left came after another.
-        gaps[row, : lengths[row]] = gap_codes(history.times)[visible]
+        gaps[row, : lengths[row]] = _gaps(history, start)[visible]
     return lengths, items, types, gaps
 
 
@@ -128,6 +195,20 @@ def _state_shapes(name: str, spec: manifest_pb2.Encoder) -> dict[str, tuple[int,
     return shapes
 
 
+def _state_outputs(
+    name: str, spec: manifest_pb2.Encoder, states: dict[str, tuple[int, int]]
+) -> list[str]:
+    """Give the outputs that hold the states after the events, in the order of the inputs."""
+    outputs = [tensor.name for tensor in spec.outputs]
+    inputs = [tensor for tensor in spec.inputs if tensor.name in states]
+    dims = [list(tensor.dims) for tensor in inputs]
+    if outputs[:1] != ["vectors"] or [list(tensor.dims) for tensor in spec.outputs[1:]] != dims:
+        raise BundleError(
+            f"{name}: its outputs must be vectors and then a state like each of the inputs"
+        )
+    return outputs[1:]
+
+
 def _check_graph(name: str, session: ort.InferenceSession, spec: manifest_pb2.Encoder) -> None:
     found = [
         (node.name, node.type, [str(dim) for dim in node.shape])
@@ -143,11 +224,12 @@ def _check_graph(name: str, session: ort.InferenceSession, spec: manifest_pb2.En
 
 @dataclass(slots=True)
 class _Job:
-    """A caller's history, and where the caller finds its vector or its turn to run the batch."""
+    """A caller's history, and where the caller finds its answer or its turn to run the batch."""
 
     history: History
+    start: Start | None
     ready: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
-    vector: NDArray[np.float32] | None = None
+    encoded: Encoded | None = None
     error: Exception | None = None
 
 
@@ -166,9 +248,9 @@ class BatchingEncoder:
         self._busy = False
         self._waiting: deque[_Job] = deque()
 
-    def encode(self, history: History) -> NDArray[np.float32]:
-        """Encode one history of at least one event: float32, (vector_size,)."""
-        job = _Job(history)
+    def encode(self, history: History, start: Start | None = None) -> Encoded:
+        """Encode one history of at least one event, which may follow a start."""
+        job = _Job(history, start)
         with self._lock:
             waits = self._busy
             if waits:
@@ -176,21 +258,23 @@ class BatchingEncoder:
             self._busy = True
         if waits:
             job.ready.acquire()
-        if job.vector is None and job.error is None:
+        if job.encoded is None and job.error is None:
             self._run_batch(job)
         if job.error is not None:
             raise job.error
-        if job.vector is None:
+        if job.encoded is None:
             raise RuntimeError("the encoder gave no vector")
-        return job.vector
+        return job.encoded
 
     def _run_batch(self, first: _Job) -> None:
         _yield_core()
         jobs = [first, *self._take_similar(len(first.history))]
         try:
-            vectors = self._encoder.run([job.history for job in jobs])
-            for job, vector in zip(jobs, vectors, strict=True):
-                job.vector = vector
+            found = self._encoder.run_from(
+                [job.history for job in jobs], [job.start for job in jobs]
+            )
+            for job, encoded in zip(jobs, found, strict=True):
+                job.encoded = encoded
         except Exception as error:  # noqa: BLE001 - handed on to every caller of the batch
             for job in jobs:
                 job.error = error

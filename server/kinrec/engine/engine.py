@@ -20,6 +20,7 @@ from kinrec.engine.encoder import BatchingEncoder
 from kinrec.engine.events import NOTHING, check_id
 from kinrec.engine.index import take_best
 from kinrec.engine.model import Model
+from kinrec.engine.state import State
 
 if TYPE_CHECKING:
     import os
@@ -82,6 +83,11 @@ class Engine:
         return self._model.manifest
 
     @property
+    def fingerprint(self) -> bytes:
+        """What tells the bundle from every other; see ``fingerprint_of``."""
+        return self._model.fingerprint
+
+    @property
     def name(self) -> str:
         """The model's name."""
         return self.manifest.name
@@ -91,52 +97,67 @@ class Engine:
         """The model's version."""
         return self.manifest.version
 
-    def encode(self, *, user_id: str = "", events: Sequence[Event] = ()) -> Encoding:
+    def encode(
+        self, *, user_id: str = "", events: Sequence[Event] = (), state: bytes = b""
+    ) -> Encoding:
         """Encode a person's behaviour into an interest vector.
 
         Args:
-            user_id: A user whose stored history comes before ``events``.
-            events: What the person did, oldest first.
+            user_id: A user whose stored history comes before ``events``, if there is no state.
+            events: What the person did, oldest first; with a state, what came since.
+            state: What an earlier answer gave, to go on from.
 
         Raises:
-            NoSubjectError: Neither was given.
-            UnknownUserError: The user is not known and there are no events.
+            NoSubjectError: None of the three was given.
+            UnknownUserError: The user is not known, and there are neither events nor a state.
+            InvalidStateError: The state is none.
+            StaleStateError: The state is of another bundle.
             InvalidFieldError: A field breaks its rule.
         """
-        subject = self._subject(user_id, events)
+        subject = self._subject(user_id, events, state)
         vector = subject.person.vector if subject.has_history else np.zeros(0, np.float32)
-        return Encoding(vector, subject.report, subject.is_known)
+        return Encoding(vector, subject.report, subject.is_known, self._state(subject.person))
 
     def similar_users(
-        self, *, user_id: str = "", events: Sequence[Event] = (), limit: int = 10
+        self,
+        *,
+        user_id: str = "",
+        events: Sequence[Event] = (),
+        state: bytes = b"",
+        limit: int = 10,
     ) -> SimilarUsers:
         """Find known users who behave alike, by the cosine of the factors.
 
         Args:
-            user_id: A user whose stored history comes before ``events``.
-            events: What the person did, oldest first.
+            user_id: A user whose stored history comes before ``events``, if there is no state.
+            events: What the person did, oldest first; with a state, what came since.
+            state: What an earlier answer gave, to go on from.
             limit: The number of users, 1 to ``MAX_LIMIT``.
 
         Raises:
-            NoSubjectError: Neither ``user_id`` nor ``events`` was given.
-            UnknownUserError: The user is not known and there are no events.
+            NoSubjectError: None of ``user_id``, ``events`` and ``state`` was given.
+            UnknownUserError: The user is not known, and there are neither events nor a state.
+            InvalidStateError: The state is none.
+            StaleStateError: The state is of another bundle.
             InvalidFieldError: A field breaks its rule.
         """
         _check_limit(limit)
-        subject = self._subject(user_id, events)
+        subject = self._subject(user_id, events, state)
         ids: list[str] = []
         cosines: list[float] = []
         if subject.has_history:
             numbers, similarities = subject.person.neighbours(limit)
             ids = [self._model.users.key(number) for number in numbers.tolist()]
             cosines = np.clip(similarities, -1.0, 1.0).tolist()
-        return SimilarUsers(ids, cosines, subject.report, subject.is_known)
+        state = self._state(subject.person)
+        return SimilarUsers(ids, cosines, subject.report, subject.is_known, state)
 
     def recommend(
         self,
         *,
         user_id: str = "",
         events: Sequence[Event] = (),
+        state: bytes = b"",
         limit: int = 10,
         include_seen: bool | None = None,
         exclude_item_ids: Sequence[str] = (),
@@ -144,21 +165,24 @@ class Engine:
         """Recommend the items that a person is most likely to want next.
 
         Args:
-            user_id: A user whose stored history comes before ``events``.
-            events: What the person did, oldest first.
+            user_id: A user whose stored history comes before ``events``, if there is no state.
+            events: What the person did, oldest first; with a state, what came since.
+            state: What an earlier answer gave, to go on from.
             limit: The number of items, 1 to ``MAX_LIMIT``.
             include_seen: Whether items of the person's own history may be recommended; None for
                 the model's default.
             exclude_item_ids: Items that must not be recommended, at most ``MAX_EXCLUDED_ITEMS``.
 
         Raises:
-            NoSubjectError: Neither ``user_id`` nor ``events`` was given.
-            UnknownUserError: The user is not known and there are no events.
+            NoSubjectError: None of ``user_id``, ``events`` and ``state`` was given.
+            UnknownUserError: The user is not known, and there are neither events nor a state.
+            InvalidStateError: The state is none.
+            StaleStateError: The state is of another bundle.
             InvalidFieldError: A field breaks its rule.
         """
         _check_limit(limit)
         blocked = self._numbers("exclude_item_ids", exclude_item_ids)
-        subject = self._subject(user_id, events)
+        subject = self._subject(user_id, events, state)
         if include_seen is None:
             include_seen = self.manifest.event_spec.include_seen_default
         numbers, scores = self._blend(subject.person, limit, blocked, include_seen=include_seen)
@@ -170,27 +194,37 @@ class Engine:
             Basis.PERSONAL if subject.has_history else Basis.POPULAR,
             subject.report,
             subject.is_known,
+            self._state(subject.person),
         )
 
-    def _subject(self, user_id: str, events: Sequence[Event]) -> _Subject:
-        if not user_id and not len(events):
+    def _subject(self, user_id: str, events: Sequence[Event], state: bytes) -> _Subject:
+        if not (user_id or len(events) or state):
             raise NoSubjectError
+        model, encoder = self._model, self._encoder
         user = None
         if user_id:
             check_id("user_id", user_id)
-            user = self._model.users.get(user_id)
-            if user is None and not len(events):
+            user = model.users.get(user_id)
+            if user is None and not (len(events) or state):
                 raise UnknownUserError
-        model, encoder = self._model, self._encoder
-        if user is not None and not len(events):
-            return _Subject(Person.stored(model, encoder, user), EventReport())
-        reader = model.reader
-        before = NOTHING if user is None else model.histories.user(user, reader.max_history)
-        new, report = reader.read(events, before)
-        if user is not None and not len(new):
-            return _Subject(Person.stored(model, encoder, user), report)
-        history = before.then(new, reader.max_history)
-        return _Subject(Person(model, encoder, history, user), report)
+        before = model.states.unpack(state) if state else None
+        if before is None and user is not None:
+            before = State(user, NOTHING, None)
+        stored = None  # whose events in the bundle come before
+        if before is not None and before.encoded is None and before.user is not None:
+            stored = before.user
+            before = model.stored_state(stored)
+        new, report = model.reader.read(events, NOTHING if before is None else before.history)
+        if stored is not None and not len(new):
+            return _Subject(Person.stored(model, encoder, stored), report)
+        person = Person.after(model, encoder, before, new)
+        if user is not None or stored is not None:
+            person.user = user if user is not None else stored
+        return _Subject(person, report)
+
+    def _state(self, person: Person) -> bytes:
+        state = person.state
+        return b"" if state is None else self._model.states.pack(state)
 
     def _numbers(self, field: str, item_ids: Sequence[str]) -> NDArray[np.int64]:
         if len(item_ids) > MAX_EXCLUDED_ITEMS:

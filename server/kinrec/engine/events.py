@@ -52,12 +52,18 @@ class History:
     def then(self, later: History, limit: int) -> History:
         """Give the last ``limit`` events of this history followed by ``later``."""
         if not len(self):
-            return later
+            return later.last(limit)
         return History(
             np.concatenate([self.items, later.items])[-limit:],
             np.concatenate([self.event_types, later.event_types])[-limit:],
             np.concatenate([self.times, later.times])[-limit:],
         )
+
+    def last(self, limit: int) -> History:
+        """Give the last ``limit`` events."""
+        if len(self) <= limit:
+            return self
+        return History(self.items[-limit:], self.event_types[-limit:], self.times[-limit:])
 
     def last_session(self, gap: float) -> History:
         """Give what came after the last pause of more than ``gap`` seconds; all if it is 0.
@@ -69,6 +75,24 @@ class History:
         starts = session_starts(self.times, gap)
         first = int(starts[-1]) if len(starts) else 0
         return History(self.items[first:], self.event_types[first:], self.times[first:])
+
+    def session_after(self, time: float, gap: float) -> tuple[History, bool]:
+        """Give the last session of at least one event that came after the time of another.
+
+        Args:
+            time: Of the event before.
+            gap: As of ``last_session``.
+
+        Returns:
+            Its events, and whether it began before the first of them.
+        """
+        if not gap:
+            return self, True
+        starts = session_starts(np.concatenate([[time], self.times]), gap)
+        if not len(starts):
+            return self, True
+        first = int(starts[-1]) - 1
+        return History(self.items[first:], self.event_types[first:], self.times[first:]), False
 
 
 def gap_codes(times: NDArray[np.float64]) -> NDArray[np.int64]:
@@ -130,12 +154,15 @@ class EventReader:
         self._looks_at_each = self._rules.looks_at_each
         self._looks_back = self._rules.looks_back
         self.max_history = spec.max_history
+        # Whether what is taken hangs on the times of events before the last.
+        self.looks_at_times = self._rules.repeat_window > 0.0
 
     def read(self, events: Sequence[Event], before: History) -> tuple[History, EventReport]:
         """Number the events that come after the history ``before``.
 
         Returns:
-            The usable events alone, and what became of each.
+            The usable events alone, those included that are more than the sources remember, and what
+            became of each.
 
         Raises:
             InvalidFieldError: There are too many, or a field of one breaks its rule.
@@ -161,31 +188,33 @@ class EventReader:
         known = [(item, name, time) for item, name, time in numbered if item is not None]
         usable = known
         if self._looks_back:
-            usable = self._rules.without_repeats(usable, self._rows(before))
+            usable = self._rules.without_repeats(usable, self._rows(before), self._types)
         if self._drop_repeats:
             usable = self._without_repeats(usable, before)
-        kept, unknown_types = self._kept(usable)
-        return kept, EventReport(
+        new, unknown_types = self._numbered(usable)
+        used = min(len(usable), self.max_history)
+        return new, EventReport(
             received=len(events),
-            used=len(kept),
+            used=used,
             unknown_item=unknown,
             repeated=len(known) - len(usable),
-            truncated=len(usable) - len(kept),
+            truncated=len(usable) - used,
             unknown_event_type=unknown_types,
-            late=_count_late([time for _, _, time in usable], before, len(kept)),
+            late=_count_late([time for _, _, time in usable], before, used),
             dropped=len(events) - unknown - len(known),
         )
 
-    def _kept(self, usable: list[Row]) -> tuple[History, int]:
-        """Give the newest rows as a history, and how many of their types are not known."""
+    def _numbered(self, usable: list[Row]) -> tuple[History, int]:
+        """Give the rows as a history, and how many of the types that count are not known."""
         if not usable:
             return NOTHING, 0
-        items, names, times = zip(*usable[-self.max_history :], strict=True)
+        items, names, times = zip(*usable, strict=True)
         codes = [self._types.get(name, UNSPECIFIED_TYPE) for name in names]
-        kept = History(
+        new = History(
             np.array(items, np.int32), np.array(codes, np.uint8), np.array(times, np.float64)
         )
-        return kept, codes.count(UNSPECIFIED_TYPE) - names.count("")
+        used = slice(-self.max_history, None)
+        return new, codes[used].count(UNSPECIFIED_TYPE) - names[used].count("")
 
     def _of_taken(
         self,
@@ -200,13 +229,14 @@ class EventReader:
 
     def _without_repeats(self, rows: list[Row], before: History) -> list[Row]:
         """Leave out what has the item and the type of the row before."""
-        first = (-1, "")
+        first = (-1, UNSPECIFIED_TYPE)
         if len(before):
-            first = (int(before.items[-1]), self._names[before.event_types[-1]])
+            first = (int(before.items[-1]), int(before.event_types[-1]))
         items = [item for item, _, _ in rows]
         if not any(map(operator.eq, items, [first[0], *items])):
             return rows
-        keys = [first, *((item, name) for item, name, _ in rows)]
+        code_of = self._types.get
+        keys = [first, *((item, code_of(name, UNSPECIFIED_TYPE)) for item, name, _ in rows)]
         return [row for row, last, this in zip(rows, keys, keys[1:], strict=False) if this != last]
 
     def _rows(self, history: History) -> Iterator[Row]:

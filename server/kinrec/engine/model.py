@@ -10,7 +10,7 @@ import numpy as np
 
 from kinrec.engine._errors import BundleError
 from kinrec.engine.arrays import ArrayFiles
-from kinrec.engine.encoder import Encoder
+from kinrec.engine.encoder import Encoded, Encoder
 from kinrec.engine.events import EventReader
 from kinrec.engine.factors import RowSpec
 from kinrec.engine.fold_in import open_fold_in
@@ -25,7 +25,15 @@ from kinrec.engine.sources import (
     SimilarUserVotes,
     Transitions,
 )
-from kinrec.engine.store import TITLE_FILES, find_bundle, read_manifest, verify_files
+from kinrec.engine.state import State, StateFormat
+from kinrec.engine.store import (
+    TITLE_FILES,
+    USER_STATES,
+    find_bundle,
+    fingerprint,
+    read_manifest,
+    verify_files,
+)
 
 if TYPE_CHECKING:
     import os
@@ -33,6 +41,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from kinrec.bundle.v1.manifest_pb2 import Manifest
+    from kinrec.engine.encoder import States
     from kinrec.engine.fold_in import FoldIn
     from kinrec.engine.index import VectorIndex
 
@@ -76,6 +85,7 @@ class Model:
     """Everything the engine answers from. Immutable; shared by all threads."""
 
     manifest: Manifest
+    fingerprint: bytes
     users: IdMap
     items: IdMap
     titles: Titles
@@ -83,6 +93,8 @@ class Model:
     histories: Histories
     encoder: Encoder
     user_vectors: NDArray[np.float32]
+    user_states: NDArray[np.float32] | None
+    states: StateFormat
     user_factors: NDArray[np.float32]
     fold_in: FoldIn
     user_index: VectorIndex
@@ -99,24 +111,42 @@ class Model:
         directory = find_bundle(Path(path), version)
         manifest = read_manifest(directory)
         verify_files(directory, manifest)
+        identity = fingerprint(directory)
         files = ArrayFiles(directory)
         spec, vector_size = manifest.event_spec, manifest.encoder.vector_size
         type_weights = np.array([1.0, *(kind.weight for kind in spec.event_types)], np.float32)
         items = _open_ids(directory / "items.marisa", manifest.item_count)
         users = _open_ids(directory / "users.marisa", manifest.user_count)
+        reader = EventReader(spec, items)
         histories = _open_histories(files, manifest, len(type_weights))
+        encoder = Encoder(directory / "encoder.onnx", manifest.encoder)
+        state_sizes = [layers * size for layers, size in encoder.state_shapes]
         item_embeddings = files.finite("item_embeddings.npy", len(items), vector_size)
         fold_in = _open_fold_in(files, manifest, type_weights)
         user_factors = files.finite("user_factors.npy", len(users), manifest.factorization.factors)
         return cls(
             manifest=manifest,
+            fingerprint=identity,
             users=users,
             items=items,
             titles=Titles.open(files, manifest),
-            reader=EventReader(spec, items),
+            reader=reader,
             histories=histories,
-            encoder=Encoder(directory / "encoder.onnx", manifest.encoder),
+            encoder=encoder,
             user_vectors=files.finite("user_vectors.npy", len(users), vector_size),
+            user_states=(
+                files.finite(USER_STATES, len(users), sum(state_sizes)) if state_sizes else None
+            ),
+            states=StateFormat(
+                identity,
+                users=len(users),
+                items=len(items),
+                event_types=len(type_weights),
+                vector_size=vector_size,
+                state_shapes=encoder.state_shapes,
+                max_history=spec.max_history,
+                with_times=reader.looks_at_times or not encoder.carries_state,
+            ),
             user_factors=user_factors,
             fold_in=fold_in,
             user_index=open_index(directory / "users.annoy", user_factors, manifest.user_index),
@@ -127,6 +157,21 @@ class Model:
             popularity=Popularity(files.finite("popularity.npy", len(items))),
             factor_scores=FactorScores(ExactIndex(fold_in.item_factors)),
         )
+
+    def stored_state(self, user: int) -> State | None:
+        """Give where a user stood at training; None without events."""
+        history = self.histories.user(user, self.reader.max_history)
+        return State(user, history, self.stored(user)) if len(history) else None
+
+    def stored(self, user: int) -> Encoded:
+        """Give what training computed of a user's events."""
+        states: States = ()
+        if self.user_states is not None:
+            shapes = self.encoder.state_shapes
+            cuts = np.cumsum([layers * size for layers, size in shapes])[:-1]
+            parts = np.split(self.user_states[user], cuts)
+            states = tuple(part.reshape(shape) for part, shape in zip(parts, shapes, strict=True))
+        return Encoded(np.asarray(self.user_vectors[user]), states)
 
 
 def _open_ids(path: Path, count: int) -> IdMap:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Container, Iterable, Sequence
 
     from kinrec.bundle.v1.manifest_pb2 import EventSpec
 
@@ -89,19 +89,29 @@ class EventRules:
             return True
         return bool(self.min_value_types) and event_type not in self.min_value_types
 
-    def without_repeats(self, rows: Sequence[Row], before: Iterable[Row]) -> list[Row]:
+    def without_repeats(
+        self, rows: Sequence[Row], before: Iterable[Row], types: Container[str] | None = None
+    ) -> list[Row]:
         """Leave out what repeats too soon, or at all, an event that was taken.
 
         An event without a time, or after one without a time, does not come too soon.
 
         Args:
             rows: Events, oldest first.
-            before: What was taken earlier, oldest first.
+            before: What was taken earlier, oldest first; an unknown time is None or NaN.
+            types: The types that are told apart, every other counts as none; None for all.
         """
-        taken = {(item, name): math.nan if time is None else time for item, name, time in before}
+        taken: dict[tuple[int, str], float] = {}
+        for item, name, time in before:
+            if time is None or math.isnan(time):
+                taken.setdefault((item, name), math.nan)  # the last known time goes on to count
+            else:
+                taken[item, name] = time
         kept = []
         for row in rows:
             item, name, time = row
+            if types is not None and name not in types:
+                name = ""
             key = (item, name)
             if key in taken:
                 if name in self.once_types:

@@ -16,7 +16,7 @@ from google.protobuf import json_format
 from kinrec.bundle.v1 import manifest_pb2
 from kinrec.engine.model import Titles
 from kinrec.engine.sources import HISTORY, POPULARITY, SEQUENCE, SIMILAR_USERS, TRANSITIONS
-from kinrec.engine.store import FORMAT_VERSION, MANIFEST
+from kinrec.engine.store import FORMAT_VERSION, MANIFEST, USER_STATES
 from kinrec.trainer.cleaning_config import DROP
 from kinrec.trainer.errors import OutputError, reason_of
 from kinrec.trainer.export import check_parity, encode_all, export_encoder
@@ -92,7 +92,7 @@ def write_model(
     current = stored.last_sessions(session_gap)
     exported, encoder_spec = export_encoder(encoder, directory)
     parity = check_parity(encoder, exported, current, config.max_history)
-    vectors = encode_all(exported, current, config.max_history, config.vector_size)
+    vectors, states = encode_all(exported, current, config.max_history, config.vector_size)
     fold_in, user_factors, factorization = factorize(stored, vectors, items, type_weights, config)
     embeddings = np.load(directory / "item_embeddings.npy")
     active = stored.lengths > 0
@@ -113,6 +113,8 @@ def write_model(
         "item_weights": fold_in.rows.item_weights,
     }.items():
         np.save(directory / f"{name}.npy", array)
+    if states is not None:
+        np.save(directory / USER_STATES, states)
     if log.titles is not None:
         Titles.save(directory, log.titles)
     blend = manifest_pb2.Blend()

@@ -70,12 +70,25 @@ def check_parity(
 
 def encode_all(
     exported: ExportedEncoder, histories: Histories, limit: int, vector_size: int
-) -> NDArray[np.float32]:
-    """Give the interest vector of every user, (users, vector_size); zeros without events."""
+) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
+    """Give the interest vector of every user and where the encoder stands then.
+
+    Returns:
+        (users, vector_size), and the states end to end (users, numbers), None if it carries none;
+        zeros without events.
+    """
     vectors = np.zeros((len(histories), vector_size), np.float32)
+    numbers = sum(layers * size for layers, size in exported.state_shapes)
+    states = np.zeros((len(histories), numbers), np.float32)
     users = np.flatnonzero(histories.lengths > 0)
     users = users[np.argsort(histories.lengths[users], kind="stable")]
     for start in range(0, len(users), ENCODE_BATCH):
-        batch = users[start : start + ENCODE_BATCH]
-        vectors[batch] = exported.run([histories.user(user, limit) for user in batch.tolist()])
-    return vectors
+        batch = users[start : start + ENCODE_BATCH].tolist()
+        people = [histories.user(user, limit) for user in batch]
+        for user, encoded in zip(
+            batch, exported.run_from(people, [None] * len(batch)), strict=True
+        ):
+            vectors[user] = encoded.vector
+            if numbers:
+                states[user] = np.concatenate([np.ravel(one) for one in encoded.states])
+    return vectors, states if numbers else None

@@ -1,0 +1,161 @@
+"""The carried state: what a person's earlier events come to, as bytes that a caller keeps.
+
+It holds the encoder's states and vector after the last event, and the events that the other sources
+look at. Whoever sends it back with what is new gets, bit for bit, the answer to the whole history.
+The bytes are checked here for being of one bundle and well formed; that nobody made them up is the
+server's to check, which signs them.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from kinrec.engine._errors import InvalidStateError, StaleStateError
+from kinrec.engine.encoder import Encoded, Start
+from kinrec.engine.events import NOTHING, History
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+FINGERPRINT_BYTES = 16
+
+# Format, fingerprint, user number or -1, events, time of the last event.
+_HEADER = struct.Struct("<4s16siid")
+_FORMAT = b"kst1"
+_NOBODY = -1
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """Where a person stands after some events.
+
+    Attributes:
+        user: The user number if known.
+        history: At least one event, what the sources look at; nothing of a known user of whom
+            nothing is known but what is in the bundle.
+        encoded: The vector and the states of the encoder after the last event; None of such a user.
+    """
+
+    user: int | None
+    history: History
+    encoded: Encoded | None
+
+    @property
+    def start(self) -> Start | None:
+        """Where the encoder goes on."""
+        if self.encoded is None:
+            return None
+        return Start(self.encoded.states, float(self.history.times[-1]))
+
+
+class StateFormat:
+    """Turns the states of one bundle to bytes and back.
+
+    Args:
+        fingerprint: What tells the bundle from every other, ``FINGERPRINT_BYTES`` bytes.
+        users: Number of users.
+        items: Number of items.
+        event_types: Number of event type codes.
+        vector_size: Length of an interest vector.
+        state_shapes: Of each of the encoder's states.
+        max_history: The most events that a state holds.
+        with_times: Whether the time of every event is needed again, or of the last alone.
+    """
+
+    def __init__(
+        self,
+        fingerprint: bytes,
+        *,
+        users: int,
+        items: int,
+        event_types: int,
+        vector_size: int,
+        state_shapes: list[tuple[int, int]],
+        max_history: int,
+        with_times: bool,
+    ) -> None:
+        self._fingerprint = fingerprint
+        self._users = users
+        self._items = items
+        self._event_types = event_types
+        self._vector_size = vector_size
+        self._state_shapes = state_shapes
+        self._max_history = max_history
+        self._with_times = with_times
+        sizes = [layers * size for layers, size in state_shapes]
+        self._cuts = np.cumsum([vector_size, *sizes])[:-1]
+        self._numbers = vector_size + sum(sizes)
+        self._event_bytes = 4 + 1 + 8 * with_times
+
+    def pack(self, state: State) -> bytes:
+        """Write a state."""
+        user = _NOBODY if state.user is None else state.user
+        history = state.history
+        if state.encoded is None:
+            return _HEADER.pack(_FORMAT, self._fingerprint, user, 0, math.nan)
+        last = float(history.times[-1])
+        numbers = np.concatenate([state.encoded.vector, *map(np.ravel, state.encoded.states)])
+        parts = [
+            _HEADER.pack(_FORMAT, self._fingerprint, user, len(history), last),
+            numbers.astype("<f4", copy=False).tobytes(),
+            history.items.astype("<i4", copy=False).tobytes(),
+            history.event_types.tobytes(),
+        ]
+        if self._with_times:
+            parts.append(history.times.astype("<f8", copy=False).tobytes())
+        return b"".join(parts)
+
+    def unpack(self, data: bytes) -> State:
+        """Read a state.
+
+        Raises:
+            StaleStateError: It is of another bundle.
+            InvalidStateError: It is no state.
+        """
+        if fingerprint_of(data) != self._fingerprint:
+            raise StaleStateError
+        _, _, user, count, last = _HEADER.unpack_from(data)
+        if not _NOBODY <= user < self._users:
+            raise InvalidStateError
+        if not count and user != _NOBODY and len(data) == _HEADER.size:
+            return State(user, NOTHING, None)
+        expected = _HEADER.size + 4 * self._numbers + count * self._event_bytes
+        if not (0 < count <= self._max_history and len(data) == expected):
+            raise InvalidStateError
+        numbers: NDArray[np.float32] = np.frombuffer(data, "<f4", self._numbers, _HEADER.size)
+        place = _HEADER.size + 4 * self._numbers
+        items: NDArray[np.int32] = np.frombuffer(data, "<i4", count, place)
+        types: NDArray[np.uint8] = np.frombuffer(data, np.uint8, count, place + 4 * count)
+        if self._with_times:
+            times: NDArray[np.float64] = np.frombuffer(data, "<f8", count, place + 5 * count)
+        else:
+            times = np.full(count, np.nan)
+            times[-1] = last
+        if not (
+            items.min() >= 0
+            and items.max() < self._items
+            and types.max() < self._event_types
+            and np.isfinite(numbers).all()
+            and not np.isinf(times).any()
+        ):
+            raise InvalidStateError
+        vector, *states = np.split(numbers, self._cuts)
+        shaped = zip(states, self._state_shapes, strict=True)
+        encoded = Encoded(vector, tuple(one.reshape(shape) for one, shape in shaped))
+        return State(None if user == _NOBODY else user, History(items, types, times), encoded)
+
+
+def fingerprint_of(data: bytes) -> bytes:
+    """Tell of which bundle a state is.
+
+    Raises:
+        InvalidStateError: It is no state.
+    """
+    if len(data) < _HEADER.size or not data.startswith(_FORMAT):
+        raise InvalidStateError
+    return data[len(_FORMAT) : len(_FORMAT) + FINGERPRINT_BYTES]

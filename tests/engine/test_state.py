@@ -1,0 +1,304 @@
+"""The carried state: what is sent in parts is answered, bit for bit, as if it were sent whole."""
+
+import dataclasses
+import random
+
+import numpy as np
+import pytest
+
+from kinrec.bundle.v1.manifest_pb2 import EventSpec, EventType
+from kinrec.engine import (
+    Engine,
+    Event,
+    InvalidStateError,
+    NoSubjectError,
+    StaleStateError,
+    UnknownUserError,
+    fingerprint_of,
+)
+from kinrec.engine.encoder import Encoded
+from kinrec.engine.events import NOTHING, EventReader, History
+from kinrec.engine.state import State, StateFormat
+
+
+@pytest.fixture(scope="module")
+def users(model):
+    """The ids of all users."""
+    return [model.users.key(number) for number in range(len(model.users))]
+
+
+CUTS = [[50], [30, 20], [1] * 50, [49, 1], [7, 0, 13, 0, 30]]
+
+
+def events_of(count, seed=0):
+    """Give events with known, unknown and missing items, types and times."""
+    draw = random.Random(seed)
+    time, events = 1e9, []
+    for _ in range(count):
+        time += draw.choice([0, 40, 4_000, 400_000, -10])
+        item = draw.choice([f"i{draw.randrange(200)}"] * 9 + ["no such item"])
+        kind = draw.choice(["view", "view", "cart", "buy", "", "wave"])
+        events.append(Event(item, kind, draw.choice([time] * 5 + [None])))
+        if draw.random() < 0.2:
+            events[-1:] = [events[-1]] * 2
+    return events[:count]
+
+
+def parts_of(events, cuts):
+    """Cut events into parts of some lengths."""
+    places = np.cumsum([0, *cuts])
+    return [events[start:stop] for start, stop in zip(places, places[1:], strict=False)]
+
+
+def answers(engine, **subject):
+    """Ask everything about a person; what must be the same to the last bit."""
+    encoding = engine.encode(**subject)
+    similar = engine.similar_users(**subject)
+    answer = engine.recommend(**subject, limit=50)
+    assert encoding.state == similar.state == answer.state
+    return (
+        encoding.vector.tobytes(),
+        (similar.user_ids, similar.similarities),
+        (answer.item_ids, answer.scores),
+        (encoding.known_user, answer.basis, answer.state),
+    )
+
+
+@pytest.mark.parametrize("cuts", CUTS)
+@pytest.mark.parametrize("user_id", ["", "a newcomer", "known"])
+def test_parts_are_answered_as_the_whole(engine, users, cuts, user_id):
+    """Fifty events at once or in any parts: the same vector, people, items and next state."""
+    if user_id == "known":
+        user_id = users[5]
+    events = events_of(50, seed=3)
+    whole = answers(engine, user_id=user_id, events=events)
+
+    first, *rest = parts_of(events, cuts)
+    found = answers(engine, user_id=user_id, events=first)
+    for part in rest:
+        found = answers(engine, events=part, state=found[-1][-1])
+
+    assert found == whole
+
+
+@pytest.mark.parametrize("cuts", CUTS)
+def test_parts_are_answered_as_the_whole_where_pauses_split_histories(engine, copy, cuts):
+    """A pause starts the encoder anew, whether it lies within a part or between two."""
+    copy.edit(lambda manifest: manifest["event_spec"].update(session_gap=3_600.0))
+    pausing = Engine.load(copy.path)
+    events = events_of(50, seed=5)
+    whole = answers(pausing, events=events)
+
+    state = b""
+    for part in parts_of(events, cuts):
+        found = answers(pausing, events=part, state=state)
+        state = found[-1][-1]
+
+    assert found == whole
+    assert found[0] != answers(engine, events=events)[0]
+
+
+def test_any_mix_of_calls_and_replicas_carries_the_same(engine, bundle):
+    """Each part through another call of another engine over the same bundle changes nothing."""
+    engines = [engine, Engine.load(bundle)]
+    events = events_of(60, seed=4)
+    state, calls = b"", ("encode", "recommend", "similar_users")
+    for place, event in enumerate(events):
+        call = getattr(engines[place % 2], calls[place % 3])
+        state = call(events=[event], state=state).state
+
+    assert answers(engine, state=state) == answers(engine, events=events)
+
+
+def test_a_state_of_a_known_user_with_nothing_new_is_the_user(engine, users):
+    """It is a few bytes, for all else is in the bundle, and is answered as the user id is."""
+    state = engine.recommend(user_id=users[7]).state
+
+    assert len(state) < 50
+    assert answers(engine, state=state) == answers(engine, user_id=users[7])
+    assert engine.encode(state=state).known_user
+
+
+def test_who_signs_in_keeps_the_state(engine, users):
+    """A known user id beside a state leaves the events of the state and makes the person known."""
+    events = events_of(20)
+    state = engine.encode(events=events).state
+
+    found = engine.similar_users(user_id=users[3], state=state, limit=250)
+
+    assert found.known_user
+    assert users[3] not in found.user_ids
+    assert engine.similar_users(state=found.state, limit=250).user_ids == found.user_ids
+    vectors = [engine.encode(user_id=users[3], state=state), engine.encode(events=events)]
+    assert vectors[0].vector.tobytes() == vectors[1].vector.tobytes()
+
+
+def test_a_state_is_enough_of_a_subject(engine):
+    """With a state neither a user id nor events are needed; an empty one is none."""
+    state = engine.encode(events=events_of(3)).state
+    assert engine.recommend(user_id="a newcomer", state=state).item_ids
+    with pytest.raises(NoSubjectError):
+        engine.recommend(state=b"")
+    with pytest.raises(UnknownUserError):
+        engine.recommend(user_id="a newcomer", state=b"")
+
+
+def test_nothing_usable_gives_no_state(engine):
+    """Of whom nothing is known there is nothing to carry."""
+    assert engine.recommend(events=[Event("no such item")]).state == b""
+
+
+def test_the_state_says_of_which_bundle_it_is(engine, copy):
+    """Another bundle refuses it, and the fingerprint can be read without loading any."""
+    state = engine.encode(events=events_of(5)).state
+    assert fingerprint_of(state) == engine.fingerprint
+    copy.edit(lambda manifest: manifest.update(version="another"))
+    other = Engine.load(copy.path)
+    assert other.fingerprint != engine.fingerprint
+    for call in (other.encode, other.similar_users, other.recommend):
+        with pytest.raises(StaleStateError, match="send the history again"):
+            call(state=state)
+
+
+@pytest.mark.parametrize("data", [b"x", b"kst1", b"kst1" + bytes(15), bytes(500), b"\xff" * 99])
+def test_bytes_that_are_no_state_are_refused(engine, data):
+    """Whatever the bytes, the engine says what they are not."""
+    with pytest.raises(InvalidStateError):
+        engine.recommend(state=data)
+
+
+def test_a_state_that_was_cut_or_changed_never_does_more_than_be_refused(engine):
+    """The engine never trusts a number in it: it refuses, or answers from numbers in range."""
+    state = engine.encode(events=events_of(20)).state
+    draw = random.Random(1)
+    for _ in range(300):
+        bad = bytearray(state)
+        for _ in range(draw.choice([1, 4])):
+            bad[draw.randrange(len(bad))] = draw.randrange(256)
+        try:
+            answer = engine.recommend(state=bytes(bad))
+        except (InvalidStateError, StaleStateError):
+            continue
+        assert np.isfinite(answer.scores).all()
+    for size in range(1, len(state)):
+        with pytest.raises(InvalidStateError):
+            engine.recommend(state=state[:size])
+    with pytest.raises(InvalidStateError):
+        engine.recommend(state=state + b"\0")
+
+
+def make_format(**changes):
+    """Give a format for a small bundle."""
+    settings = {
+        "users": 5,
+        "items": 10,
+        "event_types": 3,
+        "vector_size": 4,
+        "state_shapes": [(1, 3), (2, 3)],
+        "max_history": 6,
+        "with_times": False,
+    }
+    return StateFormat(b"f" * 16, **(settings | changes))
+
+
+def some_state(events=3):
+    """Give a state of a small bundle."""
+    history = History(
+        np.arange(events, dtype=np.int32),
+        np.arange(events, dtype=np.uint8) % 3,
+        np.arange(events) * 60.0,
+    )
+    states = (np.full((1, 3), 2, np.float32), np.arange(6, dtype=np.float32).reshape(2, 3))
+    return State(2, history, Encoded(np.arange(4, dtype=np.float32), states))
+
+
+@pytest.mark.parametrize("with_times", [True, False])
+def test_what_is_packed_is_unpacked(with_times):
+    """All of it; of the times the last alone where the others are not needed."""
+    state, form = some_state(), make_format(with_times=with_times)
+
+    found = form.unpack(form.pack(state))
+
+    assert found.user == 2
+    assert found.history.items.tolist() == [0, 1, 2]
+    assert found.history.event_types.tolist() == [0, 1, 2]
+    expected = [0.0, 60.0, 120.0] if with_times else [np.nan, np.nan, 120.0]
+    np.testing.assert_array_equal(found.history.times, expected)
+    assert found.encoded.vector.tolist() == [0, 1, 2, 3]
+    assert [one.tolist() for one in found.encoded.states] == [
+        one.tolist() for one in state.encoded.states
+    ]
+    assert found.start.time == 120.0
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"users": 2},
+        {"items": 2},
+        {"event_types": 2},
+        {"vector_size": 5},
+        {"state_shapes": [(1, 3)]},
+        {"max_history": 2},
+        {"with_times": True},
+    ],
+)
+def test_what_does_not_fit_the_bundle_is_refused(changes):
+    """Numbers of users, items and types that are not there, and other sizes."""
+    with pytest.raises(InvalidStateError):
+        make_format(**changes).unpack(make_format().pack(some_state()))
+
+
+def test_numbers_that_are_none_are_refused():
+    """A vector with a not-a-number, and an endless time."""
+    state = some_state()
+    bad = Encoded(np.array([0, np.nan, 0, 0], np.float32), state.encoded.states)
+    with pytest.raises(InvalidStateError):
+        make_format().unpack(make_format().pack(dataclasses.replace(state, encoded=bad)))
+    endless = dataclasses.replace(state.history, times=np.array([0, 1, np.inf]))
+    with pytest.raises(InvalidStateError):
+        make_format().unpack(make_format().pack(dataclasses.replace(state, history=endless)))
+
+
+class Numbers:
+    """Item ids that are their own numbers."""
+
+    def get_all(self, ids):
+        """See IdMap."""
+        return [int(one) if one.isdecimal() else None for one in ids]
+
+
+@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("rule", ["immediate", "window", "once"])
+def test_rules_that_look_back_take_the_same_in_parts(rule, seed):
+    """A repeat is one whether what it repeats came in the same request or in the state."""
+    spec = EventSpec(
+        event_types=[EventType(name="view"), EventType(name="like")],
+        max_history=100,
+        drop_immediate_repeats=rule == "immediate",
+        repeat_window=50.0 if rule == "window" else 0.0,
+        once_types=["like"] if rule == "once" else [],
+    )
+    reader = EventReader(spec, Numbers())
+    form = make_format(max_history=100, with_times=reader.looks_at_times)
+    draw = random.Random(seed)
+    events = [
+        Event(
+            str(draw.randrange(4)),
+            draw.choice(["view", "like", "", "wave"]),
+            draw.choice([None, 10.0 * place]),
+        )
+        for place in range(30)
+    ]
+
+    whole, report = reader.read(events, NOTHING)
+    history, used = NOTHING, 0
+    for event in events:
+        new, one = reader.read([event], history)
+        used += one.used
+        history = history.then(new, 100)
+        history = form.unpack(form.pack(dataclasses.replace(some_state(), history=history))).history
+
+    assert history.items.tolist() == whole.items.tolist()
+    assert history.event_types.tolist() == whole.event_types.tolist()
+    assert used == report.used
