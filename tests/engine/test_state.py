@@ -1,6 +1,7 @@
 """The carried state: what is sent in parts is answered, bit for bit, as if it were sent whole."""
 
 import dataclasses
+import itertools
 import random
 
 import numpy as np
@@ -47,7 +48,7 @@ def events_of(count, seed=0):
 def parts_of(events, cuts):
     """Cut events into parts of some lengths."""
     places = np.cumsum([0, *cuts])
-    return [events[start:stop] for start, stop in zip(places, places[1:], strict=False)]
+    return [events[start:stop] for start, stop in itertools.pairwise(places)]
 
 
 def answers(engine, **subject):

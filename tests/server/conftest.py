@@ -13,6 +13,7 @@ from kinrec.bundle.v1.manifest_pb2 import Encoder, EventSpec, EventType, Manifes
 from kinrec.engine import Basis, Encoding, EventReport, Recommendations, SimilarUsers
 from kinrec.server.app import RecommenderServer
 from kinrec.server.config import ServerConfig
+from kinrec.server.servicer import Engines
 from kinrec.v1.recommender_pb2_grpc import RecommenderServiceStub
 
 if TYPE_CHECKING:
@@ -25,9 +26,11 @@ class StandInEngine:
     """Notes what it is asked, raises `failure` if there is one, and answers when `gate` is open."""
 
     name = "stand-in"
-    version = "v1"
 
-    def __init__(self) -> None:
+    def __init__(self, version: str = "v1") -> None:
+        self.version = version
+        self.fingerprint = version.encode().ljust(16, b".")
+        self.state = b"kst1" + self.fingerprint + bytes(16)
         self.asked: list[dict[str, object]] = []
         self.failure: BaseException | None = None
         self.entered = threading.Event()
@@ -44,24 +47,33 @@ class StandInEngine:
             ),
         )
 
-    def encode(self, *, user_id: str = "", events: Sequence[Event] = ()) -> Encoding:
+    def encode(
+        self, *, user_id: str = "", events: Sequence[Event] = (), state: bytes = b""
+    ) -> Encoding:
         """Answer with four numbers."""
-        self._ask(user_id=user_id, events=list(events))
+        self._ask(user_id=user_id, events=list(events), state=state)
         vector = np.arange(4, dtype=np.float32)
-        return Encoding(vector, EventReport(9, 1, 2, 3, 1, 1, 0, 2), known_user=True)
+        report = EventReport(9, 1, 2, 3, 1, 1, 0, 2)
+        return Encoding(vector, report, known_user=True, state=self.state)
 
     def similar_users(
-        self, *, user_id: str = "", events: Sequence[Event] = (), limit: int = 10
+        self,
+        *,
+        user_id: str = "",
+        events: Sequence[Event] = (),
+        state: bytes = b"",
+        limit: int = 10,
     ) -> SimilarUsers:
         """Answer with two users."""
-        self._ask(user_id=user_id, events=list(events), limit=limit)
-        return SimilarUsers(["a", "b"], [0.5, -0.25], EventReport(), known_user=False)
+        self._ask(user_id=user_id, events=list(events), state=state, limit=limit)
+        return SimilarUsers(["a", "b"], [0.5, -0.25], EventReport(), False, self.state)
 
     def recommend(
         self,
         *,
         user_id: str = "",
         events: Sequence[Event] = (),
+        state: bytes = b"",
         limit: int = 10,
         include_seen: bool | None = None,
         exclude_item_ids: Sequence[str] = (),
@@ -70,12 +82,13 @@ class StandInEngine:
         self._ask(
             user_id=user_id,
             events=list(events),
+            state=state,
             limit=limit,
             include_seen=include_seen,
             exclude_item_ids=list(exclude_item_ids),
         )
         return Recommendations(
-            ["i1", "i2"], [2.0, 1.0], ["One", ""], Basis.POPULAR, EventReport(), known_user=False
+            ["i1", "i2"], [2.0, 1.0], ["One", ""], Basis.POPULAR, EventReport(), False, self.state
         )
 
     def _ask(self, **question: object) -> None:
@@ -98,7 +111,7 @@ def start_server() -> Iterator[Callable[..., RecommenderServer]]:
     servers: list[RecommenderServer] = []
 
     def start(engine: StandInEngine, **settings: float) -> RecommenderServer:
-        server = RecommenderServer(engine, ServerConfig(port=0, **settings))
+        server = RecommenderServer(Engines(engine), ServerConfig(port=0, **settings))
         server.start()
         servers.append(server)
         return server

@@ -9,6 +9,7 @@ from grpc_reflection.v1alpha.reflection_pb2_grpc import ServerReflectionStub
 from kinrec.server.app import RecommenderServer
 from kinrec.server.config import ServerConfig
 from kinrec.server.port import PortError
+from kinrec.server.servicer import Engines
 from kinrec.v1 import recommender_pb2 as pb
 from kinrec.v1.recommender_pb2_grpc import RecommenderServiceStub
 
@@ -84,21 +85,21 @@ def test_a_port_in_use_is_refused_with_the_reason(engine, host):
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
         with pytest.raises(PortError, match=f"cannot listen on {host}:{port}: .*in use"):
-            RecommenderServer(engine, ServerConfig(host=host, port=port))
+            RecommenderServer(Engines(engine), ServerConfig(host=host, port=port))
 
 
 def test_two_servers_do_not_share_a_port(engine, start_server):
     """A second server on the port of a first is refused, not given half of its calls."""
     server = start_server(engine)
     with pytest.raises(PortError, match="in use"):
-        RecommenderServer(engine, ServerConfig(port=server.port))
+        RecommenderServer(Engines(engine), ServerConfig(port=server.port))
 
 
 @pytest.mark.parametrize("host", ["192.0.2.1", "no-such-host.invalid"])
 def test_an_address_of_another_machine_is_refused(engine, host):
     """An address that is not this machine's, or not known, is refused by name."""
     with pytest.raises(PortError, match=f"cannot listen on {host}:0: "):
-        RecommenderServer(engine, ServerConfig(host=host, port=0))
+        RecommenderServer(Engines(engine), ServerConfig(host=host, port=0))
 
 
 @pytest.mark.parametrize(
@@ -111,6 +112,7 @@ def test_an_address_of_another_machine_is_refused(engine, host):
         ({"drain_wait": -1}, "drain_wait"),
         ({"grace": float("nan")}, "grace"),
         ({"max_watches": 0}, "max_watches"),
+        ({"previous_hours": float("nan")}, "previous_hours"),
         ({"max_connection_age": 0}, "max_connection_age"),
         ({"max_connection_age_grace": -1}, "max_connection_age_grace"),
     ],

@@ -41,10 +41,10 @@ def refusal(call, method, **fields):
 
 @pytest.mark.parametrize("method", REQUESTS)
 def test_nobody(call, method):
-    """A request without a user id and without events names both."""
+    """A request without a user id, events and a state names all three."""
     code, text = refusal(call, method)
     assert code is grpc.StatusCode.INVALID_ARGUMENT
-    assert text.startswith("user_id, events: ")
+    assert text.startswith("user_id, events, state: ")
 
 
 @pytest.mark.parametrize("method", REQUESTS)

@@ -55,7 +55,7 @@ def test_no_subject_is_an_invalid_argument(engine, stub):
     engine.failure = NoSubjectError()
     code, _, reason, violations = failure_of(lambda: stub.SimilarUsers(pb.SimilarUsersRequest()))
     assert (code, reason) == (grpc.StatusCode.INVALID_ARGUMENT, "NO_SUBJECT")
-    assert violations == [("user_id", "at least one of user_id and events must be given")]
+    assert violations == [("user_id", "at least one of user_id, events and state must be given")]
 
 
 def test_an_unknown_user_is_not_found(engine, stub):

@@ -25,6 +25,7 @@ def test_a_request_reaches_the_engine_whole(engine, stub):
                 Event("i2", "", None, 0.0),
                 Event("i3", "", 0.0, None),
             ],
+            "state": b"",
             "limit": 3,
             "include_seen": False,
             "exclude_item_ids": ["x", "y"],
@@ -90,6 +91,7 @@ def test_the_model_is_described_from_its_manifest(stub):
         max_events=2000,
         max_limit=1000,
         include_seen_default=True,
+        max_state_bytes=262_144,
     )
 
 

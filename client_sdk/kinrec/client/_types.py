@@ -41,7 +41,7 @@ class EventReport:
         unknown_item: Events left out because the model does not know the item.
         repeated: Events left out because they repeat the item and type of the event before, or of
             an earlier one where the model takes no repeats of it.
-        truncated: Oldest events left out because the model has a shorter memory.
+        truncated: Oldest events beyond the model's memory. A recurrent encoder still takes them in.
         unknown_event_type: Of the used, those whose type the model does not know.
         late: Of the used, those whose time is before that of the event before.
         dropped: Events left out because the model takes none of their type or so low a value.

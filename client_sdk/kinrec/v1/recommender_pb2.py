@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bkinrec/v1/recommender.proto\x12\tkinrec.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"t\n\x05\x45vent\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\x12\n\nevent_type\x18\x02 \x01(\t\x12(\n\x04time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\x05value\x18\x04 \x01(\x01H\x00\x88\x01\x01\x42\x08\n\x06_value\"\xa3\x01\n\x0b\x45ventReport\x12\x10\n\x08received\x18\x01 \x01(\x05\x12\x0c\n\x04used\x18\x02 \x01(\x05\x12\x14\n\x0cunknown_item\x18\x03 \x01(\x05\x12\x10\n\x08repeated\x18\x04 \x01(\x05\x12\x11\n\ttruncated\x18\x05 \x01(\x05\x12\x1a\n\x12unknown_event_type\x18\x06 \x01(\x05\x12\x0c\n\x04late\x18\x07 \x01(\x05\x12\x0f\n\x07\x64ropped\x18\x08 \x01(\x05\"J\n\x15\x45ncodeSequenceRequest\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12 \n\x06\x65vents\x18\x02 \x03(\x0b\x32\x10.kinrec.v1.Event\"\x85\x01\n\x16\x45ncodeSequenceResponse\x12\x12\n\x06vector\x18\x01 \x03(\x02\x42\x02\x10\x01\x12\x15\n\rmodel_version\x18\x02 \x01(\t\x12,\n\x0c\x65vent_report\x18\x03 \x01(\x0b\x32\x16.kinrec.v1.EventReport\x12\x12\n\nknown_user\x18\x04 \x01(\x08\"W\n\x13SimilarUsersRequest\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12 \n\x06\x65vents\x18\x02 \x03(\x0b\x32\x10.kinrec.v1.Event\x12\r\n\x05limit\x18\x03 \x01(\x05\"2\n\x0bSimilarUser\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x12\n\nsimilarity\x18\x02 \x01(\x02\"\x9e\x01\n\x14SimilarUsersResponse\x12-\n\rsimilar_users\x18\x01 \x03(\x0b\x32\x16.kinrec.v1.SimilarUser\x12\x15\n\rmodel_version\x18\x02 \x01(\t\x12,\n\x0c\x65vent_report\x18\x03 \x01(\x0b\x32\x16.kinrec.v1.EventReport\x12\x12\n\nknown_user\x18\x04 \x01(\x08\"\x9a\x01\n\x10RecommendRequest\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12 \n\x06\x65vents\x18\x02 \x03(\x0b\x32\x10.kinrec.v1.Event\x12\r\n\x05limit\x18\x03 \x01(\x05\x12\x19\n\x0cinclude_seen\x18\x04 \x01(\x08H\x00\x88\x01\x01\x12\x18\n\x10\x65xclude_item_ids\x18\x05 \x03(\tB\x0f\n\r_include_seen\"?\n\x0eRecommendation\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\r\n\x05score\x18\x02 \x01(\x02\x12\r\n\x05title\x18\x03 \x01(\t\"\xc1\x01\n\x11RecommendResponse\x12\x32\n\x0frecommendations\x18\x01 \x03(\x0b\x32\x19.kinrec.v1.Recommendation\x12\x15\n\rmodel_version\x18\x02 \x01(\t\x12,\n\x0c\x65vent_report\x18\x03 \x01(\x0b\x32\x16.kinrec.v1.EventReport\x12\x12\n\nknown_user\x18\x04 \x01(\x08\x12\x1f\n\x05\x62\x61sis\x18\x05 \x01(\x0e\x32\x10.kinrec.v1.Basis\"\x11\n\x0fGetModelRequest\"\x8a\x02\n\x10GetModelResponse\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12/\n\x0b\x63reate_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07\x65ncoder\x18\x04 \x01(\t\x12\x13\n\x0bvector_size\x18\x05 \x01(\x05\x12\x12\n\nuser_count\x18\x06 \x01(\x03\x12\x12\n\nitem_count\x18\x07 \x01(\x03\x12\x13\n\x0b\x65vent_types\x18\x08 \x03(\t\x12\x12\n\nmax_events\x18\t \x01(\x05\x12\x11\n\tmax_limit\x18\n \x01(\x05\x12\x1c\n\x14include_seen_default\x18\x0b \x01(\x08*\xe4\x01\n\x0b\x45rrorReason\x12\x1c\n\x18\x45RROR_REASON_UNSPECIFIED\x10\x00\x12\x1e\n\x1a\x45RROR_REASON_INVALID_FIELD\x10\x01\x12\x1b\n\x17\x45RROR_REASON_NO_SUBJECT\x10\x02\x12\x1d\n\x19\x45RROR_REASON_UNKNOWN_USER\x10\x03\x12\"\n\x1e\x45RROR_REASON_MALFORMED_MESSAGE\x10\x04\x12\x19\n\x15\x45RROR_REASON_INTERNAL\x10\x05\x12\x1c\n\x18\x45RROR_REASON_UNAVAILABLE\x10\x06*E\n\x05\x42\x61sis\x12\x15\n\x11\x42\x41SIS_UNSPECIFIED\x10\x00\x12\x12\n\x0e\x42\x41SIS_PERSONAL\x10\x01\x12\x11\n\rBASIS_POPULAR\x10\x02\x32\xc9\x02\n\x12RecommenderService\x12U\n\x0e\x45ncodeSequence\x12 .kinrec.v1.EncodeSequenceRequest\x1a!.kinrec.v1.EncodeSequenceResponse\x12O\n\x0cSimilarUsers\x12\x1e.kinrec.v1.SimilarUsersRequest\x1a\x1f.kinrec.v1.SimilarUsersResponse\x12\x46\n\tRecommend\x12\x1b.kinrec.v1.RecommendRequest\x1a\x1c.kinrec.v1.RecommendResponse\x12\x43\n\x08GetModel\x12\x1a.kinrec.v1.GetModelRequest\x1a\x1b.kinrec.v1.GetModelResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bkinrec/v1/recommender.proto\x12\tkinrec.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"t\n\x05\x45vent\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\x12\n\nevent_type\x18\x02 \x01(\t\x12(\n\x04time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\x05value\x18\x04 \x01(\x01H\x00\x88\x01\x01\x42\x08\n\x06_value\"\xa3\x01\n\x0b\x45ventReport\x12\x10\n\x08received\x18\x01 \x01(\x05\x12\x0c\n\x04used\x18\x02 \x01(\x05\x12\x14\n\x0cunknown_item\x18\x03 \x01(\x05\x12\x10\n\x08repeated\x18\x04 \x01(\x05\x12\x11\n\ttruncated\x18\x05 \x01(\x05\x12\x1a\n\x12unknown_event_type\x18\x06 \x01(\x05\x12\x0c\n\x04late\x18\x07 \x01(\x05\x12\x0f\n\x07\x64ropped\x18\x08 \x01(\x05\"Y\n\x15\x45ncodeSequenceRequest\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12 \n\x06\x65vents\x18\x02 \x03(\x0b\x32\x10.kinrec.v1.Event\x12\r\n\x05state\x18\x03 \x01(\x0c\"\xaa\x01\n\x16\x45ncodeSequenceResponse\x12\x12\n\x06vector\x18\x01 \x03(\x02\x42\x02\x10\x01\x12\x15\n\rmodel_version\x18\x02 \x01(\t\x12,\n\x0c\x65vent_report\x18\x03 \x01(\x0b\x32\x16.kinrec.v1.EventReport\x12\x12\n\nknown_user\x18\x04 \x01(\x08\x12\r\n\x05state\x18\x05 \x01(\x0c\x12\x14\n\x0csend_history\x18\x06 \x01(\x08\"f\n\x13SimilarUsersRequest\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12 \n\x06\x65vents\x18\x02 \x03(\x0b\x32\x10.kinrec.v1.Event\x12\r\n\x05limit\x18\x03 \x01(\x05\x12\r\n\x05state\x18\x04 \x01(\x0c\"2\n\x0bSimilarUser\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x12\n\nsimilarity\x18\x02 \x01(\x02\"\xc3\x01\n\x14SimilarUsersResponse\x12-\n\rsimilar_users\x18\x01 \x03(\x0b\x32\x16.kinrec.v1.SimilarUser\x12\x15\n\rmodel_version\x18\x02 \x01(\t\x12,\n\x0c\x65vent_report\x18\x03 \x01(\x0b\x32\x16.kinrec.v1.EventReport\x12\x12\n\nknown_user\x18\x04 \x01(\x08\x12\r\n\x05state\x18\x05 \x01(\x0c\x12\x14\n\x0csend_history\x18\x06 \x01(\x08\"\xa9\x01\n\x10RecommendRequest\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12 \n\x06\x65vents\x18\x02 \x03(\x0b\x32\x10.kinrec.v1.Event\x12\r\n\x05limit\x18\x03 \x01(\x05\x12\x19\n\x0cinclude_seen\x18\x04 \x01(\x08H\x00\x88\x01\x01\x12\x18\n\x10\x65xclude_item_ids\x18\x05 \x03(\t\x12\r\n\x05state\x18\x06 \x01(\x0c\x42\x0f\n\r_include_seen\"?\n\x0eRecommendation\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\r\n\x05score\x18\x02 \x01(\x02\x12\r\n\x05title\x18\x03 \x01(\t\"\xe6\x01\n\x11RecommendResponse\x12\x32\n\x0frecommendations\x18\x01 \x03(\x0b\x32\x19.kinrec.v1.Recommendation\x12\x15\n\rmodel_version\x18\x02 \x01(\t\x12,\n\x0c\x65vent_report\x18\x03 \x01(\x0b\x32\x16.kinrec.v1.EventReport\x12\x12\n\nknown_user\x18\x04 \x01(\x08\x12\x1f\n\x05\x62\x61sis\x18\x05 \x01(\x0e\x32\x10.kinrec.v1.Basis\x12\r\n\x05state\x18\x06 \x01(\x0c\x12\x14\n\x0csend_history\x18\x07 \x01(\x08\"\x11\n\x0fGetModelRequest\"\xba\x02\n\x10GetModelResponse\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12/\n\x0b\x63reate_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07\x65ncoder\x18\x04 \x01(\t\x12\x13\n\x0bvector_size\x18\x05 \x01(\x05\x12\x12\n\nuser_count\x18\x06 \x01(\x03\x12\x12\n\nitem_count\x18\x07 \x01(\x03\x12\x13\n\x0b\x65vent_types\x18\x08 \x03(\t\x12\x12\n\nmax_events\x18\t \x01(\x05\x12\x11\n\tmax_limit\x18\n \x01(\x05\x12\x1c\n\x14include_seen_default\x18\x0b \x01(\x08\x12\x15\n\rcarries_state\x18\x0c \x01(\x08\x12\x17\n\x0fmax_state_bytes\x18\r \x01(\x05*\xa2\x02\n\x0b\x45rrorReason\x12\x1c\n\x18\x45RROR_REASON_UNSPECIFIED\x10\x00\x12\x1e\n\x1a\x45RROR_REASON_INVALID_FIELD\x10\x01\x12\x1b\n\x17\x45RROR_REASON_NO_SUBJECT\x10\x02\x12\x1d\n\x19\x45RROR_REASON_UNKNOWN_USER\x10\x03\x12\"\n\x1e\x45RROR_REASON_MALFORMED_MESSAGE\x10\x04\x12\x19\n\x15\x45RROR_REASON_INTERNAL\x10\x05\x12\x1c\n\x18\x45RROR_REASON_UNAVAILABLE\x10\x06\x12\x1e\n\x1a\x45RROR_REASON_STATE_INVALID\x10\x07\x12\x1c\n\x18\x45RROR_REASON_STATE_STALE\x10\x08*E\n\x05\x42\x61sis\x12\x15\n\x11\x42\x41SIS_UNSPECIFIED\x10\x00\x12\x12\n\x0e\x42\x41SIS_PERSONAL\x10\x01\x12\x11\n\rBASIS_POPULAR\x10\x02\x32\xc9\x02\n\x12RecommenderService\x12U\n\x0e\x45ncodeSequence\x12 .kinrec.v1.EncodeSequenceRequest\x1a!.kinrec.v1.EncodeSequenceResponse\x12O\n\x0cSimilarUsers\x12\x1e.kinrec.v1.SimilarUsersRequest\x1a\x1f.kinrec.v1.SimilarUsersResponse\x12\x46\n\tRecommend\x12\x1b.kinrec.v1.RecommendRequest\x1a\x1c.kinrec.v1.RecommendResponse\x12\x43\n\x08GetModel\x12\x1a.kinrec.v1.GetModelRequest\x1a\x1b.kinrec.v1.GetModelResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,34 +34,34 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_ENCODESEQUENCERESPONSE'].fields_by_name['vector']._loaded_options = None
   _globals['_ENCODESEQUENCERESPONSE'].fields_by_name['vector']._serialized_options = b'\020\001'
-  _globals['_ERRORREASON']._serialized_start=1580
-  _globals['_ERRORREASON']._serialized_end=1808
-  _globals['_BASIS']._serialized_start=1810
-  _globals['_BASIS']._serialized_end=1879
+  _globals['_ERRORREASON']._serialized_start=1784
+  _globals['_ERRORREASON']._serialized_end=2074
+  _globals['_BASIS']._serialized_start=2076
+  _globals['_BASIS']._serialized_end=2145
   _globals['_EVENT']._serialized_start=75
   _globals['_EVENT']._serialized_end=191
   _globals['_EVENTREPORT']._serialized_start=194
   _globals['_EVENTREPORT']._serialized_end=357
   _globals['_ENCODESEQUENCEREQUEST']._serialized_start=359
-  _globals['_ENCODESEQUENCEREQUEST']._serialized_end=433
-  _globals['_ENCODESEQUENCERESPONSE']._serialized_start=436
-  _globals['_ENCODESEQUENCERESPONSE']._serialized_end=569
-  _globals['_SIMILARUSERSREQUEST']._serialized_start=571
-  _globals['_SIMILARUSERSREQUEST']._serialized_end=658
-  _globals['_SIMILARUSER']._serialized_start=660
-  _globals['_SIMILARUSER']._serialized_end=710
-  _globals['_SIMILARUSERSRESPONSE']._serialized_start=713
-  _globals['_SIMILARUSERSRESPONSE']._serialized_end=871
-  _globals['_RECOMMENDREQUEST']._serialized_start=874
-  _globals['_RECOMMENDREQUEST']._serialized_end=1028
-  _globals['_RECOMMENDATION']._serialized_start=1030
-  _globals['_RECOMMENDATION']._serialized_end=1093
-  _globals['_RECOMMENDRESPONSE']._serialized_start=1096
-  _globals['_RECOMMENDRESPONSE']._serialized_end=1289
-  _globals['_GETMODELREQUEST']._serialized_start=1291
-  _globals['_GETMODELREQUEST']._serialized_end=1308
-  _globals['_GETMODELRESPONSE']._serialized_start=1311
-  _globals['_GETMODELRESPONSE']._serialized_end=1577
-  _globals['_RECOMMENDERSERVICE']._serialized_start=1882
-  _globals['_RECOMMENDERSERVICE']._serialized_end=2211
+  _globals['_ENCODESEQUENCEREQUEST']._serialized_end=448
+  _globals['_ENCODESEQUENCERESPONSE']._serialized_start=451
+  _globals['_ENCODESEQUENCERESPONSE']._serialized_end=621
+  _globals['_SIMILARUSERSREQUEST']._serialized_start=623
+  _globals['_SIMILARUSERSREQUEST']._serialized_end=725
+  _globals['_SIMILARUSER']._serialized_start=727
+  _globals['_SIMILARUSER']._serialized_end=777
+  _globals['_SIMILARUSERSRESPONSE']._serialized_start=780
+  _globals['_SIMILARUSERSRESPONSE']._serialized_end=975
+  _globals['_RECOMMENDREQUEST']._serialized_start=978
+  _globals['_RECOMMENDREQUEST']._serialized_end=1147
+  _globals['_RECOMMENDATION']._serialized_start=1149
+  _globals['_RECOMMENDATION']._serialized_end=1212
+  _globals['_RECOMMENDRESPONSE']._serialized_start=1215
+  _globals['_RECOMMENDRESPONSE']._serialized_end=1445
+  _globals['_GETMODELREQUEST']._serialized_start=1447
+  _globals['_GETMODELREQUEST']._serialized_end=1464
+  _globals['_GETMODELRESPONSE']._serialized_start=1467
+  _globals['_GETMODELRESPONSE']._serialized_end=1781
+  _globals['_RECOMMENDERSERVICE']._serialized_start=2148
+  _globals['_RECOMMENDERSERVICE']._serialized_end=2477
 # @@protoc_insertion_point(module_scope)

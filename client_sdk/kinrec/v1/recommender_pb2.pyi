@@ -31,15 +31,19 @@ class _ErrorReasonEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._En
     ERROR_REASON_INVALID_FIELD: _ErrorReason.ValueType  # 1
     """A field of the request breaks its rule. The BadRequest in the details names both."""
     ERROR_REASON_NO_SUBJECT: _ErrorReason.ValueType  # 2
-    """Neither a user id nor an event was given."""
+    """Neither a user id nor an event nor a state was given."""
     ERROR_REASON_UNKNOWN_USER: _ErrorReason.ValueType  # 3
-    """The user id is not known to the model and no events were given."""
+    """The user id is not known to the model, and neither events nor a state were given."""
     ERROR_REASON_MALFORMED_MESSAGE: _ErrorReason.ValueType  # 4
     """The request's bytes are not a message of the expected type."""
     ERROR_REASON_INTERNAL: _ErrorReason.ValueType  # 5
     """The service failed. The cause is in its log, not in the answer."""
     ERROR_REASON_UNAVAILABLE: _ErrorReason.ValueType  # 6
     """The service is shutting down or has too much to do. Another replica may answer."""
+    ERROR_REASON_STATE_INVALID: _ErrorReason.ValueType  # 7
+    """The state is not one that a replica with this service's key gave. Send the history again."""
+    ERROR_REASON_STATE_STALE: _ErrorReason.ValueType  # 8
+    """The state is of a model that no longer answers. Send the history again."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a call failed. The names are the `reason` of the google.rpc.ErrorInfo in the error's details."""
@@ -49,15 +53,19 @@ ERROR_REASON_UNSPECIFIED: ErrorReason.ValueType  # 0
 ERROR_REASON_INVALID_FIELD: ErrorReason.ValueType  # 1
 """A field of the request breaks its rule. The BadRequest in the details names both."""
 ERROR_REASON_NO_SUBJECT: ErrorReason.ValueType  # 2
-"""Neither a user id nor an event was given."""
+"""Neither a user id nor an event nor a state was given."""
 ERROR_REASON_UNKNOWN_USER: ErrorReason.ValueType  # 3
-"""The user id is not known to the model and no events were given."""
+"""The user id is not known to the model, and neither events nor a state were given."""
 ERROR_REASON_MALFORMED_MESSAGE: ErrorReason.ValueType  # 4
 """The request's bytes are not a message of the expected type."""
 ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 5
 """The service failed. The cause is in its log, not in the answer."""
 ERROR_REASON_UNAVAILABLE: ErrorReason.ValueType  # 6
 """The service is shutting down or has too much to do. Another replica may answer."""
+ERROR_REASON_STATE_INVALID: ErrorReason.ValueType  # 7
+"""The state is not one that a replica with this service's key gave. Send the history again."""
+ERROR_REASON_STATE_STALE: ErrorReason.ValueType  # 8
+"""The state is of a model that no longer answers. Send the history again."""
 global___ErrorReason = ErrorReason
 
 class _Basis:
@@ -151,7 +159,7 @@ class EventReport(google.protobuf.message.Message):
     of an earlier one where the model takes no repeats of it.
     """
     truncated: builtins.int
-    """The number of oldest events left out because the model has a shorter memory."""
+    """The number of oldest events beyond the model's memory. A recurrent encoder still takes them in."""
     unknown_event_type: builtins.int
     """Of the events used, the number whose type the model does not know."""
     late: builtins.int
@@ -184,21 +192,26 @@ class EncodeSequenceRequest(google.protobuf.message.Message):
 
     USER_ID_FIELD_NUMBER: builtins.int
     EVENTS_FIELD_NUMBER: builtins.int
+    STATE_FIELD_NUMBER: builtins.int
     user_id: builtins.str
     """A user id known to the model, whose stored history comes before `events`. At most 512 bytes.
-    Required if `events` is empty. If it is not known, `events` are taken alone.
+    Required if `events` and `state` are empty. If it is not known, `events` are taken alone.
+    With a `state`, the history of the state comes before `events` and not that of the user.
     """
+    state: builtins.bytes
+    """The state of an earlier answer about the person, as it came, at most 256 KiB."""
     @property
     def events(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Event]:
-        """What the person did, oldest first. At most 2,000 events."""
+        """What the person did, oldest first; with a `state`, what came since. At most 2,000 events."""
 
     def __init__(
         self,
         *,
         user_id: builtins.str = ...,
         events: collections.abc.Iterable[global___Event] | None = ...,
+        state: builtins.bytes = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["events", b"events", "user_id", b"user_id"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["events", b"events", "state", b"state", "user_id", b"user_id"]) -> None: ...
 
 global___EncodeSequenceRequest = EncodeSequenceRequest
 
@@ -212,10 +225,20 @@ class EncodeSequenceResponse(google.protobuf.message.Message):
     MODEL_VERSION_FIELD_NUMBER: builtins.int
     EVENT_REPORT_FIELD_NUMBER: builtins.int
     KNOWN_USER_FIELD_NUMBER: builtins.int
+    STATE_FIELD_NUMBER: builtins.int
+    SEND_HISTORY_FIELD_NUMBER: builtins.int
     model_version: builtins.str
     """The version of the model that answered."""
     known_user: builtins.bool
-    """Whether the user id was given and is known to the model."""
+    """Whether a user id known to the model was given, or the state of one."""
+    state: builtins.bytes
+    """Where the person stands now, to send back with the next events. Empty if nothing usable is known.
+    Its bytes mean something to the service alone.
+    """
+    send_history: builtins.bool
+    """Whether the state sent was of the model before, which answered. It will be refused one day: send
+    the history instead of the state next time, and the current model answers.
+    """
     @property
     def vector(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.float]:
         """The interest vector. Its inner product with an item's embedding is the item's score as the next.
@@ -233,9 +256,11 @@ class EncodeSequenceResponse(google.protobuf.message.Message):
         model_version: builtins.str = ...,
         event_report: global___EventReport | None = ...,
         known_user: builtins.bool = ...,
+        state: builtins.bytes = ...,
+        send_history: builtins.bool = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["event_report", b"event_report"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["event_report", b"event_report", "known_user", b"known_user", "model_version", b"model_version", "vector", b"vector"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["event_report", b"event_report", "known_user", b"known_user", "model_version", b"model_version", "send_history", b"send_history", "state", b"state", "vector", b"vector"]) -> None: ...
 
 global___EncodeSequenceResponse = EncodeSequenceResponse
 
@@ -248,15 +273,19 @@ class SimilarUsersRequest(google.protobuf.message.Message):
     USER_ID_FIELD_NUMBER: builtins.int
     EVENTS_FIELD_NUMBER: builtins.int
     LIMIT_FIELD_NUMBER: builtins.int
+    STATE_FIELD_NUMBER: builtins.int
     user_id: builtins.str
     """A user id known to the model, whose stored history comes before `events`. At most 512 bytes.
-    Required if `events` is empty. If it is not known, `events` are taken alone.
+    Required if `events` and `state` are empty. If it is not known, `events` are taken alone.
+    With a `state`, the history of the state comes before `events` and not that of the user.
     """
     limit: builtins.int
     """The number of users to return, 1 to 1,000. If zero, 10."""
+    state: builtins.bytes
+    """The state of an earlier answer about the person, as it came, at most 256 KiB."""
     @property
     def events(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Event]:
-        """What the person did, oldest first. At most 2,000 events."""
+        """What the person did, oldest first; with a `state`, what came since. At most 2,000 events."""
 
     def __init__(
         self,
@@ -264,8 +293,9 @@ class SimilarUsersRequest(google.protobuf.message.Message):
         user_id: builtins.str = ...,
         events: collections.abc.Iterable[global___Event] | None = ...,
         limit: builtins.int = ...,
+        state: builtins.bytes = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["events", b"events", "limit", b"limit", "user_id", b"user_id"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["events", b"events", "limit", b"limit", "state", b"state", "user_id", b"user_id"]) -> None: ...
 
 global___SimilarUsersRequest = SimilarUsersRequest
 
@@ -301,10 +331,20 @@ class SimilarUsersResponse(google.protobuf.message.Message):
     MODEL_VERSION_FIELD_NUMBER: builtins.int
     EVENT_REPORT_FIELD_NUMBER: builtins.int
     KNOWN_USER_FIELD_NUMBER: builtins.int
+    STATE_FIELD_NUMBER: builtins.int
+    SEND_HISTORY_FIELD_NUMBER: builtins.int
     model_version: builtins.str
     """The version of the model that answered."""
     known_user: builtins.bool
-    """Whether the user id was given and is known to the model."""
+    """Whether a user id known to the model was given, or the state of one."""
+    state: builtins.bytes
+    """Where the person stands now, to send back with the next events. Empty if nothing usable is known.
+    Its bytes mean something to the service alone.
+    """
+    send_history: builtins.bool
+    """Whether the state sent was of the model before, which answered. It will be refused one day: send
+    the history instead of the state next time, and the current model answers.
+    """
     @property
     def similar_users(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___SimilarUser]:
         """The most similar first, without the person itself. Empty if no event was usable.
@@ -322,9 +362,11 @@ class SimilarUsersResponse(google.protobuf.message.Message):
         model_version: builtins.str = ...,
         event_report: global___EventReport | None = ...,
         known_user: builtins.bool = ...,
+        state: builtins.bytes = ...,
+        send_history: builtins.bool = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["event_report", b"event_report"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["event_report", b"event_report", "known_user", b"known_user", "model_version", b"model_version", "similar_users", b"similar_users"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["event_report", b"event_report", "known_user", b"known_user", "model_version", b"model_version", "send_history", b"send_history", "similar_users", b"similar_users", "state", b"state"]) -> None: ...
 
 global___SimilarUsersResponse = SimilarUsersResponse
 
@@ -339,9 +381,11 @@ class RecommendRequest(google.protobuf.message.Message):
     LIMIT_FIELD_NUMBER: builtins.int
     INCLUDE_SEEN_FIELD_NUMBER: builtins.int
     EXCLUDE_ITEM_IDS_FIELD_NUMBER: builtins.int
+    STATE_FIELD_NUMBER: builtins.int
     user_id: builtins.str
     """A user id known to the model, whose stored history comes before `events`. At most 512 bytes.
-    Required if `events` is empty. If it is not known, `events` are taken alone.
+    Required if `events` and `state` are empty. If it is not known, `events` are taken alone.
+    With a `state`, the history of the state comes before `events` and not that of the user.
     """
     limit: builtins.int
     """The number of items to return, 1 to 1,000. If zero, 10."""
@@ -349,9 +393,11 @@ class RecommendRequest(google.protobuf.message.Message):
     """Whether items of the person's own history may be recommended. If not set, the model's default,
     GetModelResponse.include_seen_default.
     """
+    state: builtins.bytes
+    """The state of an earlier answer about the person, as it came, at most 256 KiB."""
     @property
     def events(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Event]:
-        """What the person did, oldest first. At most 2,000 events."""
+        """What the person did, oldest first; with a `state`, what came since. At most 2,000 events."""
 
     @property
     def exclude_item_ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
@@ -367,9 +413,10 @@ class RecommendRequest(google.protobuf.message.Message):
         limit: builtins.int = ...,
         include_seen: builtins.bool | None = ...,
         exclude_item_ids: collections.abc.Iterable[builtins.str] | None = ...,
+        state: builtins.bytes = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_include_seen", b"_include_seen", "include_seen", b"include_seen"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_include_seen", b"_include_seen", "events", b"events", "exclude_item_ids", b"exclude_item_ids", "include_seen", b"include_seen", "limit", b"limit", "user_id", b"user_id"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_include_seen", b"_include_seen", "events", b"events", "exclude_item_ids", b"exclude_item_ids", "include_seen", b"include_seen", "limit", b"limit", "state", b"state", "user_id", b"user_id"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["_include_seen", b"_include_seen"]) -> typing.Literal["include_seen"] | None: ...
 
 global___RecommendRequest = RecommendRequest
@@ -411,12 +458,22 @@ class RecommendResponse(google.protobuf.message.Message):
     EVENT_REPORT_FIELD_NUMBER: builtins.int
     KNOWN_USER_FIELD_NUMBER: builtins.int
     BASIS_FIELD_NUMBER: builtins.int
+    STATE_FIELD_NUMBER: builtins.int
+    SEND_HISTORY_FIELD_NUMBER: builtins.int
     model_version: builtins.str
     """The version of the model that answered."""
     known_user: builtins.bool
-    """Whether the user id was given and is known to the model."""
+    """Whether a user id known to the model was given, or the state of one."""
     basis: global___Basis.ValueType
     """What the recommendations rest on."""
+    state: builtins.bytes
+    """Where the person stands now, to send back with the next events. Empty if nothing usable is known.
+    Its bytes mean something to the service alone.
+    """
+    send_history: builtins.bool
+    """Whether the state sent was of the model before, which answered. It will be refused one day: send
+    the history instead of the state next time, and the current model answers.
+    """
     @property
     def recommendations(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Recommendation]:
         """The best first. Fewer than `limit` only when fewer items are left to recommend."""
@@ -433,9 +490,11 @@ class RecommendResponse(google.protobuf.message.Message):
         event_report: global___EventReport | None = ...,
         known_user: builtins.bool = ...,
         basis: global___Basis.ValueType = ...,
+        state: builtins.bytes = ...,
+        send_history: builtins.bool = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["event_report", b"event_report"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["basis", b"basis", "event_report", b"event_report", "known_user", b"known_user", "model_version", b"model_version", "recommendations", b"recommendations"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["basis", b"basis", "event_report", b"event_report", "known_user", b"known_user", "model_version", b"model_version", "recommendations", b"recommendations", "send_history", b"send_history", "state", b"state"]) -> None: ...
 
 global___RecommendResponse = RecommendResponse
 
@@ -468,6 +527,8 @@ class GetModelResponse(google.protobuf.message.Message):
     MAX_EVENTS_FIELD_NUMBER: builtins.int
     MAX_LIMIT_FIELD_NUMBER: builtins.int
     INCLUDE_SEEN_DEFAULT_FIELD_NUMBER: builtins.int
+    CARRIES_STATE_FIELD_NUMBER: builtins.int
+    MAX_STATE_BYTES_FIELD_NUMBER: builtins.int
     name: builtins.str
     """The model's name: the name of its store."""
     version: builtins.str
@@ -486,6 +547,12 @@ class GetModelResponse(google.protobuf.message.Message):
     """The most results a request may ask for."""
     include_seen_default: builtins.bool
     """Whether items of the person's own history are recommended when a request does not say."""
+    carries_state: builtins.bool
+    """Whether a call with a state costs the same however long the history. If not, the encoder takes the
+    last events in again, from the state; the answer is the same.
+    """
+    max_state_bytes: builtins.int
+    """The most bytes a state may have."""
     @property
     def create_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
         """When training finished."""
@@ -508,8 +575,10 @@ class GetModelResponse(google.protobuf.message.Message):
         max_events: builtins.int = ...,
         max_limit: builtins.int = ...,
         include_seen_default: builtins.bool = ...,
+        carries_state: builtins.bool = ...,
+        max_state_bytes: builtins.int = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["create_time", b"create_time"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["create_time", b"create_time", "encoder", b"encoder", "event_types", b"event_types", "include_seen_default", b"include_seen_default", "item_count", b"item_count", "max_events", b"max_events", "max_limit", b"max_limit", "name", b"name", "user_count", b"user_count", "vector_size", b"vector_size", "version", b"version"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["carries_state", b"carries_state", "create_time", b"create_time", "encoder", b"encoder", "event_types", b"event_types", "include_seen_default", b"include_seen_default", "item_count", b"item_count", "max_events", b"max_events", "max_limit", b"max_limit", "max_state_bytes", b"max_state_bytes", "name", b"name", "user_count", b"user_count", "vector_size", b"vector_size", "version", b"version"]) -> None: ...
 
 global___GetModelResponse = GetModelResponse

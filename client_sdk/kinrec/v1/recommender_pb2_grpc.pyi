@@ -24,6 +24,10 @@ class RecommenderServiceStub:
     stored history of the user followed by the events. A person the model has never seen is served
     from the events alone.
 
+    Every answer about a person carries a state: where the person stands. Sent back with the events that
+    came since, it gives the answer to the whole history, bit for bit, from any replica, at a cost that
+    does not grow with the history. A state that is refused costs one call: send the history instead.
+
     Errors carry a google.rpc.ErrorInfo with the domain "kinrec" and one of the reasons of ErrorReason;
     INVALID_ARGUMENT also carries a google.rpc.BadRequest that names the field and the rule.
     """
@@ -60,6 +64,10 @@ class RecommenderServiceAsyncStub:
     stored history of the user followed by the events. A person the model has never seen is served
     from the events alone.
 
+    Every answer about a person carries a state: where the person stands. Sent back with the events that
+    came since, it gives the answer to the whole history, bit for bit, from any replica, at a cost that
+    does not grow with the history. A state that is refused costs one call: send the history instead.
+
     Errors carry a google.rpc.ErrorInfo with the domain "kinrec" and one of the reasons of ErrorReason;
     INVALID_ARGUMENT also carries a google.rpc.BadRequest that names the field and the rule.
     """
@@ -94,6 +102,10 @@ class RecommenderServiceServicer(metaclass=abc.ABCMeta):
     The person is named by a user id known to the model, by a sequence of events, or by both: the
     stored history of the user followed by the events. A person the model has never seen is served
     from the events alone.
+
+    Every answer about a person carries a state: where the person stands. Sent back with the events that
+    came since, it gives the answer to the whole history, bit for bit, from any replica, at a cost that
+    does not grow with the history. A state that is refused costs one call: send the history instead.
 
     Errors carry a google.rpc.ErrorInfo with the domain "kinrec" and one of the reasons of ErrorReason;
     INVALID_ARGUMENT also carries a google.rpc.BadRequest that names the field and the rule.

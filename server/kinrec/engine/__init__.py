@@ -21,6 +21,7 @@ from kinrec.engine._types import (
 from kinrec.engine.engine import Engine
 from kinrec.engine.events import GAP_BUCKETS
 from kinrec.engine.state import fingerprint_of
+from kinrec.engine.store import list_versions
 
 __all__ = [
     "GAP_BUCKETS",
@@ -43,4 +44,5 @@ __all__ = [
     "StaleStateError",
     "UnknownUserError",
     "fingerprint_of",
+    "list_versions",
 ]

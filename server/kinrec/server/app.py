@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import threading
 
     from kinrec.server.config import ServerConfig
-    from kinrec.server.servicer import RecommenderEngine
+    from kinrec.server.servicer import Engines
 
 _HEALTH_NAME = "grpc.health.v1.Health"
 _REFLECTION_THREADS = 4  # an open reflection stream holds one
@@ -33,14 +33,14 @@ class RecommenderServer:
     port that another process listens on is refused.
 
     Args:
-        engine: Answers the calls.
+        engines: Answer the calls.
         config: How to listen and what to take.
 
     Raises:
         PortError: The address cannot be listened on.
     """
 
-    def __init__(self, engine: RecommenderEngine, config: ServerConfig) -> None:
+    def __init__(self, engines: Engines, config: ServerConfig) -> None:
         self._config = config
         self._server = grpc.server(
             ThreadPoolExecutor(config.threads, "call"),
@@ -50,7 +50,7 @@ class RecommenderServer:
         self._health = HealthServicer(("", SERVICE_NAME), max_watches=config.max_watches)
         self._health.add_to(self._server)
         recommender_pb2_grpc.add_RecommenderServiceServicer_to_server(
-            RecommenderServicer(engine), self._server
+            RecommenderServicer(engines, config.state_keys), self._server
         )
         _add_reflection(self._server)
         check_port(config.host, config.port, config.address())

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from kinrec.engine import MAX_EVENTS, MAX_EXCLUDED_ITEMS, MAX_ID_BYTES
+from kinrec.server.states import MAX_STATE_BYTES, StateKeys
 
 # Two ids per event, one per excluded item, and room for times, values and framing: a request that
 # keeps every other limit is never refused for its size.
@@ -13,6 +14,7 @@ MAX_REQUEST_BYTES = (
     MAX_EVENTS * (2 * MAX_ID_BYTES + _FRAMING_BYTES)
     + MAX_EXCLUDED_ITEMS * (MAX_ID_BYTES + _FRAMING_BYTES)
     + MAX_ID_BYTES
+    + MAX_STATE_BYTES
     + _FRAMING_BYTES
 )
 
@@ -31,6 +33,9 @@ class ServerConfig:
         max_watches: Open health watches, at least 1; beyond them a watch is refused.
         max_connection_age: Seconds after which a client is asked to connect anew, so that new
             replicas get their share.
+        previous_hours: For so many hours after a version was made the one before it in the store goes
+            on answering the states it gave, 0 to 8,760.
+        state_keys: Sign the carried states; by default a key that no other server has.
         max_connection_age_grace: Seconds that calls on such a connection have to end.
 
     Raises:
@@ -45,6 +50,8 @@ class ServerConfig:
     max_watches: int = 1000
     max_connection_age: float = 300.0
     max_connection_age_grace: float = 30.0
+    previous_hours: float = 24.0
+    state_keys: StateKeys = field(default_factory=StateKeys.random, repr=False)
 
     def __post_init__(self) -> None:
         if not self.host:
@@ -54,6 +61,7 @@ class ServerConfig:
         _check_range("drain_wait", self.drain_wait, 0, 3600)
         _check_range("grace", self.grace, 0, 3600)
         _check_range("max_watches", self.max_watches, 1, 1_000_000)
+        _check_range("previous_hours", self.previous_hours, 0, 8_760)
         _check_range("max_connection_age", self.max_connection_age, 1, 86_400)
         _check_range("max_connection_age_grace", self.max_connection_age_grace, 0, 86_400)
 

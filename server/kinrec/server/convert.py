@@ -61,20 +61,18 @@ def limit_from_proto(limit: int) -> int:
     return limit or DEFAULT_LIMIT
 
 
-def encoding_to_proto(encoding: Encoding, version: str) -> pb.EncodeSequenceResponse:
+def encoding_to_proto(encoding: Encoding) -> pb.EncodeSequenceResponse:
     """Convert an encoding."""
     return pb.EncodeSequenceResponse(
         vector=encoding.vector.tolist(),
-        model_version=version,
         event_report=_report_to_proto(encoding.event_report),
         known_user=encoding.known_user,
     )
 
 
-def similar_users_to_proto(similar: SimilarUsers, version: str) -> pb.SimilarUsersResponse:
+def similar_users_to_proto(similar: SimilarUsers) -> pb.SimilarUsersResponse:
     """Convert similar users."""
     response = pb.SimilarUsersResponse(
-        model_version=version,
         event_report=_report_to_proto(similar.event_report),
         known_user=similar.known_user,
     )
@@ -84,10 +82,9 @@ def similar_users_to_proto(similar: SimilarUsers, version: str) -> pb.SimilarUse
     return response
 
 
-def recommendations_to_proto(answer: Recommendations, version: str) -> pb.RecommendResponse:
+def recommendations_to_proto(answer: Recommendations) -> pb.RecommendResponse:
     """Convert recommendations."""
     response = pb.RecommendResponse(
-        model_version=version,
         event_report=_report_to_proto(answer.event_report),
         known_user=answer.known_user,
         basis=_BASIS[answer.basis],
@@ -98,7 +95,9 @@ def recommendations_to_proto(answer: Recommendations, version: str) -> pb.Recomm
     return response
 
 
-def model_to_proto(manifest: Manifest, *, max_events: int, max_limit: int) -> pb.GetModelResponse:
+def model_to_proto(
+    manifest: Manifest, *, max_events: int, max_limit: int, max_state_bytes: int
+) -> pb.GetModelResponse:
     """Describe the model of a manifest."""
     return pb.GetModelResponse(
         name=manifest.name,
@@ -112,6 +111,8 @@ def model_to_proto(manifest: Manifest, *, max_events: int, max_limit: int) -> pb
         max_events=max_events,
         max_limit=max_limit,
         include_seen_default=manifest.event_spec.include_seen_default,
+        carries_state=manifest.encoder.carries_state,
+        max_state_bytes=max_state_bytes,
     )
 
 

@@ -20,7 +20,13 @@ from google.protobuf.message import DecodeError
 from google.rpc.error_details_pb2 import BadRequest, ErrorInfo  # type: ignore[import-untyped]
 from google.rpc.status_pb2 import Status  # type: ignore[import-untyped]
 
-from kinrec.engine import InvalidFieldError, NoSubjectError, UnknownUserError
+from kinrec.engine import (
+    InvalidFieldError,
+    InvalidStateError,
+    NoSubjectError,
+    StaleStateError,
+    UnknownUserError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -69,25 +75,32 @@ class Failure:
         return data
 
 
+# What is the fault of no field.
+_PLAIN = {
+    UnknownUserError: (grpc.StatusCode.NOT_FOUND, "UNKNOWN_USER"),
+    StaleStateError: (grpc.StatusCode.FAILED_PRECONDITION, "STATE_STALE"),
+    OverloadedError: (grpc.StatusCode.RESOURCE_EXHAUSTED, "UNAVAILABLE"),
+}
+
+
 def failure_of(error: BaseException) -> Failure:
     """The table: how each exception ends a call."""
+    text, invalid = str(error), grpc.StatusCode.INVALID_ARGUMENT
+    plain = _PLAIN.get(type(error))
+    if plain is not None:
+        return Failure(*plain, text)
     match error:
         case InvalidFieldError(field=field, rule=rule):
-            return Failure(
-                grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD", str(error), field, rule
-            )
+            return Failure(invalid, "INVALID_FIELD", text, field, rule)
         case NoSubjectError():
-            rule = "at least one of user_id and events must be given"
-            return Failure(
-                grpc.StatusCode.INVALID_ARGUMENT, "NO_SUBJECT", str(error), "user_id", rule
-            )
-        case UnknownUserError():
-            return Failure(grpc.StatusCode.NOT_FOUND, "UNKNOWN_USER", str(error))
-        case OverloadedError():
-            return Failure(grpc.StatusCode.RESOURCE_EXHAUSTED, "UNAVAILABLE", str(error))
+            rule = "at least one of user_id, events and state must be given"
+            return Failure(invalid, "NO_SUBJECT", text, "user_id", rule)
+        case InvalidStateError():
+            rule = "must be as an answer of this service gave it"
+            return Failure(invalid, "STATE_INVALID", text, "state", rule)
         case DecodeError():  # the text of the decoder tells of its inside, not of the mistake
             rule = "the bytes are not a message of the type that the method takes"
-            return Failure(grpc.StatusCode.INVALID_ARGUMENT, "MALFORMED_MESSAGE", rule, "", rule)
+            return Failure(invalid, "MALFORMED_MESSAGE", rule, "", rule)
         case _:
             return _unexpected(error)
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import gc
 import logging
 import queue
 import signal
 import sys
+import time
 from typing import TYPE_CHECKING
 
-from kinrec.engine import Engine
+from kinrec.engine import BundleError, Engine, list_versions
 from kinrec.server.app import RecommenderServer
+from kinrec.server.servicer import Engines
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -43,17 +46,35 @@ def run(store: Path, version: str | None, config: ServerConfig) -> None:
     for number in _SIGNALS:
         signal.signal(number, lambda received, _frame: signals.put(received))
     engine = Engine.load(store, version)
+    engines = _with_previous(engine, store, config.previous_hours)
     if not signals.empty():
         return
     # What is loaded lives as long as the process: no collection need look at it again.
     gc.collect()
     gc.freeze()
-    server = RecommenderServer(engine, config)
+    server = RecommenderServer(engines, config)
     server.start()
     sys.stdout.write(f"kinrec: serving {engine.name} {engine.version} on {server.address}\n")
     sys.stdout.flush()
+    if not config.state_keys.shared:
+        _log.warning("carried states are signed with a key that no other server has")
     _log.info("%s received: draining", signal.Signals(signals.get()).name)
     _drain(server, config, signals)
+
+
+def _with_previous(engine: Engine, store: Path, hours: float) -> Engines:
+    """Load the version before as well, if there is one that can still be asked for."""
+    until = engine.manifest.create_time.ToDatetime(dt.UTC).timestamp() + hours * 3600.0
+    older = [version for version in list_versions(store) if version < engine.version]
+    if not (older and time.time() < until):
+        return Engines(engine)
+    try:
+        previous = Engine.load(store, older[-1])
+    except BundleError as error:
+        _log.warning("states of version %s are refused: %s", older[-1], error)
+        return Engines(engine)
+    _log.info("version %s answers its states until %s", previous.version, time.ctime(until))
+    return Engines(engine, previous, until)
 
 
 def _drain(

@@ -11,6 +11,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import argparse
 
+    from kinrec.server.states import StateKeys
+
+KEY_VARIABLE = "KINREC_STATE_KEY"
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
@@ -39,6 +43,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=10.0,
         metavar="SECONDS",
         help="for calls in flight to end after that (%(default)s)",
+    )
+    parser.add_argument(
+        "--state-key-file",
+        type=Path,
+        metavar="FILE",
+        help="the key that signs carried states, the same for all replicas, and after it, while it "
+        f"is replaced, the one before; at least 32 characters each (default: {KEY_VARIABLE} in the "
+        "environment, else a key of this process alone)",
+    )
+    parser.add_argument(
+        "--previous-hours",
+        type=float,
+        default=24.0,
+        metavar="HOURS",
+        help="after a version is made the one before answers the states it gave; 0 for never "
+        "(%(default)s)",
     )
 
 
@@ -69,6 +89,8 @@ def run(args: argparse.Namespace) -> int:
             threads=args.threads,
             drain_wait=args.drain_wait,
             grace=args.grace,
+            previous_hours=args.previous_hours,
+            state_keys=_state_keys(args.state_key_file),
         )
     except ValueError as error:
         return _refuse(error)
@@ -77,6 +99,26 @@ def run(args: argparse.Namespace) -> int:
     except (BundleError, PortError) as error:
         return _refuse(error)
     return 0
+
+
+def _state_keys(path: Path | None) -> StateKeys:
+    """Find the keys: of the file, else of the environment, else one of this process alone.
+
+    Raises:
+        ValueError: They cannot be used. The text is one line that names where they are.
+    """
+    from kinrec.server.states import StateKeys  # noqa: PLC0415
+
+    where = KEY_VARIABLE if path is None else f"--state-key-file {path}"
+    try:
+        text = os.environ.get(KEY_VARIABLE, "") if path is None else path.read_text("utf-8")
+        return StateKeys.parse(text) if text or path is not None else StateKeys.random()
+    except OSError as error:
+        raise ValueError(f"{where}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{where}: is not text") from error
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from error
 
 
 def _refuse(error: Exception) -> int:

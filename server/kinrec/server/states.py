@@ -1,0 +1,81 @@
+"""The signature of a carried state: it leaves signed and is read again only as it left.
+
+A state is signed with HMAC-SHA256 (RFC 2104) under a key that replicas share. Whoever has no key can
+make no state, and the engine never reads bytes that came from elsewhere.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import secrets
+from typing import TYPE_CHECKING
+
+from kinrec.engine import InvalidStateError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+MAX_STATE_BYTES = 256 * 1024
+MIN_KEY_BYTES = 32
+MAX_KEYS = 2
+
+_DIGEST = "sha256"
+_MAC_BYTES = hashlib.new(_DIGEST).digest_size
+
+
+class StateKeys:
+    """Signs states with one key and reads those signed with it or with the key before.
+
+    Args:
+        keys: The key, and the one before it while it is replaced.
+        shared: Whether other servers have them.
+
+    Raises:
+        ValueError: There are not one or two, or one is too short. The text says which.
+    """
+
+    def __init__(self, keys: Sequence[bytes], *, shared: bool = True) -> None:
+        if not 1 <= len(keys) <= MAX_KEYS:
+            raise ValueError(f"must hold one key or two, holds {len(keys)}")
+        for place, key in enumerate(keys, start=1):
+            if len(key) < MIN_KEY_BYTES:
+                raise ValueError(
+                    f"key {place} must have at least {MIN_KEY_BYTES} characters, has {len(key)}"
+                )
+        self._keys = tuple(keys)
+        self.shared = shared
+
+    @classmethod
+    def parse(cls, text: str) -> StateKeys:
+        """Read keys with white space between them.
+
+        Raises:
+            ValueError: See the class.
+        """
+        return cls([key.encode() for key in text.split()])
+
+    @classmethod
+    def random(cls) -> StateKeys:
+        """Make a key that no other server has."""
+        return cls([secrets.token_bytes(MIN_KEY_BYTES)], shared=False)
+
+    def seal(self, state: bytes) -> bytes:
+        """Sign a state; an empty one stays empty."""
+        return hmac.digest(self._keys[0], state, _DIGEST) + state if state else b""
+
+    def open(self, sealed: bytes) -> bytes:
+        """Give the state that was signed; of an empty one an empty one.
+
+        Raises:
+            InvalidStateError: It was not signed with these keys, or was changed, or is too long.
+        """
+        if not sealed:
+            return b""
+        if len(sealed) > MAX_STATE_BYTES:
+            raise InvalidStateError
+        mac, state = sealed[:_MAC_BYTES], sealed[_MAC_BYTES:]
+        for key in self._keys:
+            if hmac.compare_digest(mac, hmac.digest(key, state, _DIGEST)):
+                return state
+        raise InvalidStateError
