@@ -6,6 +6,13 @@
         answer = client.recommend([Event("i7", "view"), Event("i9", "buy")], limit=20)
         [(item.item_id, item.score) for item in answer.recommendations]
 
+A session carries what the service knows of a person from call to call, so that each sends only what
+is new:
+
+        session = client.session()
+        session.recommend([Event("i7", "view")])
+        session.recommend([Event("i9", "buy")])
+
 `Client` blocks, `AsyncClient` is awaited; both take the same questions, give the same answers and
 raise the same errors, all of which are `KinrecError`.
 """
@@ -18,9 +25,11 @@ from kinrec.client._errors import (
     InvalidRequestError,
     KinrecError,
     ServerError,
+    StateError,
     UnavailableError,
     UnknownUserError,
 )
+from kinrec.client._session import AsyncSession, Session
 from kinrec.client._sync import Client
 from kinrec.client._types import (
     Basis,
@@ -37,6 +46,7 @@ from kinrec.client._types import (
 
 __all__ = [
     "AsyncClient",
+    "AsyncSession",
     "Basis",
     "Client",
     "ClientClosedError",
@@ -52,8 +62,10 @@ __all__ = [
     "RecommendResult",
     "Recommendation",
     "ServerError",
+    "Session",
     "SimilarUser",
     "SimilarUsersResult",
+    "StateError",
     "UnavailableError",
     "UnknownUserError",
 ]

@@ -10,6 +10,7 @@ import grpc
 from kinrec.client import _calls
 from kinrec.client._channel import DEFAULT_TIMEOUT, ChannelConfig
 from kinrec.client._errors import ClientClosedError, error_of
+from kinrec.client._session import DEFAULT_KEEP, AsyncSession
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -63,27 +64,34 @@ class AsyncClient:
         events: Iterable[Event] = (),
         *,
         user_id: str | None = None,
+        state: bytes = b"",
         timeout: float | None = None,
     ) -> EncodeSequenceResult:
         """Encode a person's behaviour into a user-interest vector. See `Client`."""
-        return await self._ask(_calls.encode_sequence(events, user_id=user_id), timeout)
+        return await self._ask(
+            _calls.encode_sequence(events, user_id=user_id, state=state), timeout
+        )
 
     async def similar_users(
         self,
         events: Iterable[Event] = (),
         *,
         user_id: str | None = None,
+        state: bytes = b"",
         limit: int | None = None,
         timeout: float | None = None,
     ) -> SimilarUsersResult:
         """Find the known users who behave most like a person. See `Client`."""
-        return await self._ask(_calls.similar_users(events, user_id=user_id, limit=limit), timeout)
+        return await self._ask(
+            _calls.similar_users(events, user_id=user_id, state=state, limit=limit), timeout
+        )
 
     async def recommend(
         self,
         events: Iterable[Event] = (),
         *,
         user_id: str | None = None,
+        state: bytes = b"",
         limit: int | None = None,
         include_seen: bool | None = None,
         exclude_item_ids: Iterable[str] = (),
@@ -93,6 +101,7 @@ class AsyncClient:
         call = _calls.recommend(
             events,
             user_id=user_id,
+            state=state,
             limit=limit,
             include_seen=include_seen,
             exclude_item_ids=exclude_item_ids,
@@ -106,6 +115,15 @@ class AsyncClient:
     async def health(self, *, timeout: float | None = None) -> Health:
         """Ask the server whether it takes calls. This call is not repeated."""
         return await self._ask(_calls.health(), timeout)
+
+    def session(self, user_id: str | None = None, *, keep: int = DEFAULT_KEEP) -> AsyncSession:
+        """Begin a person's calls in a row, each of which sends only what is new.
+
+        Args:
+            user_id: The person's id, if there is one; a known user's stored history comes first.
+            keep: How many of the last events to keep, 0 to 2,000, to send again if a state is refused.
+        """
+        return AsyncSession(self, user_id, keep)
 
     async def close(self) -> None:
         """Close the connections. Calls in flight end with `ClientClosedError`."""

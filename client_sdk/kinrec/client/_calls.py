@@ -59,9 +59,11 @@ class Call(Generic[_Result]):
             raise ServerError("the answer of the server cannot be read") from error
 
 
-def encode_sequence(events: Iterable[Event], *, user_id: str | None) -> Call[EncodeSequenceResult]:
+def encode_sequence(
+    events: Iterable[Event], *, user_id: str | None, state: bytes = b""
+) -> Call[EncodeSequenceResult]:
     """Encode a person's behaviour."""
-    request = _requests.encode_sequence_request(events, user_id=user_id)
+    request = _requests.encode_sequence_request(events, user_id=user_id, state=state)
     return Call(
         f"/{SERVICE}/EncodeSequence",
         request.SerializeToString(),
@@ -70,10 +72,10 @@ def encode_sequence(events: Iterable[Event], *, user_id: str | None) -> Call[Enc
 
 
 def similar_users(
-    events: Iterable[Event], *, user_id: str | None, limit: int | None
+    events: Iterable[Event], *, user_id: str | None, state: bytes = b"", limit: int | None
 ) -> Call[SimilarUsersResult]:
     """Find the users who behave alike."""
-    request = _requests.similar_users_request(events, user_id=user_id, limit=limit)
+    request = _requests.similar_users_request(events, user_id=user_id, state=state, limit=limit)
     return Call(
         f"/{SERVICE}/SimilarUsers", request.SerializeToString(), _responses.similar_users_result
     )
@@ -83,6 +85,7 @@ def recommend(
     events: Iterable[Event],
     *,
     user_id: str | None,
+    state: bytes = b"",
     limit: int | None,
     include_seen: bool | None,
     exclude_item_ids: Iterable[str],
@@ -91,6 +94,7 @@ def recommend(
     request = _requests.recommend_request(
         events,
         user_id=user_id,
+        state=state,
         limit=limit,
         include_seen=include_seen,
         exclude_item_ids=exclude_item_ids,

@@ -3,6 +3,7 @@
 KinrecError
 ├── InvalidRequestError     a field breaks its rule; found before anything is sent, or by the server
 ├── UnknownUserError        the user id is not known to the model and no events were given
+├── StateError              the state is not one that the service takes; the history has to be sent
 ├── UnavailableError        no server could be reached, or none would take the call; retries included
 ├── DeadlineExceededError   no answer within the timeout
 ├── ServerError             every other failure, and answers that cannot be read
@@ -87,6 +88,10 @@ class UnknownUserError(KinrecError):
     """The user id is not known to the model and no events were given."""
 
 
+class StateError(KinrecError):
+    """The state was changed, or is of a model or a key that is gone. Send the history instead."""
+
+
 class UnavailableError(KinrecError):
     """No server could be reached, or none would take the call. It may succeed later."""
 
@@ -122,6 +127,8 @@ class FailedCall(Protocol):
 # By status code and reason, else by status code alone, else ServerError.
 _TABLE: Mapping[tuple[grpc.StatusCode, str], type[KinrecError]] = {
     (grpc.StatusCode.INVALID_ARGUMENT, ""): InvalidRequestError,
+    (grpc.StatusCode.INVALID_ARGUMENT, "STATE_INVALID"): StateError,
+    (grpc.StatusCode.FAILED_PRECONDITION, "STATE_STALE"): StateError,
     (grpc.StatusCode.NOT_FOUND, "UNKNOWN_USER"): UnknownUserError,
     (grpc.StatusCode.UNAVAILABLE, ""): UnavailableError,
     (grpc.StatusCode.RESOURCE_EXHAUSTED, "UNAVAILABLE"): UnavailableError,

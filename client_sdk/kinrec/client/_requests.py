@@ -31,18 +31,23 @@ _MAX_SECONDS = 253_402_300_799
 
 
 def encode_sequence_request(
-    events: Iterable[Event], *, user_id: str | None
+    events: Iterable[Event], *, user_id: str | None, state: bytes = b""
 ) -> pb.EncodeSequenceRequest:
     """A request to encode a person's behaviour."""
-    return pb.EncodeSequenceRequest(user_id=_user_id(user_id), events=_events(events))
+    return pb.EncodeSequenceRequest(
+        user_id=_user_id(user_id), events=_events(events), state=_state(state)
+    )
 
 
 def similar_users_request(
-    events: Iterable[Event], *, user_id: str | None, limit: int | None
+    events: Iterable[Event], *, user_id: str | None, state: bytes = b"", limit: int | None
 ) -> pb.SimilarUsersRequest:
     """A request for the users who behave alike."""
     return pb.SimilarUsersRequest(
-        user_id=_user_id(user_id), events=_events(events), limit=_limit(limit)
+        user_id=_user_id(user_id),
+        events=_events(events),
+        state=_state(state),
+        limit=_limit(limit),
     )
 
 
@@ -50,6 +55,7 @@ def recommend_request(
     events: Iterable[Event],
     *,
     user_id: str | None,
+    state: bytes = b"",
     limit: int | None,
     include_seen: bool | None,
     exclude_item_ids: Iterable[str],
@@ -60,6 +66,7 @@ def recommend_request(
     return pb.RecommendRequest(
         user_id=_user_id(user_id),
         events=_events(events),
+        state=_state(state),
         limit=_limit(limit),
         include_seen=include_seen,
         exclude_item_ids=[
@@ -73,6 +80,12 @@ def recommend_request(
 
 def _user_id(user_id: str | None) -> str:
     return "" if user_id is None else _text(user_id, "user_id")
+
+
+def _state(state: bytes) -> bytes:
+    if not isinstance(state, bytes):
+        raise invalid_field("state", f"must be bytes, not {_kind(state)}")
+    return state
 
 
 def _limit(limit: int | None) -> int:

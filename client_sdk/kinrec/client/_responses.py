@@ -39,6 +39,8 @@ def encode_sequence_result(data: bytes) -> EncodeSequenceResult:
         model_version=response.model_version,
         event_report=_event_report(response.event_report),
         known_user=response.known_user,
+        state=response.state,
+        send_history=response.send_history,
     )
 
 
@@ -52,6 +54,8 @@ def similar_users_result(data: bytes) -> SimilarUsersResult:
         model_version=response.model_version,
         event_report=_event_report(response.event_report),
         known_user=response.known_user,
+        state=response.state,
+        send_history=response.send_history,
     )
 
 
@@ -68,6 +72,8 @@ def recommend_result(data: bytes) -> RecommendResult:
         model_version=response.model_version,
         event_report=_event_report(response.event_report),
         known_user=response.known_user,
+        state=response.state,
+        send_history=response.send_history,
     )
 
 
@@ -92,6 +98,8 @@ def model(data: bytes) -> Model:
         max_events=response.max_events,
         max_limit=response.max_limit,
         include_seen_default=response.include_seen_default,
+        carries_state=response.carries_state,
+        max_state_bytes=response.max_state_bytes,
     )
 
 

@@ -9,6 +9,7 @@ import grpc
 from kinrec.client import _calls
 from kinrec.client._channel import DEFAULT_TIMEOUT, ChannelConfig
 from kinrec.client._errors import ClientClosedError, error_of
+from kinrec.client._session import DEFAULT_KEEP, Session
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -35,7 +36,7 @@ class Client:
     It connects at the first call, spreads calls over all addresses of the target, and repeats calls
     that no server took. Threads may share it; a forked process needs its own.
 
-    Each method raises `InvalidRequestError`, `UnknownUserError`, `UnavailableError`,
+    Each method raises `InvalidRequestError`, `UnknownUserError`, `StateError`, `UnavailableError`,
     `DeadlineExceededError`, `ServerError` or `ClientClosedError`, all of them `KinrecError`.
 
     Args:
@@ -65,22 +66,25 @@ class Client:
         events: Iterable[Event] = (),
         *,
         user_id: str | None = None,
+        state: bytes = b"",
         timeout: float | None = None,
     ) -> EncodeSequenceResult:
         """Encode a person's behaviour into a user-interest vector.
 
         Args:
             events: What the person did, oldest first.
-            user_id: A known user, whose stored history comes before `events`.
+            user_id: A known user, whose stored history comes before `events` if there is no state.
+            state: What the last answer about the person gave, to send only what came since.
             timeout: Seconds for this call.
         """
-        return self._ask(_calls.encode_sequence(events, user_id=user_id), timeout)
+        return self._ask(_calls.encode_sequence(events, user_id=user_id, state=state), timeout)
 
     def similar_users(
         self,
         events: Iterable[Event] = (),
         *,
         user_id: str | None = None,
+        state: bytes = b"",
         limit: int | None = None,
         timeout: float | None = None,
     ) -> SimilarUsersResult:
@@ -88,17 +92,21 @@ class Client:
 
         Args:
             events: What the person did, oldest first.
-            user_id: A known user, whose stored history comes before `events`.
+            user_id: A known user, whose stored history comes before `events` if there is no state.
+            state: What the last answer about the person gave, to send only what came since.
             limit: The number of users to return; None for the service's default.
             timeout: Seconds for this call.
         """
-        return self._ask(_calls.similar_users(events, user_id=user_id, limit=limit), timeout)
+        return self._ask(
+            _calls.similar_users(events, user_id=user_id, state=state, limit=limit), timeout
+        )
 
     def recommend(
         self,
         events: Iterable[Event] = (),
         *,
         user_id: str | None = None,
+        state: bytes = b"",
         limit: int | None = None,
         include_seen: bool | None = None,
         exclude_item_ids: Iterable[str] = (),
@@ -108,7 +116,8 @@ class Client:
 
         Args:
             events: What the person did, oldest first.
-            user_id: A known user, whose stored history comes before `events`.
+            user_id: A known user, whose stored history comes before `events` if there is no state.
+            state: What the last answer about the person gave, to send only what came since.
             limit: The number of items to return; None for the service's default.
             include_seen: Whether items of the person's own history may be recommended; None for the
                 model's default.
@@ -118,6 +127,7 @@ class Client:
         call = _calls.recommend(
             events,
             user_id=user_id,
+            state=state,
             limit=limit,
             include_seen=include_seen,
             exclude_item_ids=exclude_item_ids,
@@ -131,6 +141,15 @@ class Client:
     def health(self, *, timeout: float | None = None) -> Health:
         """Ask the server whether it takes calls. This call is not repeated."""
         return self._ask(_calls.health(), timeout)
+
+    def session(self, user_id: str | None = None, *, keep: int = DEFAULT_KEEP) -> Session:
+        """Begin a person's calls in a row, each of which sends only what is new.
+
+        Args:
+            user_id: The person's id, if there is one; a known user's stored history comes first.
+            keep: How many of the last events to keep, 0 to 2,000, to send again if a state is refused.
+        """
+        return Session(self, user_id, keep)
 
     def close(self) -> None:
         """Close the connections. Calls in flight end with `ClientClosedError`."""

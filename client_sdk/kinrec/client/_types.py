@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING
 
@@ -85,13 +85,18 @@ class EncodeSequenceResult:
         vector: As long as `Model.vector_size`; empty if no event was usable.
         model_version: The version of the model that answered.
         event_report: What became of the events.
-        known_user: Whether a user id was given and is known to the model.
+        known_user: Whether a user id known to the model was given, or the state of one.
+        state: To send back with the next events; empty if no event was usable.
+        send_history: Whether the state sent was of the model before, which will answer no more one
+            day: better send the history than this state.
     """
 
     vector: tuple[float, ...]
     model_version: str
     event_report: EventReport
     known_user: bool
+    state: bytes = field(default=b"", repr=False)
+    send_history: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,13 +120,18 @@ class SimilarUsersResult:
         similar_users: The most similar first; empty if no event was usable.
         model_version: The version of the model that answered.
         event_report: What became of the events.
-        known_user: Whether a user id was given and is known to the model.
+        known_user: Whether a user id known to the model was given, or the state of one.
+        state: To send back with the next events; empty if no event was usable.
+        send_history: Whether the state sent was of the model before, which will answer no more one
+            day: better send the history than this state.
     """
 
     similar_users: tuple[SimilarUser, ...]
     model_version: str
     event_report: EventReport
     known_user: bool
+    state: bytes = field(default=b"", repr=False)
+    send_history: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +158,10 @@ class RecommendResult:
         basis: What they rest on.
         model_version: The version of the model that answered.
         event_report: What became of the events.
-        known_user: Whether a user id was given and is known to the model.
+        known_user: Whether a user id known to the model was given, or the state of one.
+        state: To send back with the next events; empty if no event was usable.
+        send_history: Whether the state sent was of the model before, which will answer no more one
+            day: better send the history than this state.
     """
 
     recommendations: tuple[Recommendation, ...]
@@ -156,6 +169,8 @@ class RecommendResult:
     model_version: str
     event_report: EventReport
     known_user: bool
+    state: bytes = field(default=b"", repr=False)
+    send_history: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +190,8 @@ class Model:
         max_limit: The most results a request may ask for.
         include_seen_default: Whether items of the person's own history are recommended when a
             request does not say.
+        carries_state: Whether a call with a state costs the same however long the history.
+        max_state_bytes: The most bytes a state may have.
     """
 
     name: str
@@ -188,3 +205,5 @@ class Model:
     max_events: int
     max_limit: int
     include_seen_default: bool
+    carries_state: bool = False
+    max_state_bytes: int = 0

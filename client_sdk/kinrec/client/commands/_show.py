@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from dataclasses import asdict, fields
 from datetime import datetime
@@ -28,7 +29,7 @@ _COLUMNS = 8  # numbers of a vector on a line
 
 
 def as_json(answer: Answer) -> str:
-    """The answer as one line of JSON, with the names of the result's fields."""
+    """The answer as one line of JSON, with the names of the result's fields; bytes are in base64."""
     row = {"status": answer} if isinstance(answer, Health) else asdict(answer)
     return json.dumps(row, default=_plain) + "\n"
 
@@ -38,6 +39,8 @@ def _plain(value: object) -> object:
         return value.value
     if isinstance(value, datetime):
         return value.isoformat()
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode()
     raise TypeError(f"no JSON for {type(value).__name__}")
 
 

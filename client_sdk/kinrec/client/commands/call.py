@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kinrec.client import Client, Health, KinrecError
+from kinrec.client import Client, Health, KinrecError, Model
 from kinrec.client.commands import _show
 from kinrec.client.commands._events import EventsFileError, parse_event, read_events
 
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from kinrec.client import (
         EncodeSequenceResult,
         Event,
-        Model,
         RecommendResult,
         SimilarUsersResult,
     )
@@ -35,6 +35,10 @@ _EVENTS_HELP = (
     'a file with an event per line, {"item_id": ..., "event_type": ..., "timestamp": ..., "value": '
     "...}, all but the first optional, before those of --event; - is standard input"
 )
+_STATE_HELP = (
+    "a file that carries the person's state from call to call: read if it is there, then written anew; "
+    "with it, give only the events that came since"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +54,13 @@ class _Question:
     help: str
     add_arguments: Callable[[argparse.ArgumentParser], None]
     ask: Callable[[Client, argparse.Namespace], Answer]
+
+
+class StateFileError(Exception):
+    """The file of a state cannot be read or written. The text is one line that names it."""
+
+    def __init__(self, path: Path, error: OSError) -> None:
+        super().__init__(f"--state {path}: {error.strerror}")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -72,13 +83,31 @@ def run(args: argparse.Namespace) -> int:
     try:
         with Client(args.target, timeout=args.timeout) as client:
             answer = _QUESTIONS[args.question].ask(client, args)
-    except EventsFileError as error:
+        _keep_state(args, answer)
+    except (EventsFileError, StateFileError) as error:
         return _refuse(args.question, error, _BAD_USAGE)
     except KinrecError as error:
         # Without a status it was not sent.
         return _refuse(args.question, error, _FAILED if error.code else _BAD_USAGE)
     sys.stdout.write(_show.as_json(answer) if args.json else _show.as_text(answer))
     return _FAILED if isinstance(answer, Health) and answer is not Health.SERVING else 0
+
+
+def _state(args: argparse.Namespace) -> bytes:
+    """Read the state of the call before, if there is one."""
+    try:
+        return args.state.read_bytes() if args.state and args.state.exists() else b""
+    except OSError as error:
+        raise StateFileError(args.state, error) from error
+
+
+def _keep_state(args: argparse.Namespace, answer: Answer) -> None:
+    path = getattr(args, "state", None)
+    if path and not isinstance(answer, (Model, Health)):
+        try:
+            path.write_bytes(answer.state)
+        except OSError as error:
+            raise StateFileError(path, error) from error
 
 
 def _refuse(question: str, error: Exception, code: int) -> int:
@@ -115,6 +144,7 @@ def _add_person(parser: argparse.ArgumentParser) -> None:
         help=_EVENT_HELP,
     )
     parser.add_argument("--events", metavar="FILE", help=_EVENTS_HELP)
+    parser.add_argument("--state", type=Path, metavar="FILE", help=_STATE_HELP)
 
 
 def _add_person_and_limit(parser: argparse.ArgumentParser) -> None:
@@ -151,17 +181,20 @@ def _events(args: argparse.Namespace) -> list[Event]:
 
 
 def _encode(client: Client, args: argparse.Namespace) -> EncodeSequenceResult:
-    return client.encode_sequence(_events(args), user_id=args.user)
+    return client.encode_sequence(_events(args), user_id=args.user, state=_state(args))
 
 
 def _similar_users(client: Client, args: argparse.Namespace) -> SimilarUsersResult:
-    return client.similar_users(_events(args), user_id=args.user, limit=args.limit)
+    return client.similar_users(
+        _events(args), user_id=args.user, state=_state(args), limit=args.limit
+    )
 
 
 def _recommend(client: Client, args: argparse.Namespace) -> RecommendResult:
     return client.recommend(
         _events(args),
         user_id=args.user,
+        state=_state(args),
         limit=args.limit,
         include_seen=args.include_seen,
         exclude_item_ids=args.exclude,

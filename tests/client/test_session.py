@@ -1,0 +1,164 @@
+"""A session sends what is new, and mends a refused state without its caller noticing."""
+
+import asyncio
+
+import grpc
+import pytest
+
+from kinrec.client import AsyncClient, Client, Event, InvalidRequestError, StateError
+from kinrec.v1 import recommender_pb2 as pb
+
+from .conftest import Refusal, rich_details
+
+STALE = Refusal(grpc.StatusCode.FAILED_PRECONDITION, "gone", rich_details("STATE_STALE"))
+INVALID = Refusal(grpc.StatusCode.INVALID_ARGUMENT, "changed", rich_details("STATE_INVALID"))
+
+
+@pytest.fixture(params=["sync", "async"])
+def run(request, server):
+    """Make calls of one session in a row: `run([("recommend", events, {}), ...], user_id=...)`.
+
+    Gives each call's answer or the error it raised. Every test that runs by it holds for both clients.
+    """
+
+    def outcome(error):
+        if not isinstance(error, (StateError, InvalidRequestError)):
+            raise error
+        return error
+
+    def run_sync(calls, **settings):
+        found = []
+        with Client(server.address) as client:
+            session = client.session(**settings)
+            for method, events, more in calls:
+                try:
+                    found.append(getattr(session, method)(events, **more))
+                except Exception as error:  # noqa: BLE001
+                    found.append(outcome(error))
+        return found
+
+    async def run_async(calls, **settings):
+        found = []
+        async with AsyncClient(server.address) as client:
+            session = client.session(**settings)
+            for method, events, more in calls:
+                try:
+                    found.append(await getattr(session, method)(events, **more))
+                except Exception as error:  # noqa: BLE001
+                    found.append(outcome(error))
+        return found
+
+    if request.param == "sync":
+        return run_sync
+    return lambda calls, **settings: asyncio.run(run_async(calls, **settings))
+
+
+def answers(*states, **more):
+    """Give answers that carry states."""
+    return [pb.RecommendResponse(state=state, **more) for state in states]
+
+
+def sent(server):
+    """What each request held: the items, the state and the user."""
+    requests = [pb.RecommendRequest.FromString(data) for _, data in server.calls]
+    return [
+        ("".join(event.item_id for event in request.events), request.state, request.user_id)
+        for request in requests
+    ]
+
+
+def asking(*parts):
+    """Ask for recommendations after each part, whose letters are items."""
+    return [("recommend", [Event(letter) for letter in part], {}) for part in parts]
+
+
+def test_only_what_is_new_is_sent(server, run):
+    """Each request holds the events since the last answer, and the state of that answer."""
+    server.script = answers(b"1", b"2", b"3")
+    found = run(asking("ab", "c", ""), user_id="u")
+    assert sent(server) == [("ab", b"", "u"), ("c", b"1", "u"), ("", b"2", "u")]
+    assert [answer.state for answer in found] == [b"1", b"2", b"3"]
+
+
+def test_all_calls_share_the_state(server, run):
+    """Encoding, similar users and recommendations go on from one another, with their own arguments."""
+    server.script = [
+        pb.EncodeSequenceResponse(state=b"1"),
+        pb.SimilarUsersResponse(state=b"2"),
+        pb.RecommendResponse(state=b"3"),
+    ]
+    more = {"limit": 3, "include_seen": False, "exclude_item_ids": iter("xy")}
+    run(
+        [
+            ("encode_sequence", [Event("a")], {}),
+            ("similar_users", [Event("b")], {"limit": 7}),
+            ("recommend", [Event("c")], more),
+        ]
+    )
+    (_, encode), (_, similar), (_, recommend) = server.calls
+    assert pb.EncodeSequenceRequest.FromString(encode).state == b""
+    found = pb.SimilarUsersRequest.FromString(similar)
+    assert (found.state, found.limit) == (b"1", 7)
+    assert pb.RecommendRequest.FromString(recommend) == pb.RecommendRequest(
+        events=[pb.Event(item_id="c")],
+        state=b"2",
+        limit=3,
+        include_seen=False,
+        exclude_item_ids=["x", "y"],
+    )
+
+
+@pytest.mark.parametrize("refusal", [STALE, INVALID])
+def test_a_refused_state_is_mended_within_the_call(server, run, refusal):
+    """The history is sent again without the state, once, and the caller gets an answer."""
+    server.script = [*answers(b"1", b"2"), refusal, *answers(b"3", b"4")]
+    found = run(asking("a", "b", "c", "d"))
+    assert sent(server)[2:] == [("c", b"2", ""), ("abc", b"", ""), ("d", b"3", "")]
+    assert [answer.state for answer in found] == [b"1", b"2", b"3", b"4"]
+
+
+def test_a_service_that_refuses_every_state_is_not_asked_for_ever(server, run):
+    """A second refusal is the caller's, and the events of that call are not taken."""
+    server.script = [*answers(b"1"), STALE, STALE, *answers(b"2")]
+    found = run(asking("a", "b", "c"))
+    assert isinstance(found[1], StateError)
+    assert found[1].reason == "STATE_STALE"
+    assert sent(server)[-1] == ("ac", b"", "")
+
+
+def test_the_model_before_is_left_at_the_next_call(server, run):
+    """When the service says to send the history, the next call does."""
+    server.script = [*answers(b"1"), *answers(b"2", send_history=True), *answers(b"3")]
+    run(asking("a", "b", "c"))
+    assert sent(server) == [("a", b"", ""), ("b", b"1", ""), ("abc", b"", "")]
+
+
+def test_events_of_a_failed_call_are_not_taken(server, run):
+    """They can be given again, and are not sent twice."""
+    bad = Refusal(grpc.StatusCode.INVALID_ARGUMENT, "bad", rich_details("INVALID_FIELD"))
+    server.script = [*answers(b"1"), bad, *answers(b"2"), STALE, *answers(b"3")]
+    found = run(asking("a", "b", "b", "c"))
+    assert isinstance(found[1], InvalidRequestError)
+    assert sent(server)[1:] == [("b", b"1", ""), ("b", b"1", ""), ("c", b"2", ""), ("abc", b"", "")]
+
+
+def test_a_session_keeps_so_many_events(server, run):
+    """Of a long history the last are sent again; what is new is always sent whole."""
+    server.script = [*answers(b"1"), STALE, *answers(b"2"), STALE, *answers(b"3")]
+    run(asking("abcdef", "gh", "ijklm"), keep=3)
+    assert [part for part, state, _ in sent(server) if not state] == ["abcdef", "defgh", "fghijklm"]
+
+
+@pytest.mark.parametrize("keep", [-1, 2_001])
+def test_how_many_to_keep_has_a_range(server, keep):
+    """More than a request may have is refused at once."""
+    for kind in (Client, AsyncClient):
+        with pytest.raises(InvalidRequestError, match=f"keep: must be from 0 to 2000, not {keep}"):
+            kind(server.address).session(keep=keep)
+
+
+def test_a_state_that_is_no_bytes_is_refused(server, ask):
+    """A string, as JSON has it, is named before anything is sent."""
+    with pytest.raises(InvalidRequestError, match="state: must be bytes, not str"):
+        ask("recommend", state="AAAA")
+    assert not server.calls
