@@ -261,3 +261,31 @@ def test_a_reader_that_has_gone(server, unbuffered):
         process.stdout.close()
         assert process.wait(60) == 141
         assert process.stderr.read() == b""
+
+
+def test_a_state_is_carried_by_a_file(server, call, tmp_path):
+    """The file of --state is written after a call and sent with the next; JSON has it in base64."""
+    path = tmp_path / "me.state"
+    server.script = [pb.RecommendResponse(state=b"\0one"), pb.EncodeSequenceResponse(state=b"two")]
+    assert call("recommend", "--event", "i1", "--state", path).returncode == 0
+    assert path.read_bytes() == b"\0one"
+    done = call("encode", "--event", "i2", "--state", path, "--json")
+    assert json.loads(done.stdout)["state"] == "dHdv"
+    assert path.read_bytes() == b"two"
+    requests = [data for _, data in server.calls]
+    assert pb.RecommendRequest.FromString(requests[0]).state == b""
+    assert pb.EncodeSequenceRequest.FromString(requests[1]).state == b"\0one"
+
+
+def test_a_state_that_cannot_be_kept_is_named(server, call, tmp_path):
+    """A folder that is not there is one line; a refused state says what to do."""
+    server.script = [pb.RecommendResponse(state=b"one")]
+    path = tmp_path / "none" / "me.state"
+    line = failed(call("recommend", "--event", "i1", "--state", path), 2)
+    assert line == f"kinrec call recommend: --state {path}: No such file or directory"
+    refusal = Refusal(grpc.StatusCode.FAILED_PRECONDITION, "gone", rich_details("STATE_STALE"))
+    server.script = [refusal]
+    (tmp_path / "me.state").write_bytes(b"old")
+    line = failed(call("recommend", "--event", "i1", "--state", tmp_path / "me.state"), 1)
+    assert line == "kinrec call recommend: gone"
+    assert (tmp_path / "me.state").read_bytes() == b"old"

@@ -52,6 +52,48 @@ def test_the_model_describes_itself(client, bundle_store):
     assert client.health() is Health.SERVING
 
 
+def test_a_session_is_answered_as_the_whole_history(client, served):
+    """Event by event through a session of either client: the answer to all events at once."""
+    events = [Event(f"i{number * 7 % 200}", "view", 1e9 + 60.0 * number) for number in range(20)]
+    whole = client.recommend(events, limit=20)
+    session = client.session()
+    for event in events:
+        carried = session.recommend([event], limit=20)
+
+    async def step_by_step():
+        async with AsyncClient(served[1], timeout=30) as another:
+            session = another.session()
+            for start in range(0, 20, 5):
+                answer = await session.recommend(events[start : start + 5], limit=20)
+            return answer
+
+    for found in (carried, asyncio.run(step_by_step())):
+        assert found.recommendations == whole.recommendations
+        assert found.state == whole.state
+
+
+def test_a_session_is_answered_by_replicas_that_cannot_read_each_others_states(
+    client, served, bundle_store
+):
+    """Replicas without a common key cost a repeated call; the caller gets its answers all the same."""
+    events = [Event(f"i{number}", "view") for number in range(6)]
+    expected = client.recommend(events, limit=20)
+    command = [KINREC, "serve", bundle_store, "--port", "0", "--drain-wait", "0"]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as process:
+        try:
+            other = process.stdout.readline().split()[-1]
+            with Client(f"ipv4:{served[1]},{other}", timeout=30) as both:
+                session = both.session()
+                found = [session.recommend([event], limit=20) for event in events]
+        finally:
+            process.terminate()
+    assert found[-1].recommendations == expected.recommendations
+    # Spread over both, some calls came to the one that had not given the state.
+    assert any(answer.event_report.received > 1 for answer in found)
+
+
 def test_a_known_user(client):
     """A user id alone gets a vector, similar users and titled recommendations."""
     encoded = client.encode_sequence(user_id="u1")
