@@ -45,7 +45,6 @@ class TrainConfig:
         weight_decay: Of AdamW.
         negatives: Sampled items that a step tells from the true next; with as many items or fewer
             all are used.
-        label_smoothing: Share of the loss in which any item may be the next, by its frequency.
         factorizer: What finds the factors: svd, als, nmf, or one of an installed package.
         factors: Number of factors.
         alpha: The weight of the interest vectors beside the interactions in the factorization.
@@ -80,7 +79,6 @@ class TrainConfig:
     learning_rate: float | None = None
     weight_decay: float = 0.3
     negatives: int = 2_048
-    label_smoothing: float = 0.1
     factorizer: str = "svd"
     factors: int = 64
     alpha: float = 0.5
@@ -139,7 +137,6 @@ _RANGES: tuple[tuple[str, float, float], ...] = (
     ("learning_rate", 1e-7, 1.0),
     ("weight_decay", 0.0, 10.0),
     ("negatives", 1, 100_000),
-    ("label_smoothing", 0.0, 0.9),
     ("factors", 2, 1_024),
     ("alpha", 0.0, 100.0),
     ("half_life", 0.1, 1_000_000.0),

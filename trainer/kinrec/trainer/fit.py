@@ -2,9 +2,7 @@
 
 The loss is a softmax over the true next item and items sampled by frequency, with the logits
 corrected for how often an item is sampled (Bengio & Senécal, "Adaptive Importance Sampling to
-Accelerate Training of a Neural Probabilistic Language Model", 2008). A share of every target goes to
-all items by their frequency (Szegedy et al., "Rethinking the Inception Architecture for Computer
-Vision", CVPR 2016). Learning starts from item vectors in which what occurs together is near
+Accelerate Training of a Neural Probabilistic Language Model", 2008). Learning starts from item vectors in which what occurs together is near
 (``cooccurrence_vectors``). The learning rate follows one cycle (Smith & Topin, "Super-Convergence", 2018). What is measured and kept is a running mean of the
 weights (Polyak & Juditsky, "Acceleration of Stochastic Approximation by Averaging", 1992).
 """
@@ -156,11 +154,7 @@ class Fit:
             pct_start=RISE,
         )
         self._sampler = NegativeSampler(
-            task.histories.items,
-            task.items,
-            config.negatives,
-            config.label_smoothing,
-            self._device,
+            task.histories.items, task.items, config.negatives, self._device
         )
         self._best: dict[str, torch.Tensor] = _copy(self._mean)
         self._targets = (
@@ -318,22 +312,15 @@ class NegativeSampler:
     """The next-item loss: over all items if they are few, else over a sample."""
 
     def __init__(
-        self,
-        events: NDArray[np.int32],
-        items: int,
-        negatives: int,
-        smoothing: float,
-        device: torch.device,
+        self, events: NDArray[np.int32], items: int, negatives: int, device: torch.device
     ) -> None:
         frequency = np.bincount(events, minlength=items) + 1.0
         shares = frequency / frequency.sum()
-        self._smoothing = smoothing
         self._items = items
         self._negatives = negatives if items > negatives else 0
         self._cumulative = np.cumsum(shares)
         self._device = device
-        self._shares = torch.from_numpy(shares.astype(np.float32)).to(device)
-        self._log_shares = self._shares.log()
+        self._log_shares = torch.from_numpy(np.log(shares).astype(np.float32)).to(device)
 
     def loss(
         self,
@@ -342,23 +329,16 @@ class NegativeSampler:
         targets: torch.Tensor,
         rng: np.random.Generator,
     ) -> torch.Tensor:
-        """Give the mean cross-entropy of smoothed ``targets`` (n,) under ``vectors`` (n, dim)."""
-        weight = encoder.item_embedding.weight
-        true = (vectors * weight[targets]).sum(-1)
+        """Give the mean cross-entropy of ``targets`` (n,) under ``vectors`` (n, dim)."""
         if not self._negatives:
-            loss = functional.cross_entropy(vectors @ weight.T, targets)
-            usual = vectors @ (self._shares @ weight)
-        else:
-            drawn = np.searchsorted(self._cumulative, rng.random(self._negatives))
-            sampled = torch.from_numpy(np.minimum(drawn, self._items - 1)).to(self._device)
-            true = true - self._log_shares[targets]
-            others = vectors @ weight[sampled].T - self._log_shares[sampled]
-            usual = others.mean(dim=1)  # sampled by frequency, they estimate what is usual
-            others = others.masked_fill(targets[:, None] == sampled[None, :], -1e9)
-            logits = torch.cat([true[:, None], others], dim=1)  # (events, 1 + negatives)
-            loss = functional.cross_entropy(logits, torch.zeros_like(targets))
-        # A share of every target is not the true item but the usual one.
-        return loss + self._smoothing * (true - usual).mean()
+            return functional.cross_entropy(vectors @ encoder.item_embedding.weight.T, targets)
+        drawn = np.searchsorted(self._cumulative, rng.random(self._negatives))
+        sampled = torch.from_numpy(np.minimum(drawn, self._items - 1)).to(self._device)
+        true = (vectors * encoder.item_embedding(targets)).sum(-1) - self._log_shares[targets]
+        others = vectors @ encoder.item_embedding(sampled).T - self._log_shares[sampled]
+        others = others.masked_fill(targets[:, None] == sampled[None, :], -1e9)
+        logits = torch.cat([true[:, None], others], dim=1)  # (events, 1 + negatives)
+        return functional.cross_entropy(logits, torch.zeros_like(targets))
 
 
 def choose_device(name: str) -> torch.device:
