@@ -6,6 +6,7 @@ Compare ratios within one run: the times depend on the machine and on what else 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import os
 import subprocess
 import sys
@@ -17,7 +18,19 @@ from typing import TYPE_CHECKING
 import grpc
 from google.protobuf.timestamp_pb2 import Timestamp
 from load import Cost, Load, measure
-from parts import ENCODER, EVENTS, FACTORS, ITEMS, USERS, engine_us, of_annoy, parts_us
+from parts import (
+    CARRIED,
+    ENCODER,
+    EVENTS,
+    FACTORS,
+    ITEMS,
+    STEP,
+    USERS,
+    carried_us,
+    engine_us,
+    of_annoy,
+    parts_us,
+)
 from processes import Cores, Server, serve
 from rich.console import Console
 from rich.table import Table
@@ -34,6 +47,7 @@ if TYPE_CHECKING:
 BIN = Path(sys.executable).parent
 ECHO = Path(__file__).with_name("echo.py")
 SERVICE = "kinrec.v1.RecommenderService"
+CARRY_ON = f"Recommend, state and event {EVENTS}"
 FIRST_TIME = 1_750_000_000  # of the events, in seconds since 1970
 
 
@@ -60,11 +74,13 @@ class Measured:
 
     Attributes:
         start: How the real server started, in words.
+        questions: What was asked.
         real: The cost of each question by the number of callers.
         echo: The cost of an empty call of the same sizes, likewise.
     """
 
     start: str
+    questions: list[Question]
     real: dict[int, list[Cost]]
     echo: dict[int, list[Cost]]
 
@@ -80,25 +96,29 @@ def main() -> None:
     engine = Engine.load(store)
     item_ids, user_id = _known_ids(engine)
     bundle = store if (store / "manifest.json").exists() else store / engine.version
-    events = [Event(item_ids[i % len(item_ids)], "", FIRST_TIME + 60.0 * i) for i in range(EVENTS)]
+    events = [
+        Event(item_ids[i % len(item_ids)], "", FIRST_TIME + 60.0 * i) for i in range(CARRIED[-1])
+    ]
+    history = events[:EVENTS]
     console.print(
         f"{engine.name} {engine.version}: {engine.manifest.user_count:,} users, "
         f"{engine.manifest.item_count:,} items; server on core {cores.server}, "
         f"load on {sorted(cores.load)}; {args.callers} callers, {args.threads} threads"
     )
-    console.print(_engine_table(engine_us(engine, events, user_id)))
+    console.print(_engine_table(engine_us(engine, history, user_id)))
+    console.print(_carried_table(carried_us(engine, events)))
     if args.engine_only:
         return
     asked = _asked_parts(engine.manifest)
     parts = parts_us(bundle, engine.manifest)
     del engine
     console.print(_parts_table(parts))
-    questions = _questions(events, user_id, asked)
+    questions = _questions(history, user_id, asked)
     measured = _measure_servers(store, questions, cores, args)
     console.print(measured.start)
     for callers, costs in measured.real.items():
         title = f"Calls, {callers} caller{'s' * (callers > 1)}"
-        console.print(_calls_table(title, questions, costs, measured.echo[callers], parts))
+        console.print(_calls_table(title, measured.questions, costs, measured.echo[callers], parts))
 
 
 def _arguments() -> argparse.Namespace:
@@ -168,6 +188,8 @@ def _questions(events: list[Event], user_id: str, asked: list[str]) -> list[Ques
         question("SimilarUsers, 50 events", similar, ENCODER, USERS),
         question("Recommend, 50 events", recommend, ENCODER, *asked),
         question("Recommend, known user", known, *asked),
+        # The state is the server's own to give: it is added when there is one.
+        question(CARRY_ON, pb.RecommendRequest(events=messages[-1:]), STEP, *asked),
     ]
 
 
@@ -179,6 +201,7 @@ def _measure_servers(
     command = [BIN / "kinrec", "serve", store, "--port", "0", "--drain-wait", "0", *threads]
     with serve(command, cores) as server:
         resident = server.resident_mib()
+        questions = _with_state(server, questions)
         sizes = [f"Q{i}={_answer_size(server, q)}" for i, q in enumerate(questions)]
         methods = [f"/{SERVICE}/{q.method}" for q in questions]
         real = _measure_all(server, methods, questions, args)
@@ -189,7 +212,20 @@ def _measure_servers(
     with serve([sys.executable, ECHO, *threads, *sizes], cores) as server:
         methods = [f"/kinrec.benchmark.Echo/Q{i}" for i in range(len(questions))]
         echo = _measure_all(server, methods, questions, args)
-    return Measured(start, real, echo)
+    return Measured(start, questions, real, echo)
+
+
+def _with_state(server: Server, questions: list[Question]) -> list[Question]:
+    """Let the last question go on from the state after all events but its own."""
+    *others, last = questions
+    whole = pb.EncodeSequenceRequest.FromString(questions[0].request)
+    del whole.events[-1]
+    with grpc.insecure_channel(server.address) as channel:
+        call = channel.unary_unary(f"/{SERVICE}/EncodeSequence")
+        answer = pb.EncodeSequenceResponse.FromString(call(whole.SerializeToString(), timeout=60))
+    request = pb.RecommendRequest.FromString(last.request)
+    request.state = answer.state
+    return [*others, dataclasses.replace(last, request=request.SerializeToString())]
 
 
 def _measure_all(
@@ -220,12 +256,24 @@ def _engine_table(costs: dict[str, float]) -> Table:
     return table
 
 
+def _carried_table(costs: dict[int, tuple[float, float]]) -> Table:
+    table = Table("event", title="Recommend, engine, CPU µs", title_justify="left")
+    for column in ("from the state", "from all events", "ratio"):
+        table.add_column(column, justify="right")
+    for count, (carried, whole) in costs.items():
+        table.add_row(f"{count:,}", f"{carried:,.0f}", f"{whole:,.0f}", f"{carried / whole:.2f}")
+    return table
+
+
 def _parts_table(parts: dict[str, float]) -> Table:
     table = Table("alone", title="Parts", title_justify="left")
     table.add_column("CPU µs", justify="right")
     for name, cost in parts.items():
-        table.add_row(f"onnxruntime, {EVENTS} events" if name == ENCODER else name, f"{cost:,.0f}")
+        table.add_row(_IN_WORDS.get(name, name), f"{cost:,.0f}")
     return table
+
+
+_IN_WORDS = {ENCODER: f"onnxruntime, {EVENTS} events", STEP: "onnxruntime, 1 event"}
 
 
 def _calls_table(

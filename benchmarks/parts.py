@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from kinrec.engine import Engine, Event
 
 EVENTS = 50
-ENCODER, USERS, ITEMS, FACTORS = "encoder", "user index", "item index", "factors of items"
+CARRIED = (1, 50, 500, 2_000)  # the events at which going on from a state is measured
+ENCODER, STEP = "encoder", "encoder, one event"
+USERS, ITEMS, FACTORS = "user index", "item index", "factors of items"
 _REPEATS = 5
 _ENOUGH_SECONDS = 0.2
 _TURNS = 200
@@ -55,7 +57,8 @@ def parts_us(bundle: Path, manifest: Manifest) -> dict[str, float]:
     scan = Index(kind=Index.KIND_EXACT, count=manifest.item_count, dims=factors)
     scan.neighbours = manifest.item_index.neighbours
     parts = {
-        ENCODER: _encoder(bundle, manifest),
+        ENCODER: _encoder(bundle, manifest, EVENTS),
+        STEP: _encoder(bundle, manifest, 1 if manifest.encoder.carries_state else EVENTS),
         USERS: _index(bundle / "users.annoy", manifest.user_index),
         ITEMS: _index(bundle / "items.annoy", manifest.item_index),
         FACTORS: _index(bundle / "none", scan),
@@ -103,8 +106,22 @@ def engine_us(engine: Engine, events: list[Event], user_id: str) -> dict[str, fl
     }
 
 
-def _encoder(bundle: Path, manifest: Manifest) -> Callable[[], object]:
-    """Give what runs the bundle's encoder on one sequence of 50 events, or what it takes of them."""
+def carried_us(engine: Engine, events: list[Event]) -> dict[int, tuple[float, float]]:
+    """Recommending after so many events: from the state before the last one, and from them all."""
+    costs: dict[int, tuple[float, float]] = {}
+    for count in CARRIED:
+        before, last = events[: count - 1], events[count - 1 : count]
+        state = engine.encode(events=before).state if before else b""
+        ask = engine.recommend
+        costs[count] = (
+            cpu_us(lambda: ask(events=last, state=state)),  # noqa: B023 - called within the turn
+            cpu_us(lambda: ask(events=events[:count])),  # noqa: B023
+        )
+    return costs
+
+
+def _encoder(bundle: Path, manifest: Manifest, count: int) -> Callable[[], object]:
+    """Give what runs the bundle's encoder on one sequence of some events, or what it takes of them."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
@@ -112,7 +129,7 @@ def _encoder(bundle: Path, manifest: Manifest) -> Callable[[], object]:
     session = onnxruntime.InferenceSession(
         bundle / "encoder.onnx", options, providers=["CPUExecutionProvider"]
     )
-    events = min(EVENTS, manifest.encoder.max_length or EVENTS)
+    events = min(count, manifest.encoder.max_length or count)
     inputs = {tensor.name: _input(tensor, events) for tensor in manifest.encoder.inputs}
     return lambda: session.run(["vectors"], inputs)
 

@@ -2,9 +2,10 @@
 
 The loss is a softmax over the true next item and items sampled by frequency, with the logits
 corrected for how often an item is sampled (Bengio & Senécal, "Adaptive Importance Sampling to
-Accelerate Training of a Neural Probabilistic Language Model", 2008). Learning starts from item vectors in which what occurs together is near
-(``cooccurrence_vectors``). The learning rate follows one cycle (Smith & Topin, "Super-Convergence", 2018). What is measured and kept is a running mean of the
-weights (Polyak & Juditsky, "Acceleration of Stochastic Approximation by Averaging", 1992).
+Accelerate Training of a Neural Probabilistic Language Model", 2008). Learning starts from item vectors
+in which what occurs together is near (``cooccurrence_vectors``). The learning rate follows one cycle
+(Smith & Topin, "Super-Convergence", 2018). What is measured and kept is a running mean of the weights
+(Polyak & Juditsky, "Acceleration of Stochastic Approximation by Averaging", 1992).
 """
 
 from __future__ import annotations
