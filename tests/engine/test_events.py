@@ -7,7 +7,7 @@ import pytest
 
 from kinrec.bundle.v1.manifest_pb2 import EventSpec, EventType
 from kinrec.engine import GAP_BUCKETS, MAX_EVENTS, MAX_ID_BYTES, Event, InvalidFieldError
-from kinrec.engine.events import EventReader, History, gap_codes
+from kinrec.engine.events import EventReader, History, gap_code, gap_codes
 from kinrec.engine.ids import IdMap
 from kinrec.trainer.cleaning import clean_events
 from kinrec.trainer.cleaning_config import CleaningConfig
@@ -212,3 +212,11 @@ def test_requests_are_cleaned_as_the_log_was(sample_dir, model):
 
     assert len(people) == len(model.users)
     assert repeated > 50
+
+
+def test_one_gap_has_the_code_it_has_among_many():
+    """The code of a lone gap is that of gap_codes, over the whole range and at its edges."""
+    edges = [np.nan, -np.inf, np.inf, -5.0, 0.0, 1e300]
+    gaps = np.array([*edges, *(2.0 ** np.arange(-5, 40) - 1.0), *np.geomspace(1e-3, 1e12, 200)])
+    for gap in gaps:
+        assert gap_code(float(gap)) == gap_codes(np.array([0.0, gap]))[1]

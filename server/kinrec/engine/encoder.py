@@ -12,7 +12,7 @@ import numpy as np
 import onnxruntime as ort
 
 from kinrec.engine._errors import BundleError
-from kinrec.engine.events import History, gap_codes
+from kinrec.engine.events import History, gap_code, gap_codes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -75,8 +75,6 @@ class Encoder:
         self._no_states = tuple(
             np.zeros((layers, size), np.float32) for layers, size in self._states.values()
         )
-        self._lone_states: dict[str, NDArray[np.float32]] | None = None
-        self._lone_states = self._feed_of([None])
         # The slice of the events that the graph takes: all of them, or the last.
         self._visible = slice(-spec.max_length if spec.max_length else None, None)
 
@@ -140,9 +138,12 @@ class Encoder:
 
     def _feed_of(self, starts: Sequence[Start | None]) -> dict[str, NDArray[np.float32]]:
         """Give the states before the events, (layers, batch, size) each: zeros where nothing was."""
-        if len(starts) == 1 and starts[0] is None and self._lone_states is not None:
-            return self._lone_states
         before = [self._no_states if start is None else start.states for start in starts]
+        if len(before) == 1:  # a view, nothing to put together
+            return {
+                name: state[:, np.newaxis]
+                for name, state in zip(self._states, before[0], strict=True)
+            }
         return {
             name: np.stack(states, axis=1)
             for name, states in zip(self._states, zip(*before, strict=True), strict=True)
@@ -153,6 +154,8 @@ def _gaps(history: History, start: Start | None) -> NDArray[np.int64]:
     """Give the gap code of each event, of the first since the start."""
     if start is None:
         return gap_codes(history.times)
+    if len(history) == 1:  # the usual event that goes on from a state
+        return np.array([gap_code(float(history.times[0]) - start.time)])
     return gap_codes(np.concatenate([[start.time], history.times]))[1:]
 
 

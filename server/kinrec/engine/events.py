@@ -116,6 +116,13 @@ def gap_codes(times: NDArray[np.float64]) -> NDArray[np.int64]:
     return np.asarray(np.frexp(spans)[1], np.int64)
 
 
+def gap_code(gap: float) -> int:
+    """Give what ``gap_codes`` gives for one gap in seconds, NaN if unknown."""
+    if math.isnan(gap):
+        return UNKNOWN_GAP
+    return math.frexp(1.0 + min(max(gap, 0.0), _LONGEST_GAP))[1]
+
+
 def session_starts(times: NDArray[np.float64], gap: float) -> NDArray[np.int64]:
     """Give the places, but for the first, of events more than ``gap`` seconds after the one before.
 

@@ -84,12 +84,13 @@ class StateFormat:
         self._items = items
         self._event_types = event_types
         self._vector_size = vector_size
-        self._state_shapes = state_shapes
         self._max_history = max_history
         self._with_times = with_times
-        sizes = [layers * size for layers, size in state_shapes]
-        self._cuts = np.cumsum([vector_size, *sizes])[:-1]
-        self._numbers = vector_size + sum(sizes)
+        self._states: list[tuple[slice, tuple[int, int]]] = []
+        self._numbers = vector_size
+        for layers, size in state_shapes:
+            start, self._numbers = self._numbers, self._numbers + layers * size
+            self._states.append((slice(start, self._numbers), (layers, size)))
         self._event_bytes = 4 + 1 + 8 * with_times
 
     def pack(self, state: State) -> bytes:
@@ -133,20 +134,20 @@ class StateFormat:
         types: NDArray[np.uint8] = np.frombuffer(data, np.uint8, count, place + 4 * count)
         if self._with_times:
             times: NDArray[np.float64] = np.frombuffer(data, "<f8", count, place + 5 * count)
+            endless = bool(np.isinf(times).any())
         else:
             times = np.full(count, np.nan)
             times[-1] = last
-        if not (
-            items.min() >= 0
-            and items.max() < self._items
-            and types.max() < self._event_types
-            and np.isfinite(numbers).all()
-            and not np.isinf(times).any()
+            endless = math.isinf(last)
+        if (
+            endless
+            or items.view(np.uint32).max() >= self._items  # below zero is far above every number
+            or types.max() >= self._event_types
+            or not np.isfinite(numbers).all()
         ):
             raise InvalidStateError
-        vector, *states = np.split(numbers, self._cuts)
-        shaped = zip(states, self._state_shapes, strict=True)
-        encoded = Encoded(vector, tuple(one.reshape(shape) for one, shape in shaped))
+        states = tuple(numbers[part].reshape(shape) for part, shape in self._states)
+        encoded = Encoded(numbers[: self._vector_size], states)
         return State(None if user == _NOBODY else user, History(items, types, times), encoded)
 
 
