@@ -219,6 +219,20 @@ def test_a_longer_answer_starts_as_a_shorter_one(engine, users):
     assert many.item_ids[:10] == few.item_ids
 
 
+def test_a_discount_of_popular_items_shows_more_of_the_catalogue(copy, users):
+    """A bundle that asks for it shows other items; who has no history still gets the popular ones."""
+    shown, popular = [], []
+    for discount in (0.0, 0.5):
+        copy.edit(lambda manifest, d=discount: manifest["blend"].update(popularity_discount=d))
+        engine = Engine.load(copy.path)
+        answers = [engine.recommend(user_id=user) for user in users[:100]]
+        shown.append({item for answer in answers for item in answer.item_ids})
+        popular.append(engine.recommend(events=UNKNOWN_EVENTS).item_ids)
+
+    assert len(shown[1]) > len(shown[0])
+    assert popular[0] == popular[1]
+
+
 def test_answers_are_personal(engine, users):
     """People of different histories get different items, and the answers say they are personal."""
     answers = [engine.recommend(user_id=user) for user in users[:50]]

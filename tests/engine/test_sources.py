@@ -124,3 +124,11 @@ def test_ranges():
     """Runs of numbers are joined, empty ones included."""
     assert ranges(np.array([5, 0, 9]), np.array([2, 0, 3])).tolist() == [5, 6, 9, 10, 11]
     assert ranges(np.zeros(0, np.int64), np.zeros(0, np.int64)).tolist() == []
+
+
+def test_popular_items_are_discounted_by_a_power():
+    """A score is divided by one plus the popularity, to the power asked for."""
+    source = Popularity(np.array([0.0, 3.0, 8.0], np.float32))
+
+    assert source.discount(0.0).tolist() == [1.0, 1.0, 1.0]
+    assert source.discount(0.5).tolist() == pytest.approx([1.0, 1 / 2, 1 / 3])

@@ -16,11 +16,12 @@ from kinrec.trainer.splits import hold_out
 
 
 def proposals(*people):
-    """Make proposals of two columns: of each person rows of (first, second, is_target)."""
+    """Make proposals of two columns: of each person rows of (first, second, is_target, popularity)."""
     rows = [(person, *row) for person, all_rows in enumerate(people) for row in all_rows]
     return Proposals(
         np.array([row[1:3] for row in rows], np.float32),
         {SEQUENCE: 0, POPULARITY: 1},
+        -np.log(np.array([row[4] if len(row) > 4 else 1 for row in rows], np.float32)),
         np.array([row[0] for row in rows]),
         np.array([row[3] for row in rows], bool),
         np.zeros(len(rows), bool),
@@ -45,6 +46,20 @@ def test_equal_scores_are_no_rank_of_ten_out_of_ten():
     asked = proposals([(0.5, 0.0, 1), *[(0.5, 0.0, 0)] * 6])
 
     assert asked.ndcg({SEQUENCE: 1.0})[0] == pytest.approx(1 / np.log2(3 + 2))
+
+
+def test_popular_items_are_discounted_while_it_costs_next_to_nothing():
+    """The greatest power is taken that ranks within a hundredth of the best."""
+    # The target is behind an item four times as popular, and before one that is as rare.
+    helped = [(0.5, 0.0, 1, 2), (0.6, 0.0, 0, 8), (0.1, 0.0, 0, 2)]
+    # Where the target is the popular item, a rare one overtakes it from 4 ** 0.4 = 1.74 on.
+    hurt = [(0.65, 0.0, 1, 8), (0.4, 0.0, 0, 2)]
+    weights = {SEQUENCE: 1.0}
+    assert proposals(helped).ndcg(weights)[0] < 1.0
+    assert proposals(helped).discounted(0.2).ndcg(weights)[0] == 1.0
+    assert blend._find_discount(proposals(helped), weights) == max(blend.DISCOUNTS)
+    assert blend._find_discount(proposals(helped, hurt), weights) == 0.3
+    assert blend._find_discount(proposals([(0.5, 0.0, 1, 9), (0.49, 0.0, 0, 1)]), weights) == 0.0
 
 
 @pytest.fixture(scope="module")

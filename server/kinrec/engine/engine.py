@@ -61,6 +61,7 @@ class Engine:
         self._model = model
         self._encoder = BatchingEncoder(model.encoder)
         self._mixes = Mixes(model.manifest.blend)
+        self._discount = model.popularity.discount(model.manifest.blend.popularity_discount)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], version: str | None = None) -> Engine:
@@ -262,7 +263,10 @@ class Engine:
         )
         scores[blocked] = 0.0
         candidates = np.flatnonzero(scores)
-        return take_best(candidates, scores[candidates].astype(np.float32), limit)
+        found = scores[candidates].astype(np.float32)
+        if weights:
+            found *= self._discount[candidates]
+        return take_best(candidates, found, limit)
 
     def _warm(self) -> None:
         """Answer once for a stored user, so that a bundle that cannot answer is found at load."""

@@ -170,6 +170,7 @@ class Popularity:
     """The items that most people want, whoever asks."""
 
     def __init__(self, popularity: NDArray[np.float32]) -> None:
+        self._popularity = popularity
         # By number where popularity is equal, so that the order is always the same.
         self._order = np.lexsort((np.arange(len(popularity)), -popularity)).astype(np.int64)
         # Above zero even for what nobody did anything with: it comes last, not never.
@@ -180,6 +181,10 @@ class Popularity:
     def shares(self, count: int) -> Shares:
         """Give the ``count`` most popular items and their shares among all."""
         return self._order[:count], self._shares[:count]
+
+    def discount(self, power: float) -> NDArray[np.float32]:
+        """Give what each item's score is multiplied by, (items,): ``(1 + popularity) ** -power``."""
+        return (np.float32(1.0) + self._popularity) ** np.float32(-power)
 
 
 class FactorScores:

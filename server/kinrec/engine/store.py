@@ -145,7 +145,12 @@ def _check_manifest(path: Path, manifest: Manifest) -> None:
         if not 0 < number < math.inf:
             raise BundleError(f"{path}: {field} must be above zero, is {number:g}")
     weights = [kind.weight for kind in manifest.event_spec.event_types]
-    for weight in (*weights, factorization.alpha, factorization.confidence):
+    for weight in (
+        *weights,
+        factorization.alpha,
+        factorization.confidence,
+        blend.popularity_discount,
+    ):
         if not 0 <= weight < math.inf:
             raise BundleError(f"{path}: a weight must be zero or more, is {weight:g}")
     _check_rules(path, manifest.event_spec)

@@ -43,6 +43,8 @@ MAX_PASSES = 12
 LEAST_GAIN = 1e-4  # of the measure, relative: a smaller one ends the search
 WORTH = 2e-3  # relative: a source whose absence costs less is left out
 MOSTLY_REPEATS = 0.5  # the share of repeats above which the half-lives go by them
+DISCOUNTS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4)
+DISCOUNT_PRICE = 0.01  # relative: what showing more of the catalogue may cost
 SEEN_GAIN = 1.02  # recommending seen items by default must rank better by this factor
 
 Weights = dict[str, float]
@@ -103,6 +105,13 @@ def fit_blend(
     unseen = everyone.unseen()
     weights = _fit(unseen, _of_all(start.weights))
     with_seen = _fit(everyone, _of_all(start.weights_with_seen))
+    # A person whose next item was seen cannot be answered where seen items are left out.
+    without = unseen.ndcg(weights).sum() / len(everyone) if len(unseen) else 0.0
+    include_seen = bool(everyone.mean_ndcg(with_seen) > SEEN_GAIN * without)
+    discount = _find_discount(*((everyone, with_seen) if include_seen else (unseen, weights)))
+    asked, everyone, unseen = (people.discounted(discount) for people in (asked, everyone, unseen))
+    weights = _fit(unseen, _of_all(weights))
+    with_seen = _fit(everyone, _of_all(with_seen))
     mixes = [
         manifest_pb2.Mix(
             min_events=least,
@@ -111,12 +120,9 @@ def fit_blend(
         )
         for least, inside in _mixes_of(asked.lengths)
     ]
-    # A person whose next item was seen cannot be answered where seen items are left out.
-    without = unseen.ndcg(weights).sum() / len(everyone) if len(unseen) else 0.0
-    include_seen = bool(everyone.mean_ndcg(with_seen) > SEEN_GAIN * without)
     measured, fitted = (everyone, with_seen) if include_seen else (unseen, weights)
     return FittedBlend(
-        blend=_described(model, shapes, mixes),
+        blend=_described(model, shapes, discount, mixes),
         include_seen=include_seen,
         ndcg_at_10=measured.mean_ndcg(fitted),
         of_source={source: measured.mean_ndcg({source: 1.0}) for source in SHAPES},
@@ -199,6 +205,13 @@ def _ascend(people: Proposals, start: Weights) -> Weights:
     return weights
 
 
+def _find_discount(people: Proposals, weights: Weights) -> float:
+    """Find the greatest discount of popular items that ranks next to as well as the best one."""
+    tried = {power: people.discounted(power).mean_ndcg(weights) for power in DISCOUNTS}
+    enough = max(tried.values()) * (1.0 - DISCOUNT_PRICE)
+    return max(power for power, quality in tried.items() if quality >= enough)
+
+
 def _shrunk(people: Proposals, weights: Weights) -> Weights:
     """Fit some people's weights, drawn towards those of all the more the fewer they are.
 
@@ -235,10 +248,11 @@ def _mixes_of(lengths: NDArray[np.int64]) -> list[tuple[int, NDArray[np.bool_]]]
 
 
 def _described(
-    model: Model, shapes: Mapping[str, float], mixes: list[manifest_pb2.Mix]
+    model: Model, shapes: Mapping[str, float], discount: float, mixes: list[manifest_pb2.Mix]
 ) -> manifest_pb2.Blend:
     blend = manifest_pb2.Blend()
     blend.CopyFrom(model.manifest.blend)
+    blend.popularity_discount = discount
     for source, (field, _) in SHAPES.items():
         if field:
             setattr(blend, field, shapes[source])

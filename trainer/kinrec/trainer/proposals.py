@@ -48,6 +48,7 @@ class Proposals:
     Attributes:
         shares: float32, (rows, columns), a column for each source, or for each of its shapes.
         columns: The column that counts for each source.
+        log_discount: float32, (rows,), the logarithm of the item's popularity discount at power one.
         people: int64, (rows,), the person of each row, ascending from 0.
         is_target: bool, (rows,).
         is_seen: bool, (rows,), whether the item is in the person's history.
@@ -57,6 +58,7 @@ class Proposals:
 
     shares: NDArray[np.float32]
     columns: Mapping[str, int]
+    log_discount: NDArray[np.float32]
     people: NDArray[np.int64]
     is_target: NDArray[np.bool_]
     is_seen: NDArray[np.bool_]
@@ -80,6 +82,7 @@ class Proposals:
         return Proposals(
             self.shares[rows],
             self.columns,
+            self.log_discount[rows],
             numbers[self.people[rows]],
             self.is_target[rows],
             self.is_seen[rows],
@@ -92,6 +95,11 @@ class Proposals:
         places = [_ALL.index(column) for column in shapes.items()]
         shares = np.ascontiguousarray(self.shares[:, places])
         return replace(self, shares=shares, columns={name: i for i, name in enumerate(shapes)})
+
+    def discounted(self, power: float) -> Proposals:
+        """Divide all shares by a power of the item's popularity, as the engine does the scores."""
+        factors = np.exp(self.log_discount * np.float32(power))
+        return replace(self, shares=self.shares * factors[:, np.newaxis])
 
     def ndcg(self, weights: Mapping[str, float]) -> NDArray[np.float64]:
         """Give NDCG@10 of each person, (people,), for weights of the sources."""
@@ -116,11 +124,13 @@ class Proposals:
 
 def collect(people: Iterable[tuple[Person, int]], model: Model) -> Proposals:
     """Ask every source in every shape about people, each with the item that came next."""
-    parts = [_propose(model, person, target) for person, target in people]
+    log_discount = np.log(model.popularity.discount(1.0))
+    parts = [_propose(model, person, target, log_discount) for person, target in people]
     counts = [len(part.shares) for part in parts]
     return Proposals(
         np.concatenate([part.shares for part in parts]),
         parts[0].columns,
+        np.concatenate([part.log_discount for part in parts]),
         np.repeat(np.arange(len(parts)), counts),
         np.concatenate([part.is_target for part in parts]),
         np.concatenate([part.is_seen for part in parts]),
@@ -129,7 +139,9 @@ def collect(people: Iterable[tuple[Person, int]], model: Model) -> Proposals:
     )
 
 
-def _propose(model: Model, person: Person, target: int) -> Proposals:
+def _propose(
+    model: Model, person: Person, target: int, log_discount: NDArray[np.float32]
+) -> Proposals:
     """Keep the best of each source, seen items and others apart, and the target."""
     blend = manifest_pb2.Blend()
     blend.CopyFrom(model.manifest.blend)
@@ -152,6 +164,7 @@ def _propose(model: Model, person: Person, target: int) -> Proposals:
     return Proposals(
         np.ascontiguousarray(dense[:, candidates].T),
         {},
+        log_discount[candidates],
         np.zeros(len(candidates), np.int64),
         is_target,
         is_seen,

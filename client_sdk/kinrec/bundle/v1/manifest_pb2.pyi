@@ -558,6 +558,7 @@ class Blend(google.protobuf.message.Message):
     CANDIDATES_FIELD_NUMBER: builtins.int
     SEQUENCE_TEMPERATURE_FIELD_NUMBER: builtins.int
     HISTORY_HALF_LIFE_FIELD_NUMBER: builtins.int
+    POPULARITY_DISCOUNT_FIELD_NUMBER: builtins.int
     neighbours: builtins.int
     """The number of similar users who vote."""
     vote_half_life: builtins.float
@@ -570,6 +571,10 @@ class Blend(google.protobuf.message.Message):
     """What the encoder's scores are divided by before they become shares: above 1 flattens them."""
     history_half_life: builtins.float
     """The number of events after which an event of the person counts half for its own items."""
+    popularity_discount: builtins.float
+    """The power of an item's popularity plus one by which its blended score is divided: above 0 shows
+    more of the catalogue.
+    """
     @property
     def mixes(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Mix]:
         """What the sources weigh, by how much is known of the person. The last one whose min_events is not
@@ -586,8 +591,9 @@ class Blend(google.protobuf.message.Message):
         candidates: builtins.int = ...,
         sequence_temperature: builtins.float = ...,
         history_half_life: builtins.float = ...,
+        popularity_discount: builtins.float = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["candidates", b"candidates", "history_half_life", b"history_half_life", "mixes", b"mixes", "neighbours", b"neighbours", "sequence_temperature", b"sequence_temperature", "transition_half_life", b"transition_half_life", "vote_half_life", b"vote_half_life"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["candidates", b"candidates", "history_half_life", b"history_half_life", "mixes", b"mixes", "neighbours", b"neighbours", "popularity_discount", b"popularity_discount", "sequence_temperature", b"sequence_temperature", "transition_half_life", b"transition_half_life", "vote_half_life", b"vote_half_life"]) -> None: ...
 
 global___Blend = Blend
 
