@@ -105,7 +105,8 @@ def _sections(
             (f"from {mix.min_events} events, {_seen(included=included)}", _weights(weights))
             for mix in manifest.blend.mixes
             for included, weights in ((False, mix.weights), (True, mix.weights_with_seen))
-        ],
+        ]
+        + [("popular items", f"divided by popularity ^ {manifest.blend.popularity_discount:g}")],
     )
     yield _sources(manifest)
     yield (
