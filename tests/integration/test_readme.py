@@ -28,7 +28,7 @@ CALLS = [
 
 def test_there_are_examples():
     """The patterns above find the examples."""
-    assert len(PYTHON) == 3
+    assert len(PYTHON) == 4
     assert len(CALLS) == 8
 
 
