@@ -71,6 +71,12 @@ COMMANDS = (
         "trainer",
         "measure the answers of a bundle beside the baselines",
     ),
+    Command(
+        "recommend-all",
+        "kinrec.trainer.commands.recommend_all",
+        "trainer",
+        "write recommendations for every user into a Parquet file",
+    ),
     Command("inspect", "kinrec.engine.commands.inspect", "server", "show what a bundle holds"),
     Command("serve", "kinrec.server.commands.serve", "server", "answer calls with a bundle"),
     Command("call", "kinrec.client.commands.call", "", "ask a server"),

@@ -98,6 +98,11 @@ class Engine:
         """The model's version."""
         return self.manifest.version
 
+    def user_ids(self, start: int, stop: int) -> list[str]:
+        """Give the ids of the users from one place in the bundle up to another, or to the last."""
+        users = self._model.users
+        return [users.key(number) for number in range(start, min(stop, len(users)))]
+
     def encode(
         self, *, user_id: str = "", events: Sequence[Event] = (), state: bytes = b""
     ) -> Encoding:
