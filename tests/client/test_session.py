@@ -133,6 +133,42 @@ def test_the_model_before_is_left_at_the_next_call(server, run):
     assert sent(server) == [("a", b"", ""), ("b", b"1", ""), ("abc", b"", "")]
 
 
+def test_a_state_that_knows_more_than_is_kept_is_not_left(server, run):
+    """Where the history is longer than what is kept, the model before goes on answering."""
+    server.script = [*answers(b"1"), *answers(b"2", send_history=True), *answers(b"3")]
+    run(asking("abc", "d", "e"), keep=2)
+    assert sent(server) == [("abc", b"", ""), ("d", b"1", ""), ("e", b"2", "")]
+
+
+def test_a_refusal_that_cannot_be_mended_is_the_callers(server, run):
+    """Without anything to send instead of the state, its refusal is raised."""
+    server.script = [STALE]
+    (found,) = run(asking(""), state=b"old")
+    assert isinstance(found, StateError)
+    assert sent(server) == [("", b"old", "")]
+
+
+def test_a_session_goes_on_from_the_state_of_another(server, run):
+    """A state given at the start is sent with the first call; refused, the new events are sent alone."""
+    server.script = [STALE, *answers(b"2", send_history=True), *answers(b"3")]
+    run(asking("a", "b"), state=b"1")
+    assert sent(server) == [("a", b"1", ""), ("a", b"", ""), ("b", b"2", "")]
+
+
+def test_calls_of_an_async_session_take_turns(server):
+    """Begun together, each goes on from the answer of the one before; no event is lost."""
+    server.script = answers(b"1", b"2", b"3")
+
+    async def together():
+        async with AsyncClient(server.address) as client:
+            session = client.session()
+            await asyncio.gather(*(session.recommend([Event(letter)]) for letter in "abc"))
+            return session.state
+
+    assert asyncio.run(together()) == b"3"
+    assert sent(server) == [("a", b"", ""), ("b", b"1", ""), ("c", b"2", "")]
+
+
 def test_events_of_a_failed_call_are_not_taken(server, run):
     """They can be given again, and are not sent twice."""
     bad = Refusal(grpc.StatusCode.INVALID_ARGUMENT, "bad", rich_details("INVALID_FIELD"))
@@ -149,11 +185,11 @@ def test_a_session_keeps_so_many_events(server, run):
     assert [part for part, state, _ in sent(server) if not state] == ["abcdef", "defgh", "fghijklm"]
 
 
-@pytest.mark.parametrize("keep", [-1, 2_001])
+@pytest.mark.parametrize("keep", [-1, 2_001, 3.5, True])
 def test_how_many_to_keep_has_a_range(server, keep):
     """More than a request may have is refused at once."""
     for kind in (Client, AsyncClient):
-        with pytest.raises(InvalidRequestError, match=f"keep: must be from 0 to 2000, not {keep}"):
+        with pytest.raises(InvalidRequestError, match="keep: must be an integer from 0 to 2000"):
             kind(server.address).session(keep=keep)
 
 

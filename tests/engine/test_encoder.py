@@ -101,6 +101,15 @@ def test_an_input_that_the_engine_cannot_feed_is_refused(dims):
         _state_shapes("encoder.onnx", spec)
 
 
+def test_an_encoder_with_states_takes_any_number_of_events():
+    """A limit would cut the new events alone, and not those that the state stands for."""
+    tensor = manifest_pb2.Tensor(name="h0", dtype="float", dims=["1", "batch", "4"])
+    spec = manifest_pb2.Encoder(inputs=[tensor], carries_state=True, max_length=10)
+
+    with pytest.raises(BundleError, match="takes any number of events"):
+        _state_shapes("encoder.onnx", spec)
+
+
 def run_all(tasks):
     """Run every task in a thread of its own, all started together."""
     barrier = threading.Barrier(len(tasks))
@@ -143,6 +152,10 @@ class Gate:
         self.batches = []
         self.threads = []
         self.error = ValueError("a bad history")
+
+    def share_a_run(self, one, other):
+        """See Encoder."""
+        return self.encoder.share_a_run(one, other)
 
     def run_from(self, histories, starts):
         """See Encoder."""

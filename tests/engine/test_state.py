@@ -134,6 +134,44 @@ def test_who_signs_in_keeps_the_state(engine, users):
     assert vectors[0].vector.tobytes() == vectors[1].vector.tobytes()
 
 
+def test_another_user_beside_the_state_of_a_known_one_is_the_person(engine, users):
+    """With new events or without, the history is the state's and the person is who the id names."""
+    state = engine.encode(user_id=users[2]).state
+    for events in ((), events_of(2)):
+        found = engine.similar_users(user_id=users[3], state=state, events=events, limit=250)
+        assert users[3] not in found.user_ids
+        assert users[2] in found.user_ids
+        again = engine.similar_users(state=found.state, limit=250)
+        assert again.user_ids == found.user_ids
+
+
+def test_what_a_training_has_learned_meanwhile_is_not_heard_twice(engine, model, users):
+    """Events that the bundle holds of a known user are repeats; from the first new one on all count."""
+    number = int(np.argmax(model.histories.lengths))
+    history = model.histories.user(number)
+    names = ["", *(kind.name for kind in model.manifest.event_spec.event_types)]
+    stored = [
+        Event(model.items.key(item), names[code], time)
+        for item, code, time in zip(
+            history.items.tolist(),
+            history.event_types.tolist(),
+            history.times.tolist(),
+            strict=True,
+        )
+    ][-4:]
+    user, new = users[number], events_of(5, seed=9)
+    again = engine.recommend(user_id=user, events=[*stored, *new])
+
+    assert again.event_report.repeated >= 4
+    assert again.state == engine.recommend(user_id=user, events=new).state
+    in_parts = engine.recommend(user_id=user, events=stored[:2])
+    in_parts = engine.recommend(state=in_parts.state, events=[*stored[2:], *new])
+    assert in_parts.state == again.state
+    assert engine.recommend(user_id=user, events=stored).item_ids == (
+        engine.recommend(user_id=user).item_ids
+    )
+
+
 def test_a_state_is_enough_of_a_subject(engine):
     """With a state neither a user id nor events are needed; an empty one is none."""
     state = engine.encode(events=events_of(3)).state
@@ -270,18 +308,19 @@ class Numbers:
 
 
 @pytest.mark.parametrize("seed", range(20))
-@pytest.mark.parametrize("rule", ["immediate", "window", "once"])
-def test_rules_that_look_back_take_the_same_in_parts(rule, seed):
+@pytest.mark.parametrize("memory", [3, 100])
+@pytest.mark.parametrize("rule", ["immediate", "window", "once", "immediate window once"])
+def test_rules_that_look_back_take_the_same_in_parts(rule, memory, seed):
     """A repeat is one whether what it repeats came in the same request or in the state."""
     spec = EventSpec(
         event_types=[EventType(name="view"), EventType(name="like")],
-        max_history=100,
-        drop_immediate_repeats=rule == "immediate",
-        repeat_window=50.0 if rule == "window" else 0.0,
-        once_types=["like"] if rule == "once" else [],
+        max_history=memory,
+        drop_immediate_repeats="immediate" in rule,
+        repeat_window=50.0 if "window" in rule else 0.0,
+        once_types=["like"] if "once" in rule else [],
     )
     reader = EventReader(spec, Numbers())
-    form = make_format(max_history=100, with_times=reader.looks_at_times)
+    form = make_format(max_history=memory, with_times=reader.looks_at_times)
     draw = random.Random(seed)
     events = [
         Event(
@@ -293,13 +332,15 @@ def test_rules_that_look_back_take_the_same_in_parts(rule, seed):
     ]
 
     whole, report = reader.read(events, NOTHING)
-    history, used = NOTHING, 0
+    history, items, types, used = NOTHING, [], [], 0
     for event in events:
         new, one = reader.read([event], history)
         used += one.used
-        history = history.then(new, 100)
+        items += new.items.tolist()
+        types += new.event_types.tolist()
+        history = history.then(new, memory)
         history = form.unpack(form.pack(dataclasses.replace(some_state(), history=history))).history
 
-    assert history.items.tolist() == whole.items.tolist()
-    assert history.event_types.tolist() == whole.event_types.tolist()
-    assert used == report.used
+    assert items == whole.items.tolist()
+    assert types == whole.event_types.tolist()
+    assert used == report.used + report.truncated

@@ -1,5 +1,7 @@
 """Carried states through a server: signed, refused where they were changed, answered by who gave them."""
 
+import hmac
+import itertools
 import random
 import signal
 import subprocess
@@ -105,20 +107,34 @@ def test_a_state_that_was_changed_is_refused(real_engine, serve, method):
 
 
 def test_a_state_that_is_too_long_is_refused(real_engine, serve):
-    """Beyond the limit nothing is read, whatever it is signed with."""
-    stub = serve(Engines(real_engine))
-    data = StateKeys.parse(KEY).seal(bytes(MAX_STATE_BYTES))
+    """Beyond the limit nothing is read, whatever it is signed with, and nothing is handed out."""
+    stub, keys = serve(Engines(real_engine)), StateKeys.parse(KEY)
+    data = bytes(MAX_STATE_BYTES + 1)
     assert refusal(stub, state=data) == (grpc.StatusCode.INVALID_ARGUMENT, "STATE_INVALID")
+    longest = bytes(MAX_STATE_BYTES - 32)
+    sealed = keys.seal(longest)
+    assert len(sealed) == MAX_STATE_BYTES
+    assert keys.open(sealed) == longest
+    assert keys.seal(longest + b"x") == b""
+    signed = hmac.digest(KEY.encode(), longest + b"x", "sha256") + longest + b"x"
+    with pytest.raises(InvalidStateError):
+        keys.open(signed)
 
 
 def test_a_key_is_replaced_without_a_refusal(real_engine, serve):
-    """Old key, then new and old, then new: a state of one step is read in the next, not two on."""
-    old, both, new = (serve(Engines(real_engine), keys) for keys in (KEY, f"{OTHER}\n{KEY}", OTHER))
-    state = old.Recommend(pb.RecommendRequest(events=some_events(3)), timeout=30).state
-    assert refusal(new, state=state) == (grpc.StatusCode.INVALID_ARGUMENT, "STATE_INVALID")
-    state = both.Recommend(pb.RecommendRequest(state=state), timeout=30).state
-    assert new.Recommend(pb.RecommendRequest(state=state), timeout=30).recommendations
-    assert refusal(old, state=state) == (grpc.StatusCode.INVALID_ARGUMENT, "STATE_INVALID")
+    """The new key below, then above, then alone: replicas of two steps in a row read each other."""
+    steps = (KEY, f"{KEY}\n{OTHER}", f"{OTHER}\n{KEY}", OTHER)
+    replicas = [serve(Engines(real_engine), keys) for keys in steps]
+    states = [
+        replica.Recommend(pb.RecommendRequest(events=some_events(3)), timeout=30).state
+        for replica in replicas
+    ]
+    for one, other in itertools.pairwise(range(len(steps))):
+        for giver, taker in ((one, other), (other, one)):
+            request = pb.RecommendRequest(state=states[giver])
+            assert replicas[taker].Recommend(request, timeout=30).recommendations
+    found = refusal(replicas[-1], state=states[0])
+    assert found == (grpc.StatusCode.INVALID_ARGUMENT, "STATE_INVALID")
 
 
 def test_the_model_before_answers_its_states_until_it_ages_out(engine, serve):
@@ -147,10 +163,10 @@ def test_a_state_of_a_model_that_is_gone_is_stale(real_engine, engine, serve):
 
 def test_keys_have_a_least_length_and_are_at_most_two():
     """What cannot be a key is said by its place."""
-    with pytest.raises(ValueError, match="key 2 must have at least 32 characters, has 3"):
+    with pytest.raises(ValueError, match="key 2 must have at least 32 bytes, has 3"):
         StateKeys.parse(f"{KEY} abc")
     for text, count in (("", 0), (f"{KEY} " * 3, 3)):
-        with pytest.raises(ValueError, match=f"must hold one key or two, holds {count}"):
+        with pytest.raises(ValueError, match=f"must hold one key or two .*, holds {count}"):
             StateKeys.parse(text)
 
 
@@ -208,6 +224,7 @@ def test_processes_share_states_by_a_key(bundle_store, tmp_path):
     ("flags", "environment", "said"),
     [
         (["--state-key-file", "/no/such"], {}, "--state-key-file /no/such: No such file"),
+        ([], {"KINREC_STATE_KEY": ""}, "KINREC_STATE_KEY: must hold one key or two"),
         ([], {"KINREC_STATE_KEY": "short"}, "KINREC_STATE_KEY: key 1 must have at least 32"),
         (["--previous-hours", "-1"], {}, "previous_hours: must be from 0 to 8,760, not -1.0"),
     ],

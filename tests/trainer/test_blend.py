@@ -60,6 +60,9 @@ def test_popular_items_are_discounted_while_it_costs_next_to_nothing():
     assert blend._find_discount(proposals(helped), weights) == max(blend.DISCOUNTS)
     assert blend._find_discount(proposals(helped, hurt), weights) == 0.3
     assert blend._find_discount(proposals([(0.5, 0.0, 1, 9), (0.49, 0.0, 0, 1)]), weights) == 0.0
+    # Where nothing is found there is nothing to go by.
+    assert blend._find_discount(proposals([(0.0, 0.0, 1, 9), (0.5, 0.0, 0, 1)]), weights) == 0.0
+    assert blend._find_discount(proposals(), weights) == 0.0
 
 
 @pytest.fixture(scope="module")

@@ -85,7 +85,7 @@ class InvalidRequestError(KinrecError):
 
 
 class UnknownUserError(KinrecError):
-    """The user id is not known to the model and no events were given."""
+    """The user id is not known to the model, and neither events nor a state were given."""
 
 
 class StateError(KinrecError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
@@ -31,21 +32,28 @@ class Memory:
 
     Args:
         user_id: The person's id, if any.
+        state: Where the person stands; empty for nowhere yet.
         keep: How many events to keep.
     """
 
-    def __init__(self, user_id: str | None, keep: int) -> None:
-        if not 0 <= keep <= MAX_KEEP:
-            raise invalid_field("keep", f"must be from 0 to {MAX_KEEP}, not {keep}")
+    def __init__(self, user_id: str | None, state: bytes, keep: int) -> None:
+        if type(keep) is not int or not 0 <= keep <= MAX_KEEP:
+            raise invalid_field("keep", f"must be an integer from 0 to {MAX_KEEP}, not {keep}")
         self.user_id = user_id
-        self.state = b""
+        self.state = state
         self._events: deque[Event] = deque(maxlen=keep)
+        # Of what came before a given state nothing is kept.
+        self._taken = 1 if state else 0
 
     def to_send(self, new: list[Event]) -> list[Event]:
         """The events to send with the state, or without one with what is kept before them."""
         if self.state:
             return new
         return [*self._events, *new][-max(MAX_KEEP, len(new)) :]
+
+    def can_mend(self, new: list[Event]) -> bool:
+        """Whether there is a person to ask about without the state."""
+        return bool(self.user_id or self._events or new)
 
     def forget_state(self) -> None:
         """Send the history next time."""
@@ -56,7 +64,10 @@ class Memory:
     ) -> None:
         """Take over what an answer says. Not before: events of a call that failed are not kept."""
         self._events.extend(new)
-        self.state = b"" if result.send_history else result.state
+        self._taken += len(new)
+        # The history is worth sending while all of it is kept; else the state knows more.
+        is_whole = self._taken == len(self._events)
+        self.state = b"" if result.send_history and is_whole else result.state
 
 
 class Session:
@@ -64,7 +75,7 @@ class Session:
 
     Each call sends only the events that are new since the last answer, and is answered as if all had
     been sent. If a state is refused, because the service changed its model or its key, the events that
-    the session keeps are sent again in the same call. Events of a call that raises are not taken: the
+    the session keeps are sent by a second call at once, and what is older is forgotten. Events of a call that raises are not taken: the
     call can be made again with them.
 
     Example:
@@ -73,9 +84,14 @@ class Session:
         >>> session.recommend([Event("i9", "view")], limit=5)  # doctest: +SKIP
     """
 
-    def __init__(self, client: Client, user_id: str | None, keep: int) -> None:
+    def __init__(self, client: Client, user_id: str | None, state: bytes, keep: int) -> None:
         self._client = client
-        self._memory = Memory(user_id, keep)
+        self._memory = Memory(user_id, state, keep)
+
+    @property
+    def state(self) -> bytes:
+        """The state after the last answer, to go on from in another process; empty if none."""
+        return self._memory.state
 
     def encode_sequence(
         self, events: Iterable[Event] = (), *, timeout: float | None = None
@@ -120,6 +136,8 @@ class Session:
         try:
             result = ask(memory.to_send(new), user_id=user_id, state=memory.state)
         except StateError:
+            if not memory.can_mend(new):
+                raise
             memory.forget_state()
             result = ask(memory.to_send(new), user_id=user_id)
         memory.take(new, result)
@@ -132,9 +150,15 @@ class AsyncSession:
     A call begins when the one before has ended.
     """
 
-    def __init__(self, client: AsyncClient, user_id: str | None, keep: int) -> None:
+    def __init__(self, client: AsyncClient, user_id: str | None, state: bytes, keep: int) -> None:
         self._client = client
-        self._memory = Memory(user_id, keep)
+        self._memory = Memory(user_id, state, keep)
+        self._turn = asyncio.Lock()  # two calls at once would go on from the same state
+
+    @property
+    def state(self) -> bytes:
+        """The state after the last answer, to go on from in another process; empty if none."""
+        return self._memory.state
 
     async def encode_sequence(
         self, events: Iterable[Event] = (), *, timeout: float | None = None
@@ -178,10 +202,13 @@ class AsyncSession:
     ) -> _Result:
         new, memory = list(events), self._memory
         user_id = memory.user_id
-        try:
-            result = await ask(memory.to_send(new), user_id=user_id, state=memory.state)
-        except StateError:
-            memory.forget_state()
-            result = await ask(memory.to_send(new), user_id=user_id)
-        memory.take(new, result)
-        return result
+        async with self._turn:
+            try:
+                result = await ask(memory.to_send(new), user_id=user_id, state=memory.state)
+            except StateError:
+                if not memory.can_mend(new):
+                    raise
+                memory.forget_state()
+                result = await ask(memory.to_send(new), user_id=user_id)
+            memory.take(new, result)
+            return result

@@ -142,14 +142,17 @@ class Client:
         """Ask the server whether it takes calls. This call is not repeated."""
         return self._ask(_calls.health(), timeout)
 
-    def session(self, user_id: str | None = None, *, keep: int = DEFAULT_KEEP) -> Session:
+    def session(
+        self, user_id: str | None = None, *, state: bytes = b"", keep: int = DEFAULT_KEEP
+    ) -> Session:
         """Begin a person's calls in a row, each of which sends only what is new.
 
         Args:
             user_id: The person's id, if there is one; a known user's stored history comes first.
+            state: The state of an earlier session of the person, to go on from.
             keep: How many of the last events to keep, 0 to 2,000, to send again if a state is refused.
         """
-        return Session(self, user_id, keep)
+        return Session(self, user_id, state, keep)
 
     def close(self) -> None:
         """Close the connections. Calls in flight end with `ClientClosedError`."""

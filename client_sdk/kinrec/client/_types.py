@@ -86,7 +86,7 @@ class EncodeSequenceResult:
         model_version: The version of the model that answered.
         event_report: What became of the events.
         known_user: Whether a user id known to the model was given, or the state of one.
-        state: To send back with the next events; empty if no event was usable.
+        state: To send back with the next events; empty if nothing usable is known of the person.
         send_history: Whether the state sent was of the model before, which will answer no more one
             day: better send the history than this state.
     """
@@ -121,7 +121,7 @@ class SimilarUsersResult:
         model_version: The version of the model that answered.
         event_report: What became of the events.
         known_user: Whether a user id known to the model was given, or the state of one.
-        state: To send back with the next events; empty if no event was usable.
+        state: To send back with the next events; empty if nothing usable is known of the person.
         send_history: Whether the state sent was of the model before, which will answer no more one
             day: better send the history than this state.
     """
@@ -159,7 +159,7 @@ class RecommendResult:
         model_version: The version of the model that answered.
         event_report: What became of the events.
         known_user: Whether a user id known to the model was given, or the state of one.
-        state: To send back with the next events; empty if no event was usable.
+        state: To send back with the next events; empty if nothing usable is known of the person.
         send_history: Whether the state sent was of the model before, which will answer no more one
             day: better send the history than this state.
     """

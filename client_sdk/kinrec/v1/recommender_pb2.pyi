@@ -43,7 +43,7 @@ class _ErrorReasonEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._En
     ERROR_REASON_STATE_INVALID: _ErrorReason.ValueType  # 7
     """The state is not one that a replica with this service's key gave. Send the history again."""
     ERROR_REASON_STATE_STALE: _ErrorReason.ValueType  # 8
-    """The state is of a model that no longer answers. Send the history again."""
+    """The state is of a model that does not answer here. Send the history again."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a call failed. The names are the `reason` of the google.rpc.ErrorInfo in the error's details."""
@@ -65,7 +65,7 @@ ERROR_REASON_UNAVAILABLE: ErrorReason.ValueType  # 6
 ERROR_REASON_STATE_INVALID: ErrorReason.ValueType  # 7
 """The state is not one that a replica with this service's key gave. Send the history again."""
 ERROR_REASON_STATE_STALE: ErrorReason.ValueType  # 8
-"""The state is of a model that no longer answers. Send the history again."""
+"""The state is of a model that does not answer here. Send the history again."""
 global___ErrorReason = ErrorReason
 
 class _Basis:

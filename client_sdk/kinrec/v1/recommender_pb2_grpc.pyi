@@ -25,8 +25,10 @@ class RecommenderServiceStub:
     from the events alone.
 
     Every answer about a person carries a state: where the person stands. Sent back with the events that
-    came since, it gives the answer to the whole history, bit for bit, from any replica, at a cost that
-    does not grow with the history. A state that is refused costs one call: send the history instead.
+    came since, it gives the answer to the whole history, bit for bit, from any replica with the same
+    model, at a cost that hardly grows with the history. A state that is refused costs one call: send the
+    history instead. A state is signed, not encrypted, and whoever holds it is answered as the person: keep
+    it where you would keep the history.
 
     Errors carry a google.rpc.ErrorInfo with the domain "kinrec" and one of the reasons of ErrorReason;
     INVALID_ARGUMENT also carries a google.rpc.BadRequest that names the field and the rule.
@@ -65,8 +67,10 @@ class RecommenderServiceAsyncStub:
     from the events alone.
 
     Every answer about a person carries a state: where the person stands. Sent back with the events that
-    came since, it gives the answer to the whole history, bit for bit, from any replica, at a cost that
-    does not grow with the history. A state that is refused costs one call: send the history instead.
+    came since, it gives the answer to the whole history, bit for bit, from any replica with the same
+    model, at a cost that hardly grows with the history. A state that is refused costs one call: send the
+    history instead. A state is signed, not encrypted, and whoever holds it is answered as the person: keep
+    it where you would keep the history.
 
     Errors carry a google.rpc.ErrorInfo with the domain "kinrec" and one of the reasons of ErrorReason;
     INVALID_ARGUMENT also carries a google.rpc.BadRequest that names the field and the rule.
@@ -104,8 +108,10 @@ class RecommenderServiceServicer(metaclass=abc.ABCMeta):
     from the events alone.
 
     Every answer about a person carries a state: where the person stands. Sent back with the events that
-    came since, it gives the answer to the whole history, bit for bit, from any replica, at a cost that
-    does not grow with the history. A state that is refused costs one call: send the history instead.
+    came since, it gives the answer to the whole history, bit for bit, from any replica with the same
+    model, at a cost that hardly grows with the history. A state that is refused costs one call: send the
+    history instead. A state is signed, not encrypted, and whoever holds it is answered as the person: keep
+    it where you would keep the history.
 
     Errors carry a google.rpc.ErrorInfo with the domain "kinrec" and one of the reasons of ErrorReason;
     INVALID_ARGUMENT also carries a google.rpc.BadRequest that names the field and the rule.

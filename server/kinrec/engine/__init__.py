@@ -21,7 +21,6 @@ from kinrec.engine._types import (
 from kinrec.engine.engine import Engine
 from kinrec.engine.events import GAP_BUCKETS
 from kinrec.engine.state import fingerprint_of
-from kinrec.engine.store import list_versions
 
 __all__ = [
     "GAP_BUCKETS",
@@ -44,5 +43,4 @@ __all__ = [
     "StaleStateError",
     "UnknownUserError",
     "fingerprint_of",
-    "list_versions",
 ]

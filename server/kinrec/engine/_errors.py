@@ -45,7 +45,7 @@ class StaleStateError(EngineError):
     """A carried state is of a bundle that does not answer here."""
 
     def __init__(self) -> None:
-        super().__init__("state: is of a model that no longer answers; send the history again")
+        super().__init__("state: is of a model that does not answer here; send the history again")
 
 
 class InvalidFieldError(EngineError):

@@ -70,7 +70,7 @@ class Encoding:
         vector: float32, (vector_size,); (0,) if no event was usable.
         event_report: What became of the events.
         known_user: Whether a known user id was given, or a state of one.
-        state: To go on from with later events; empty if no event was usable.
+        state: To go on from with later events; empty if nothing usable is known of the person.
     """
 
     vector: NDArray[np.float32]
@@ -88,7 +88,7 @@ class SimilarUsers:
         similarities: Cosine of the factors, -1 to 1, beside each id.
         event_report: What became of the events.
         known_user: Whether a known user id was given, or a state of one.
-        state: To go on from with later events; empty if no event was usable.
+        state: To go on from with later events; empty if nothing usable is known of the person.
     """
 
     user_ids: list[str]
@@ -109,7 +109,7 @@ class Recommendations:
         basis: What the recommendations rest on.
         event_report: What became of the events.
         known_user: Whether a known user id was given, or a state of one.
-        state: To go on from with later events; empty if no event was usable.
+        state: To go on from with later events; empty if nothing usable is known of the person.
     """
 
     item_ids: list[str]

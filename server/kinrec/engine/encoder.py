@@ -71,17 +71,30 @@ class Encoder:
         names = [tensor.name for tensor in spec.inputs]
         self._unused = [name for name in _EVENT_INPUTS if name not in names]
         self._states = _state_shapes(path.name, spec)
+        self._max_length = spec.max_length or None
         self._outputs = ["vectors", *_state_outputs(path.name, spec, self._states)]
         self._no_states = tuple(
             np.zeros((layers, size), np.float32) for layers, size in self._states.values()
         )
         # The slice of the events that the graph takes: all of them, or the last.
-        self._visible = slice(-spec.max_length if spec.max_length else None, None)
+        self._visible = slice(-self._max_length if self._max_length else None, None)
 
     @property
     def carries_state(self) -> bool:
         """Whether a start can stand for the events before."""
         return bool(self._states)
+
+    def share_a_run(self, one: History, other: History) -> bool:
+        """Whether a run over both costs little more than over one, and changes the bits of neither.
+
+        Padding changes no bit of a recurrent encoder; of another it may.
+        """
+        if not self._states:
+            return self._length(one) == self._length(other)
+        return len(one) <= 2 * len(other) and len(other) <= 2 * len(one)
+
+    def _length(self, history: History) -> int:
+        return min(len(history), self._max_length or len(history))
 
     @property
     def state_shapes(self) -> list[tuple[int, int]]:
@@ -195,6 +208,8 @@ def _state_shapes(name: str, spec: manifest_pb2.Encoder) -> dict[str, tuple[int,
         )
     if spec.max_length < 0:
         raise BundleError(f"{name}: max_length must be zero or more, is {spec.max_length}")
+    if spec.max_length and shapes:
+        raise BundleError(f"{name}: an encoder that carries state takes any number of events")
     return shapes
 
 
@@ -271,8 +286,9 @@ class BatchingEncoder:
 
     def _run_batch(self, first: _Job) -> None:
         _yield_core()
-        jobs = [first, *self._take_similar(len(first.history))]
+        jobs = [first]
         try:
+            jobs += self._take_similar(first.history)
             found = self._encoder.run_from(
                 [job.history for job in jobs], [job.start for job in jobs]
             )
@@ -295,13 +311,13 @@ class BatchingEncoder:
         if following is not None:
             following.ready.release()
 
-    def _take_similar(self, length: int) -> list[_Job]:
+    def _take_similar(self, history: History) -> list[_Job]:
         """Take from the queue what costs little in a batch as long as its longest history."""
         taken: list[_Job] = []
         with self._lock:
             kept: deque[_Job] = deque()
             for job in self._waiting:
-                close = length <= 2 * len(job.history) and len(job.history) <= 2 * length
+                close = self._encoder.share_a_run(history, job.history)
                 (taken if close and len(taken) < MAX_BATCH - 1 else kept).append(job)
             self._waiting = kept
         return taken

@@ -220,8 +220,9 @@ class Engine:
         if before is not None and before.encoded is None and before.user is not None:
             stored = before.user
             before = model.stored_state(stored)
-        new, report = model.reader.read(events, NOTHING if before is None else before.history)
-        if stored is not None and not len(new):
+        history = NOTHING if before is None else before.history
+        new, report = model.reader.read(events, history, None if stored is None else history)
+        if stored is not None and not len(new) and user in (None, stored):
             return _Subject(Person.stored(model, encoder, stored), report)
         person = Person.after(model, encoder, before, new)
         if user is not None or stored is not None:

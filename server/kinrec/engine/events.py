@@ -15,7 +15,7 @@ from kinrec.engine._types import EventReport
 from kinrec.engine.rules import EventRules
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
@@ -164,8 +164,17 @@ class EventReader:
         # Whether what is taken hangs on the times of events before the last.
         self.looks_at_times = self._rules.repeat_window > 0.0
 
-    def read(self, events: Sequence[Event], before: History) -> tuple[History, EventReport]:
+    def read(
+        self, events: Sequence[Event], before: History, stored: History | None = None
+    ) -> tuple[History, EventReport]:
         """Number the events that come after the history ``before``.
+
+        Args:
+            events: What came, oldest first.
+            before: What is known to have come before.
+            stored: What the bundle holds of the user, if nothing new came since: the first of the
+                events that it holds too, with their times, are repeats. A caller who sends again what
+                a training has learned meanwhile is not heard twice.
 
         Returns:
             The usable events alone, those included that are more than the sources remember, and what
@@ -194,9 +203,17 @@ class EventReader:
         numbered = zip(numbers, types, times, strict=True)
         known = [(item, name, time) for item, name, time in numbered if item is not None]
         usable = known
+        if stored is not None:
+            usable = self._without_stored(usable, stored)
         if self._looks_back:
-            usable = self._rules.without_repeats(usable, self._rows(before), self._types)
-        if self._drop_repeats:
+            usable = self._rules.without_repeats(
+                usable,
+                self._rows(before),
+                immediate=self._drop_repeats,
+                types=self._types,
+                memory=self.max_history,
+            )
+        elif self._drop_repeats:
             usable = self._without_repeats(usable, before)
         new, unknown_types = self._numbered(usable)
         used = min(len(usable), self.max_history)
@@ -234,6 +251,19 @@ class EventReader:
         rows = zip(numbers, types, values, strict=True)
         return [number if takes(name, value) else None for number, name, value in rows]
 
+    def _without_stored(self, rows: list[Row], stored: History) -> list[Row]:
+        """Leave out the first rows as long as the stored history holds them at their times."""
+        first = 0
+        for item, name, time in rows:
+            if time is None:
+                break
+            code = self._types.get(name, UNSPECIFIED_TYPE)
+            same = (stored.items == item) & (stored.event_types == code) & (stored.times == time)
+            if not same.any():
+                break
+            first += 1
+        return rows[first:]
+
     def _without_repeats(self, rows: list[Row], before: History) -> list[Row]:
         """Leave out what has the item and the type of the row before."""
         first = (-1, UNSPECIFIED_TYPE)
@@ -246,9 +276,9 @@ class EventReader:
         keys = [first, *((item, code_of(name, UNSPECIFIED_TYPE)) for item, name, _ in rows)]
         return [row for row, last, this in zip(rows, keys, keys[1:], strict=False) if this != last]
 
-    def _rows(self, history: History) -> Iterator[Row]:
+    def _rows(self, history: History) -> list[Row]:
         names = (self._names[code] for code in history.event_types.tolist())
-        return zip(history.items.tolist(), names, history.times.tolist(), strict=True)
+        return list(zip(history.items.tolist(), names, history.times.tolist(), strict=True))
 
 
 def _check_ids(item_ids: Sequence[str], types: Sequence[str]) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterable, Sequence
+    from collections.abc import Container, Sequence
 
     from kinrec.bundle.v1.manifest_pb2 import EventSpec
 
@@ -90,7 +90,13 @@ class EventRules:
         return bool(self.min_value_types) and event_type not in self.min_value_types
 
     def without_repeats(
-        self, rows: Sequence[Row], before: Iterable[Row], types: Container[str] | None = None
+        self,
+        rows: Sequence[Row],
+        before: Sequence[Row],
+        *,
+        immediate: bool = False,
+        types: Container[str] | None = None,
+        memory: int | None = None,
     ) -> list[Row]:
         """Leave out what repeats too soon, or at all, an event that was taken.
 
@@ -99,28 +105,58 @@ class EventRules:
         Args:
             rows: Events, oldest first.
             before: What was taken earlier, oldest first; an unknown time is None or NaN.
+            immediate: Whether what has the item and type of the event taken last is left out too.
             types: The types that are told apart, every other counts as none; None for all.
+            memory: How many of the events taken last are looked at; None for all.
         """
-        taken: dict[tuple[int, str], float] = {}
+        taken = _Taken(memory)
         for item, name, time in before:
-            if time is None or math.isnan(time):
-                taken.setdefault((item, name), math.nan)  # the last known time goes on to count
-            else:
-                taken[item, name] = time
+            taken.add((item, name), time)
         kept = []
         for row in rows:
             item, name, time = row
             if types is not None and name not in types:
                 name = ""
             key = (item, name)
+            if immediate and key == taken.last:
+                continue
             if key in taken:
                 if name in self.once_types:
                     continue
-                if time is None:
-                    kept.append(row)  # the last known time goes on to count
+                # Comparing with a time that is not known is never true.
+                if time is not None and abs(time - taken.time(key)) <= self.repeat_window > 0.0:
                     continue
-                if self.repeat_window and abs(time - taken[key]) <= self.repeat_window:
-                    continue
-            taken[key] = math.nan if time is None else time
+            taken.add(key, time)
             kept.append(row)
         return kept
+
+
+class _Taken:
+    """What was taken, as far back as the memory goes.
+
+    Args:
+        memory: How many events; None for all.
+    """
+
+    def __init__(self, memory: int | None) -> None:
+        self._memory = math.inf if memory is None else memory
+        self._count = 0
+        self._places: dict[tuple[int, str], int] = {}
+        self._times: dict[tuple[int, str], tuple[int, float]] = {}
+        self.last: tuple[int, str] | None = None
+
+    def add(self, key: tuple[int, str], time: float | None) -> None:
+        """Take an event. One without a time leaves the last known time of its key in force."""
+        self._count += 1
+        self._places[key] = self._count
+        if time is not None and not math.isnan(time):
+            self._times[key] = (self._count, time)
+        self.last = key
+
+    def __contains__(self, key: tuple[int, str]) -> bool:
+        return self._places.get(key, -math.inf) > self._count - self._memory
+
+    def time(self, key: tuple[int, str]) -> float:
+        """Give the last known time of a key; NaN if there is none."""
+        place, time = self._times.get(key, (0, math.nan))
+        return time if place > self._count - self._memory else math.nan

@@ -11,7 +11,8 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from kinrec.engine import BundleError, Engine, list_versions
+from kinrec.engine import BundleError, Engine
+from kinrec.engine.store import MANIFEST, list_versions
 from kinrec.server.app import RecommenderServer
 from kinrec.server.servicer import Engines
 
@@ -46,7 +47,7 @@ def run(store: Path, version: str | None, config: ServerConfig) -> None:
     for number in _SIGNALS:
         signal.signal(number, lambda received, _frame: signals.put(received))
     engine = Engine.load(store, version)
-    engines = _with_previous(engine, store, config.previous_hours)
+    engines = _with_previous(engine, store, config)
     if not signals.empty():
         return
     # What is loaded lives as long as the process: no collection need look at it again.
@@ -62,11 +63,14 @@ def run(store: Path, version: str | None, config: ServerConfig) -> None:
     _drain(server, config, signals)
 
 
-def _with_previous(engine: Engine, store: Path, hours: float) -> Engines:
+def _with_previous(engine: Engine, store: Path, config: ServerConfig) -> Engines:
     """Load the version before as well, if there is one that can still be asked for."""
-    until = engine.manifest.create_time.ToDatetime(dt.UTC).timestamp() + hours * 3600.0
-    older = [version for version in list_versions(store) if version < engine.version]
-    if not (older and time.time() < until):
+    until = (
+        engine.manifest.create_time.ToDatetime(dt.UTC).timestamp() + config.previous_hours * 3600.0
+    )
+    is_store = not (store / MANIFEST).is_file()
+    older = [v for v in list_versions(store) if v < engine.version] if is_store else []
+    if not (older and time.time() < until and config.state_keys.shared):
         return Engines(engine)
     try:
         previous = Engine.load(store, older[-1])

@@ -99,7 +99,9 @@ class Engines:
     def of(self, state: bytes) -> RecommenderEngine:
         """Find the engine for a state, which is the current one for none."""
         previous = self._previous
-        if not state or previous is None or time.time() >= self._until:
+        if previous is not None and time.time() >= self._until:
+            previous = self._previous = None  # its memory is of no more use
+        if not state or previous is None:
             return self.current
         return previous if fingerprint_of(state) == previous.fingerprint else self.current
 

@@ -37,11 +37,13 @@ class StateKeys:
 
     def __init__(self, keys: Sequence[bytes], *, shared: bool = True) -> None:
         if not 1 <= len(keys) <= MAX_KEYS:
-            raise ValueError(f"must hold one key or two, holds {len(keys)}")
+            raise ValueError(
+                f"must hold one key or two with white space between them, holds {len(keys)}"
+            )
         for place, key in enumerate(keys, start=1):
             if len(key) < MIN_KEY_BYTES:
                 raise ValueError(
-                    f"key {place} must have at least {MIN_KEY_BYTES} characters, has {len(key)}"
+                    f"key {place} must have at least {MIN_KEY_BYTES} bytes, has {len(key)}"
                 )
         self._keys = tuple(keys)
         self.shared = shared
@@ -61,8 +63,10 @@ class StateKeys:
         return cls([secrets.token_bytes(MIN_KEY_BYTES)], shared=False)
 
     def seal(self, state: bytes) -> bytes:
-        """Sign a state; an empty one stays empty."""
-        return hmac.digest(self._keys[0], state, _DIGEST) + state if state else b""
+        """Sign a state; one that is empty, or too long to be read again, is given as an empty one."""
+        if not state or len(state) > MAX_STATE_BYTES - _MAC_BYTES:
+            return b""
+        return hmac.digest(self._keys[0], state, _DIGEST) + state
 
     def open(self, sealed: bytes) -> bytes:
         """Give the state that was signed; of an empty one an empty one.

@@ -206,10 +206,18 @@ def _ascend(people: Proposals, start: Weights) -> Weights:
 
 
 def _find_discount(people: Proposals, weights: Weights) -> float:
-    """Find the greatest discount of popular items that ranks next to as well as the best one."""
-    tried = {power: people.discounted(power).mean_ndcg(weights) for power in DISCOUNTS}
-    enough = max(tried.values()) * (1.0 - DISCOUNT_PRICE)
-    return max(power for power, quality in tried.items() if quality >= enough)
+    """Find the greatest discount up to which all rank next to as well as the best one."""
+    tried = [people.discounted(power).mean_ndcg(weights) for power in DISCOUNTS]
+    enough = max(tried) * (1.0 - DISCOUNT_PRICE)
+    found = 0.0
+    for power, quality in zip(DISCOUNTS, tried, strict=True):
+        if not quality:  # nothing to go by
+            return 0.0
+        if quality >= enough:
+            found = power
+        elif found:
+            break
+    return found
 
 
 def _shrunk(people: Proposals, weights: Weights) -> Weights:

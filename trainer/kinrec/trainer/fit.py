@@ -141,7 +141,9 @@ class Fit:
         self._start_from_pairs()
         self.encoder.to(self._device)
         self._mean = copy.deepcopy(self.encoder)
-        rate = config.learning_rate or 0.0
+        rate = config.learning_rate
+        if rate is None:
+            raise ValueError("with_choices leaves no learning rate open")
         self._optimizer = torch.optim.AdamW(
             self.encoder.parameters(),
             lr=rate,

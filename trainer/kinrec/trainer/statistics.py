@@ -83,8 +83,8 @@ def cooccurrence_vectors(
 ) -> NDArray[np.float32]:
     """Give vectors in which items are near that occur, more than by chance, with the same items.
 
-    A truncated SVD of the positive pointwise mutual information, which is what item2vec learns in
-    many passes (Levy & Goldberg, "Neural Word Embedding as Implicit Matrix Factorization", NeurIPS
+    A truncated SVD of log(1 + how many times more often than by chance two items occur together), a
+    smooth form of the positive mutual information, which is what item2vec learns in many passes (Levy & Goldberg, "Neural Word Embedding as Implicit Matrix Factorization", NeurIPS
     2014), with the frequency of the second item to the power 3/4 (Levy, Goldberg & Dagan,
     "Improving Distributional Similarity with Lessons Learned from Word Embeddings", TACL 2015).
 

@@ -94,6 +94,8 @@ def _(answer: RecommendResult) -> str:
 
 def _footer(answer: EncodeSequenceResult | SimilarUsersResult | RecommendResult, *more: str) -> str:
     user = "known user" if answer.known_user else "no known user"
+    if answer.send_history:
+        more = (*more, "by the model before: better send the history than the state")
     parts = (f"model {_printable(answer.model_version)}", user, *more, _events(answer.event_report))
     return f"\n{'; '.join(parts)}\n"
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kinrec.client import Client, Health, KinrecError, Model
+from kinrec.client import Client, Health, KinrecError, Model, StateError
 from kinrec.client.commands import _show
 from kinrec.client.commands._events import EventsFileError, parse_event, read_events
 
@@ -83,13 +84,19 @@ def run(args: argparse.Namespace) -> int:
     try:
         with Client(args.target, timeout=args.timeout) as client:
             answer = _QUESTIONS[args.question].ask(client, args)
-        _keep_state(args, answer)
     except (EventsFileError, StateFileError) as error:
         return _refuse(args.question, error, _BAD_USAGE)
+    except StateError as error:
+        hint = f"{error}; remove {args.state} to begin anew"
+        return _refuse(args.question, hint, _FAILED)
     except KinrecError as error:
         # Without a status it was not sent.
         return _refuse(args.question, error, _FAILED if error.code else _BAD_USAGE)
     sys.stdout.write(_show.as_json(answer) if args.json else _show.as_text(answer))
+    try:
+        _keep_state(args, answer)
+    except StateFileError as error:
+        return _refuse(args.question, error, _FAILED)
     return _FAILED if isinstance(answer, Health) and answer is not Health.SERVING else 0
 
 
@@ -105,12 +112,14 @@ def _keep_state(args: argparse.Namespace, answer: Answer) -> None:
     path = getattr(args, "state", None)
     if path and not isinstance(answer, (Model, Health)):
         try:
-            path.write_bytes(answer.state)
+            partial = path.with_name(f".{path.name}.{os.getpid()}")
+            partial.write_bytes(answer.state)
+            partial.replace(path)
         except OSError as error:
             raise StateFileError(path, error) from error
 
 
-def _refuse(question: str, error: Exception, code: int) -> int:
+def _refuse(question: str, error: Exception | str, code: int) -> int:
     sys.stderr.write(f"kinrec call {question}: {error}\n")
     return code
 

@@ -106,7 +106,12 @@ def _sections(
             for mix in manifest.blend.mixes
             for included, weights in ((False, mix.weights), (True, mix.weights_with_seen))
         ]
-        + [("popular items", f"divided by popularity ^ {manifest.blend.popularity_discount:g}")],
+        + [
+            (
+                "popular items",
+                f"divided by (1 + popularity) ^ {manifest.blend.popularity_discount:g}",
+            )
+        ],
     )
     yield _sources(manifest)
     yield (

@@ -49,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         metavar="FILE",
         help="the key that signs carried states, the same for all replicas, and after it, while it "
-        f"is replaced, the one before; at least 32 characters each (default: {KEY_VARIABLE} in the "
+        f"is replaced, the one before; at least 32 bytes each (default: {KEY_VARIABLE} in the "
         "environment, else a key of this process alone)",
     )
     parser.add_argument(
@@ -111,8 +111,8 @@ def _state_keys(path: Path | None) -> StateKeys:
 
     where = KEY_VARIABLE if path is None else f"--state-key-file {path}"
     try:
-        text = os.environ.get(KEY_VARIABLE, "") if path is None else path.read_text("utf-8")
-        return StateKeys.parse(text) if text or path is not None else StateKeys.random()
+        text = os.environ.get(KEY_VARIABLE) if path is None else path.read_text("utf-8")
+        return StateKeys.random() if text is None else StateKeys.parse(text)
     except OSError as error:
         raise ValueError(f"{where}: {error.strerror}") from error
     except UnicodeDecodeError as error:
