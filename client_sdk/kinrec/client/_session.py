@@ -75,8 +75,8 @@ class Session:
 
     Each call sends only the events that are new since the last answer, and is answered as if all had
     been sent. If a state is refused, because the service changed its model or its key, the events that
-    the session keeps are sent by a second call at once, and what is older is forgotten. Events of a call that raises are not taken: the
-    call can be made again with them.
+    the session keeps are sent by a second call at once, and what is older is forgotten. Events of a
+    call that raises are not taken: the call can be made again with them.
 
     Example:
         >>> session = client.session()  # doctest: +SKIP
