@@ -75,6 +75,12 @@ class SequenceEncoder(Protocol):
     def export(self, directory: Path, embeddings: str) -> manifest_pb2.Encoder:
         """Write ``encoder.onnx``, which takes the item embeddings from a file beside it.
 
+        The first output is ``vectors``, (batch, vector_size), after the last event of each sequence.
+        For every input that is a state an output of the same shape follows, in the same order: the
+        state after the last event. It begins at zero, and whoever goes on from it must get the same
+        bits however the events were cut and whatever else is in the batch. Such an encoder takes any
+        number of events.
+
         Args:
             directory: Where to write.
             embeddings: The name of the ``.npy`` file of the item embeddings.
