@@ -77,9 +77,15 @@ def test_a_difference_that_is_no_number_fails(encoder, ragged, tmp_path):
 def test_everyone_is_encoded_in_their_place(encoder, ragged, tmp_path):
     """Batches by length do not mix people up; who has no events has zeros."""
     exported, _ = export_encoder(encoder, tmp_path)
-    vectors = encode_all(exported, ragged, 10, 12)
+    vectors, states = encode_all(exported, ragged, 10, 12)
     assert vectors.shape == (90, 12)
+    assert states.shape[0] == 90
+    assert (states[ragged.lengths == 0] == 0).all()
     for user in range(90):
         history = ragged.user(user, 10)
         expected = exported.run([history])[0] if len(history) else np.zeros(12)
         np.testing.assert_allclose(vectors[user], expected, atol=1e-6)
+        if len(history):
+            (encoded,) = exported.run_from([history], [None])
+            carried = np.concatenate([np.ravel(state) for state in encoded.states])
+            np.testing.assert_allclose(states[user], carried, atol=1e-6)
