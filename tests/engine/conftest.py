@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from kinrec.engine import BundleError, Engine
+from kinrec.engine import BundleError, Engine, Event
 from kinrec.engine.model import Model
 from kinrec.engine.store import find_bundle
 
@@ -31,6 +31,32 @@ def engine(bundle):
 def model(bundle):
     """The parts of the trained bundle."""
     return Model.open(bundle)
+
+
+@pytest.fixture(scope="session")
+def history_of(model):
+    """Gives the stored history of a user as the events of a request."""
+    names = ["", *(kind.name for kind in model.manifest.event_spec.event_types)]
+
+    def events(user_id):
+        history = model.histories.user(model.users.get(user_id))
+        return [
+            Event(model.items.key(item), names[code], time)
+            for item, code, time in zip(
+                history.items.tolist(),
+                history.event_types.tolist(),
+                history.times.tolist(),
+                strict=True,
+            )
+        ]
+
+    return events
+
+
+@pytest.fixture(scope="session")
+def users(model):
+    """The ids of all users."""
+    return [model.users.key(number) for number in range(len(model.users))]
 
 
 _LOAD = """

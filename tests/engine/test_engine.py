@@ -22,32 +22,6 @@ UNKNOWN_EVENTS = [Event("no such item", "view"), Event("nor this one")]
 
 
 @pytest.fixture(scope="module")
-def history_of(model):
-    """Gives the stored history of a user as the events of a request."""
-    names = ["", *(kind.name for kind in model.manifest.event_spec.event_types)]
-
-    def events(user_id):
-        history = model.histories.user(model.users.get(user_id))
-        return [
-            Event(model.items.key(item), names[code], time)
-            for item, code, time in zip(
-                history.items.tolist(),
-                history.event_types.tolist(),
-                history.times.tolist(),
-                strict=True,
-            )
-        ]
-
-    return events
-
-
-@pytest.fixture(scope="module")
-def users(model):
-    """The ids of all users."""
-    return [model.users.key(number) for number in range(len(model.users))]
-
-
-@pytest.fixture(scope="module")
 def catalogue(model):
     """The ids of all items."""
     return {model.items.key(number) for number in range(len(model.items))}

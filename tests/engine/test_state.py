@@ -21,13 +21,6 @@ from kinrec.engine.encoder import Encoded
 from kinrec.engine.events import NOTHING, EventReader, History
 from kinrec.engine.state import State, StateFormat
 
-
-@pytest.fixture(scope="module")
-def users(model):
-    """The ids of all users."""
-    return [model.users.key(number) for number in range(len(model.users))]
-
-
 CUTS = [[50], [30, 20], [1] * 50, [49, 1], [7, 0, 13, 0, 30]]
 
 
@@ -145,21 +138,10 @@ def test_another_user_beside_the_state_of_a_known_one_is_the_person(engine, user
         assert again.user_ids == found.user_ids
 
 
-def test_what_a_training_has_learned_meanwhile_is_not_heard_twice(engine, model, users):
+def test_what_a_training_has_learned_meanwhile_is_not_heard_twice(engine, model, users, history_of):
     """Events that the bundle holds of a known user are repeats; from the first new one on all count."""
-    number = int(np.argmax(model.histories.lengths))
-    history = model.histories.user(number)
-    names = ["", *(kind.name for kind in model.manifest.event_spec.event_types)]
-    stored = [
-        Event(model.items.key(item), names[code], time)
-        for item, code, time in zip(
-            history.items.tolist(),
-            history.event_types.tolist(),
-            history.times.tolist(),
-            strict=True,
-        )
-    ][-4:]
-    user, new = users[number], events_of(5, seed=9)
+    user = users[int(np.argmax(model.histories.lengths))]
+    stored, new = history_of(user)[-4:], events_of(5, seed=9)
     again = engine.recommend(user_id=user, events=[*stored, *new])
 
     assert again.event_report.repeated >= 4
