@@ -2,7 +2,7 @@
 
 KinrecError
 ├── InvalidRequestError     a field breaks its rule; found before anything is sent, or by the server
-├── UnknownUserError        the user id is not known to the model and no events were given
+├── UnknownUserError        the user id is not known, and neither events nor a state were given
 ├── StateError              the state is not one that the service takes; the history has to be sent
 ├── UnavailableError        no server could be reached, or none would take the call; retries included
 ├── DeadlineExceededError   no answer within the timeout

@@ -110,7 +110,7 @@ def cooccurrence_vectors(
     matrix = sparse.csr_matrix(
         (information.astype(np.float32), (pairs.row, pairs.col)), pairs.shape
     )
-    # The values fall off slowly: with the usual few iterations a fifth of the space would be amiss.
+    # The values fall off slowly: with the usual few iterations much of the space is amiss.
     left, values, _ = randomized_svd(
         matrix,
         rank,
