@@ -221,7 +221,7 @@ class Engine:
             stored = before.user
             before = model.stored_state(stored)
         history = NOTHING if before is None else before.history
-        new, report = model.reader.read(events, history, None if stored is None else history)
+        new, report = model.reader.read(events, history, is_stored=stored is not None)
         if stored is not None and not len(new) and user in (None, stored):
             return _Subject(Person.stored(model, encoder, stored), report)
         person = Person.after(model, encoder, before, new)

@@ -165,16 +165,16 @@ class EventReader:
         self.looks_at_times = self._rules.repeat_window > 0.0
 
     def read(
-        self, events: Sequence[Event], before: History, stored: History | None = None
+        self, events: Sequence[Event], before: History, *, is_stored: bool = False
     ) -> tuple[History, EventReport]:
         """Number the events that come after the history ``before``.
 
         Args:
             events: What came, oldest first.
             before: What is known to have come before.
-            stored: What the bundle holds of the user, if nothing new came since: the first of the
-                events that it holds too, with their times, are repeats. A caller who sends again what
-                a training has learned meanwhile is not heard twice.
+            is_stored: Whether ``before`` is all from the bundle. The first of the events that it holds
+                too, with their times, are then repeats: a caller who sends again what a training has
+                learned meanwhile is not heard twice.
 
         Returns:
             The usable events alone, those included that are more than the sources remember, and what
@@ -203,8 +203,8 @@ class EventReader:
         numbered = zip(numbers, types, times, strict=True)
         known = [(item, name, time) for item, name, time in numbered if item is not None]
         usable = known
-        if stored is not None:
-            usable = self._without_stored(usable, stored)
+        if is_stored:
+            usable = self._without_stored(usable, before)
         if self._looks_back:
             usable = self._rules.without_repeats(
                 usable,

@@ -41,7 +41,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from kinrec.bundle.v1.manifest_pb2 import Manifest
-    from kinrec.engine.encoder import States
     from kinrec.engine.fold_in import FoldIn
     from kinrec.engine.index import VectorIndex
 
@@ -165,12 +164,8 @@ class Model:
 
     def stored(self, user: int) -> Encoded:
         """Give what training computed of a user's events."""
-        states: States = ()
-        if self.user_states is not None:
-            shapes = self.encoder.state_shapes
-            cuts = np.cumsum([layers * size for layers, size in shapes])[:-1]
-            parts = np.split(self.user_states[user], cuts)
-            states = tuple(part.reshape(shape) for part, shape in zip(parts, shapes, strict=True))
+        numbers = self.user_states
+        states = () if numbers is None else self.states.split(numbers[user])
         return Encoded(np.asarray(self.user_vectors[user]), states)
 
 

@@ -18,14 +18,15 @@ import numpy as np
 from kinrec.engine._errors import InvalidStateError, StaleStateError
 from kinrec.engine.encoder import Encoded, Start
 from kinrec.engine.events import NOTHING, History
+from kinrec.engine.store import FINGERPRINT_BYTES
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-FINGERPRINT_BYTES = 16
+    from kinrec.engine.encoder import States
 
 # Format, fingerprint, user number or -1, events, time of the last event.
-_HEADER = struct.Struct("<4s16siid")
+_HEADER = struct.Struct(f"<4s{FINGERPRINT_BYTES}siid")
 _FORMAT = b"kst1"
 _NOBODY = -1
 
@@ -87,11 +88,16 @@ class StateFormat:
         self._max_history = max_history
         self._with_times = with_times
         self._states: list[tuple[slice, tuple[int, int]]] = []
-        self._numbers = vector_size
+        length = 0
         for layers, size in state_shapes:
-            start, self._numbers = self._numbers, self._numbers + layers * size
-            self._states.append((slice(start, self._numbers), (layers, size)))
+            start, length = length, length + layers * size
+            self._states.append((slice(start, length), (layers, size)))
+        self._numbers = vector_size + length
         self._event_bytes = 4 + 1 + 8 * with_times
+
+    def split(self, numbers: NDArray[np.float32]) -> States:
+        """Give the states of the encoder that lie end to end in ``numbers``."""
+        return tuple(numbers[part].reshape(shape) for part, shape in self._states)
 
     def pack(self, state: State) -> bytes:
         """Write a state."""
@@ -146,8 +152,8 @@ class StateFormat:
             or not np.isfinite(numbers).all()
         ):
             raise InvalidStateError
-        states = tuple(numbers[part].reshape(shape) for part, shape in self._states)
-        encoded = Encoded(numbers[: self._vector_size], states)
+        size = self._vector_size
+        encoded = Encoded(numbers[:size], self.split(numbers[size:]))
         return State(None if user == _NOBODY else user, History(items, types, times), encoded)
 
 

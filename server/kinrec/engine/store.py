@@ -36,6 +36,7 @@ REQUIRED_FILES = frozenset(
     }
 )
 USER_STATES = "user_states.npy"
+FINGERPRINT_BYTES = 16
 TITLE_FILES = ("titles.npy", "title_offsets.npy")
 
 
@@ -101,14 +102,14 @@ def read_manifest(bundle: Path) -> Manifest:
 
 
 def fingerprint(bundle: Path) -> bytes:
-    """Give 16 bytes that tell a bundle from every other, and are the same wherever it is copied.
+    """Give ``FINGERPRINT_BYTES`` bytes that tell a bundle from every other, and are the same wherever it is copied.
 
     Raises:
         BundleError: The manifest cannot be read.
     """
     path = bundle / MANIFEST
     try:
-        return hashlib.sha256(path.read_bytes()).digest()[:16]
+        return hashlib.sha256(path.read_bytes()).digest()[:FINGERPRINT_BYTES]
     except OSError as error:
         raise BundleError(f"{path}: {error.strerror}") from error
 
