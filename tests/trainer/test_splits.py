@@ -82,7 +82,8 @@ def test_who_is_validated_on_is_asked_with_an_event_the_model_has_not_seen(make_
     assert targets.items.tolist() == [person + 48 for person in range(10)]
     assert [query[-1] for query in rows(targets.queries)] == [person + 47 for person in range(10)]
     cases = find_cases(histories, Split(), include_seen=False)
-    assert cases.since.tolist() == [2] * 10
+    assert cases.since.tolist() == [1] * 10
+    assert Split().training_part(histories).lengths.tolist() == [48] * 10
 
     histories = make_histories([list(range(person, person + 6)) for person in range(50)])
     training_part, targets = hold_out(histories)
@@ -199,6 +200,6 @@ def test_no_event_is_in_two_parts(make_histories):
     times = [np.sort(rng.integers(0, 50, length)).astype(float).tolist() for length in lengths]
     log = make_histories([[0] * len(row) for row in times], times=times)
     for split in (Split(), Split("temporal", 20.0, 35.0)):
-        training_part, _ = hold_out(log, split)
+        training_part = split.training_part(log)
         validation, test = split.counts(log)
         assert (training_part.lengths + validation + test == log.lengths).all()

@@ -30,9 +30,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from kinrec.engine.histories import Histories
     from kinrec.trainer.asking import Ticker
-    from kinrec.trainer.splits import Cases, Targets
+    from kinrec.trainer.splits import Cases
 
 RESULT = "evaluation.json"
 
@@ -139,8 +138,7 @@ def evaluate(path: Path, version: str | None, tick: Ticker) -> Evaluation:
     with threadpool_limits(1, "blas"):
         engine = Engine.load(bundle / EVALUATION)
         answers = [Answers(KINREC, ask_engine(engine, full, cases, KINREC, tick))]
-        _, targets = hold_out(full.histories, split)
-        answers += _ask_baselines(trained.histories, cases, len(full.items), targets, tick)
+        answers += _ask_baselines(full, trained, split, cases, tick)
     measuring = Measuring.of(cases, trained.histories, np.load(bundle / EVALUATION / EMBEDDINGS))
     evaluation = Evaluation(
         version=full.manifest.version,
@@ -161,12 +159,14 @@ def evaluate(path: Path, version: str | None, tick: Ticker) -> Evaluation:
 
 
 def _ask_baselines(
-    training_part: Histories, cases: Cases, items: int, targets: Targets, tick: Ticker
+    full: Model, trained: Model, split: Split, cases: Cases, tick: Ticker
 ) -> Iterator[Answers]:
-    """Choose the settings of every baseline and ask it about everyone."""
+    """Choose the settings of every baseline, as kinrec's, and ask it about everyone."""
+    training_part, targets = hold_out(full.histories, split)
+    items = len(full.items)
     for grid in METHODS:
         tick(grid[0].name, 0, len(cases))
         chosen = choose(grid, training_part, items, targets, include_seen=cases.include_seen)
-        baseline = chosen.baseline
+        baseline = chosen.baseline.fit(trained.histories, items)
         lists = ask_baseline(baseline, cases, tick)
         yield Answers(baseline.name, lists, settings_of(baseline), chosen.ndcg_at_10, baseline.note)

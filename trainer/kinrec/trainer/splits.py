@@ -1,9 +1,9 @@
 """Splits a log: what a model may learn from, what it is validated on and what it is tested on.
 
-Leave-one-out takes the last two events of everyone, and of those who are validated on a third: they
-are then asked with an event that the model has not seen, as everyone is in the test, and as people are
-whom a service asks about. Its training part reaches as far in time as the log, so it measures how well
-a history is continued. The temporal split cuts the whole log at two times, so nothing that is known
+Leave-one-out takes the last two events of everyone. For the search a third is taken of those who are
+validated on: they are then asked with an event that the model has not seen, as everyone is in the test,
+and as people are whom a service asks about. Its training part reaches as far in time as the log, so it
+measures how well a history is continued. The temporal split cuts the whole log at two times, so nothing that is known
 before the cut, of no person and of no item, comes from after it.
 """
 
@@ -99,8 +99,7 @@ class Split:
         before = int(np.searchsorted(times, test_start))
         validation_start = float(times[max(0, 2 * before - len(times))])
         split = cls(TEMPORAL, validation_start, test_start)
-        training_part, _ = hold_out(histories, split)
-        if not (training_part.lengths > 1).any():
+        if not (split.training_part(histories).lengths > 1).any():
             raise DataError(
                 f"the temporal split at {format_time(validation_start)} and "
                 f"{format_time(test_start)} leaves nobody with two events to train on; "
@@ -124,6 +123,11 @@ class Split:
             method=TEMPORAL, validation_start=self.validation_start, test_start=self.test_start
         )
 
+    def training_part(self, histories: Histories) -> Histories:
+        """Give what comes before the validation and the test: what a model to be tested may know."""
+        validation, test = self.counts(histories)
+        return histories.without_last(validation + test)
+
     def counts(self, histories: Histories) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Count each one's events that are for validation and for the test.
 
@@ -134,9 +138,7 @@ class Split:
         """
         if self.method == LEAVE_ONE_OUT:
             counts = (histories.lengths > HELD_OUT).astype(np.int64)
-            validation = counts.copy()
-            validation[_with_a_third(histories)] += 1
-            return validation, counts
+            return counts, counts
         later = _count_from(histories, self.validation_start)
         test = _count_from(histories, self.test_start)
         return later - test, test
@@ -155,27 +157,28 @@ def _count_from(histories: Histories, start: float) -> NDArray[np.int64]:
 
 
 def hold_out(histories: Histories, split: Split | None = None) -> tuple[Histories, Targets]:
-    """Leave out of the training part what is for validation and for the test.
+    """Give what the search learns from and what it is validated on.
 
     Args:
         histories: The whole log.
         split: Where to cut; leave-one-out if None.
 
     Returns:
-        The training part, and whom to validate on, with a history in it. Leave-one-out: who has two
-        events for validation, on the second; if they are few, all who have one, on the last.
-        Temporal: everyone, on the first. What is for the test is looked at by no training.
+        The split's training part, leave-one-out without the third event of some; and whom to validate
+        on, with a history in it. Leave-one-out: those with a third; if they are few, everyone.
+        Temporal: everyone, on the first event. What is for the test is looked at by no training.
     """
     split = split or Split()
     validation, test = split.counts(histories)
-    training_part = histories.without_last(validation + test)
+    later = test + validation
+    training_part = histories.without_last(later)
     is_asked = (validation > 0) & (training_part.lengths > 0)
     if split.method == LEAVE_ONE_OUT:
-        later = test + 1
-        if (is_asked & (validation > 1)).sum() >= ENOUGH_PEOPLE:
-            is_asked &= validation > 1
-    else:
-        later = test + validation
+        thirds = np.zeros_like(later)
+        thirds[_with_a_third(histories)] = 1
+        training_part = histories.without_last(later + thirds)
+        if thirds.sum() >= ENOUGH_PEOPLE:
+            is_asked = thirds > 0
     users = np.flatnonzero(is_asked)
     items = histories.items[histories.offsets[users + 1] - later[users]].astype(np.int64)
     asked = select(histories, users).without_last(later[users])

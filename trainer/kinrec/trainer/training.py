@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import shutil
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
@@ -87,10 +88,9 @@ def train(
 
     1. Read and clean the log.
     2. Search: fit without the events that the split holds out, and find the epoch that ranks those
-       for validation best.
-    3. Fit on all events for as many epochs.
-    4. Write the bundle, with the model of the search inside it: the blend is fitted with that one,
-       to what nobody's model has seen, and it is what evaluation asks.
+       for validation best, and the blend that does.
+    3. Fit for as many epochs on what the split lets a model know that is to be evaluated, and on all.
+    4. Write the bundle, with the model to be evaluated inside it.
 
     Args:
         inputs: What to read.
@@ -127,21 +127,29 @@ def train(
         reporter.stage(f"nothing to resume, {why}: starting anew")
     split = Split.choose(log.histories, config)
     training_part, targets = hold_out(log.histories, split)
+    evaluated_part = split.training_part(log.histories)
     types = len(log.event_types) + 1
     search_task = Task(
         training_part, len(log.items), types, targets if len(targets.users) else None
     )
     search = Fit(search_task, config)
-    searched = _run(search, "search", checkpoints, reporter)
-    # The learning rate follows the schedule of the search and stops where the search was best.
-    task = Task(log.histories, len(log.items), types, None, search.epochs, search.best_epoch)
-    final = _run(Fit(task, search.config), "final", checkpoints, reporter)
+    searched = _Fitted(training_part, _run(search, "search", checkpoints, reporter))
+
+    def refit(histories: Histories, phase: str) -> _Fitted:
+        # The learning rate follows the schedule of the search and stops where the search was best.
+        task = Task(histories, len(log.items), types, None, search.epochs, search.best_epoch)
+        return _Fitted(histories, _run(Fit(task, search.config), phase, checkpoints, reporter))
+
+    is_whole = len(evaluated_part.items) == len(training_part.items)
+    evaluated = searched if is_whole else refit(evaluated_part, "evaluation")
+    final = refit(log.histories, "final")
     reporter.stage("factorizing, indexing and writing")
     path = _write(
         store,
         log,
-        _Fitted(training_part, searched),
-        _Fitted(log.histories, final),
+        searched,
+        evaluated,
+        final,
         held_out=(split, targets),
         validation=_describe(search),
         config=config,
@@ -173,13 +181,14 @@ def _write(
     store: Path,
     log: EventLog,
     searched: _Fitted,
+    evaluated: _Fitted,
     final: _Fitted,
     *,
     held_out: tuple[Split, Targets],
     validation: manifest_pb2.Validation,
     config: TrainConfig,
 ) -> Path:
-    """Write the bundle of the search, fit the blend with it, and write the bundle around it."""
+    """Fit the blend with the bundle of the search, and write the other two, one in the other."""
     now = dt.datetime.now(dt.UTC)
     split, targets = held_out
     version = _new_name(store, now.strftime("%Y%m%dT%H%M%SZ"))
@@ -191,6 +200,10 @@ def _write(
         finished(inner, manifest)
         model = Model.open(inner)
         fitted = fit_blend(model, BatchingEncoder(model.encoder), targets, seed=config.seed)
+        if evaluated is not searched:
+            shutil.rmtree(inner)
+            inner.mkdir()
+            manifest = write_model(inner, log, evaluated.histories, evaluated.encoder, config)
         outer = write_model(directory, log, final.histories, final.encoder, config)
         for place, written in ((inner, manifest), (directory, outer)):
             written.validation.CopyFrom(validation)

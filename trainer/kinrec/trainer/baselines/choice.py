@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from kinrec.trainer.baselines._base import Baseline, settings_of
 from kinrec.trainer.baselines.counts import ItemTransitions, MostPopular
 from kinrec.trainer.baselines.ease import Ease
 from kinrec.trainer.baselines.ials import ImplicitAls
@@ -18,6 +17,7 @@ from kinrec.trainer.splits import select
 
 if TYPE_CHECKING:
     from kinrec.engine.histories import Histories
+    from kinrec.trainer.baselines._base import Baseline
     from kinrec.trainer.splits import Targets
 
 # Enough people that the better setting is told from the worse, few enough to ask in seconds.
@@ -47,10 +47,10 @@ METHODS: tuple[tuple[Baseline, ...], ...] = (
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """A fitted baseline.
+    """What was chosen.
 
     Attributes:
-        baseline: With the settings that did best on validation.
+        baseline: With the settings that did best on validation, not fitted.
         ndcg_at_10: What it reached there, on at most 2,000 people; 0 if there was no choice.
         tried: How many settings were tried.
     """
@@ -68,7 +68,7 @@ def choose(
     *,
     include_seen: bool = False,
 ) -> Chosen:
-    """Fit every setting of a grid and keep the one with the greatest NDCG@10 on validation.
+    """Find the setting of a grid with the greatest NDCG@10 on validation.
 
     Args:
         grid: The same baseline with different settings.
@@ -78,17 +78,15 @@ def choose(
         include_seen: Whether items of the history are ranked too, as they are in the test.
     """
     if len(grid) == 1 or not len(targets.users):
-        return Chosen(_new(grid[0]).fit(histories, items), 0.0, 1)
+        return Chosen(_new(grid[0]), 0.0, 1)
     sample = targets.sample(VALIDATION_USERS, SEED)
-    best, best_fitted, best_quality = grid[0], None, -1.0
+    best, best_quality = grid[0], -1.0
     for candidate in grid:
         fitted = _for_trial(candidate, items).fit(histories, items)
         quality = validate(fitted, sample, include_seen=include_seen)
         if quality > best_quality:
-            best, best_fitted, best_quality = candidate, fitted, quality
-    if best_fitted is None or settings_of(best_fitted) != settings_of(best):
-        best_fitted = _new(best).fit(histories, items)
-    return Chosen(best_fitted, best_quality, len(grid))
+            best, best_quality = candidate, quality
+    return Chosen(_new(best), best_quality, len(grid))
 
 
 def _new(baseline: Baseline) -> Baseline:
