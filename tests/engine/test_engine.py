@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from kinrec.engine import (
-    MAX_EXCLUDED_ITEMS,
+    MAX_LISTED_ITEMS,
     MAX_LIMIT,
     Basis,
     Engine,
@@ -106,8 +106,8 @@ def test_limits_out_of_range(engine, method, limit):
 def test_excluded_items_are_checked(engine):
     """Too many excluded items, or an empty id among them, are refused."""
     events = [Event("i7")]
-    with pytest.raises(InvalidFieldError, match=f"exclude_item_ids: at most {MAX_EXCLUDED_ITEMS}"):
-        engine.recommend(events=events, exclude_item_ids=["x"] * (MAX_EXCLUDED_ITEMS + 1))
+    with pytest.raises(InvalidFieldError, match=f"exclude_item_ids: at most {MAX_LISTED_ITEMS}"):
+        engine.recommend(events=events, exclude_item_ids=["x"] * (MAX_LISTED_ITEMS + 1))
     with pytest.raises(InvalidFieldError, match=r"exclude_item_ids\[1\]: must not be empty"):
         engine.recommend(events=events, exclude_item_ids=["i7", ""])
 

@@ -44,6 +44,14 @@ class _ErrorReasonEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._En
     """The state is not one that a replica with this service's key gave. Send the history again."""
     ERROR_REASON_STATE_STALE: _ErrorReason.ValueType  # 8
     """The state is of a model that does not answer here. Send the history again."""
+    ERROR_REASON_UNKNOWN_ITEM: _ErrorReason.ValueType  # 9
+    """The item that is asked about is not known to the model."""
+    ERROR_REASON_PAGE_TOKEN_INVALID: _ErrorReason.ValueType  # 10
+    """The page token is not one that a replica with this service's key gave for this request. Ask for
+    the first page again.
+    """
+    ERROR_REASON_PAGE_TOKEN_STALE: _ErrorReason.ValueType  # 11
+    """The page token is of a model that does not answer here. Ask for the first page again."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a call failed. The names are the `reason` of the google.rpc.ErrorInfo in the error's details."""
@@ -66,7 +74,55 @@ ERROR_REASON_STATE_INVALID: ErrorReason.ValueType  # 7
 """The state is not one that a replica with this service's key gave. Send the history again."""
 ERROR_REASON_STATE_STALE: ErrorReason.ValueType  # 8
 """The state is of a model that does not answer here. Send the history again."""
+ERROR_REASON_UNKNOWN_ITEM: ErrorReason.ValueType  # 9
+"""The item that is asked about is not known to the model."""
+ERROR_REASON_PAGE_TOKEN_INVALID: ErrorReason.ValueType  # 10
+"""The page token is not one that a replica with this service's key gave for this request. Ask for
+the first page again.
+"""
+ERROR_REASON_PAGE_TOKEN_STALE: ErrorReason.ValueType  # 11
+"""The page token is of a model that does not answer here. Ask for the first page again."""
 global___ErrorReason = ErrorReason
+
+class _Source:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _SourceEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_Source.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    SOURCE_UNSPECIFIED: _Source.ValueType  # 0
+    """Not used."""
+    SOURCE_SEQUENCE: _Source.ValueType  # 1
+    """The encoder: what follows such a sequence."""
+    SOURCE_SIMILAR_USERS: _Source.ValueType  # 2
+    """What similar users did."""
+    SOURCE_FACTORS: _Source.ValueType  # 3
+    """The factors of person and item."""
+    SOURCE_TRANSITIONS: _Source.ValueType  # 4
+    """What others did next after the same items."""
+    SOURCE_HISTORY: _Source.ValueType  # 5
+    """The person did something with the item before."""
+    SOURCE_POPULARITY: _Source.ValueType  # 6
+    """What most people want."""
+
+class Source(_Source, metaclass=_SourceEnumTypeWrapper):
+    """Where a recommendation can come from."""
+
+SOURCE_UNSPECIFIED: Source.ValueType  # 0
+"""Not used."""
+SOURCE_SEQUENCE: Source.ValueType  # 1
+"""The encoder: what follows such a sequence."""
+SOURCE_SIMILAR_USERS: Source.ValueType  # 2
+"""What similar users did."""
+SOURCE_FACTORS: Source.ValueType  # 3
+"""The factors of person and item."""
+SOURCE_TRANSITIONS: Source.ValueType  # 4
+"""What others did next after the same items."""
+SOURCE_HISTORY: Source.ValueType  # 5
+"""The person did something with the item before."""
+SOURCE_POPULARITY: Source.ValueType  # 6
+"""What most people want."""
+global___Source = Source
 
 class _Basis:
     ValueType = typing.NewType("ValueType", builtins.int)
@@ -274,6 +330,9 @@ class SimilarUsersRequest(google.protobuf.message.Message):
     EVENTS_FIELD_NUMBER: builtins.int
     LIMIT_FIELD_NUMBER: builtins.int
     STATE_FIELD_NUMBER: builtins.int
+    SHARED_ITEMS_FIELD_NUMBER: builtins.int
+    SEARCH_EFFORT_FIELD_NUMBER: builtins.int
+    EXACT_FIELD_NUMBER: builtins.int
     user_id: builtins.str
     """A user id known to the model, whose stored history comes before `events`. At most 512 bytes.
     Required if `events` and `state` are empty. If it is not known, `events` are taken alone.
@@ -283,6 +342,14 @@ class SimilarUsersRequest(google.protobuf.message.Message):
     """The number of users to return, 1 to 1,000. If zero, 10."""
     state: builtins.bytes
     """The state of an earlier answer about the person, as it came, at most 256 KiB."""
+    shared_items: builtins.int
+    """How many of the items to name that both did something with, 0 to 100."""
+    search_effort: builtins.int
+    """How many times as wide as usual approximate indexes are searched, 1 to 100. If zero, 1. The wider,
+    the fewer are missed, and the longer it takes.
+    """
+    exact: builtins.bool
+    """Whether indexes compare every vector, so that none is missed."""
     @property
     def events(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Event]:
         """What the person did, oldest first; with a `state`, what came since. At most 2,000 events."""
@@ -294,8 +361,11 @@ class SimilarUsersRequest(google.protobuf.message.Message):
         events: collections.abc.Iterable[global___Event] | None = ...,
         limit: builtins.int = ...,
         state: builtins.bytes = ...,
+        shared_items: builtins.int = ...,
+        search_effort: builtins.int = ...,
+        exact: builtins.bool = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["events", b"events", "limit", b"limit", "state", b"state", "user_id", b"user_id"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["events", b"events", "exact", b"exact", "limit", b"limit", "search_effort", b"search_effort", "shared_items", b"shared_items", "state", b"state", "user_id", b"user_id"]) -> None: ...
 
 global___SimilarUsersRequest = SimilarUsersRequest
 
@@ -307,17 +377,25 @@ class SimilarUser(google.protobuf.message.Message):
 
     USER_ID_FIELD_NUMBER: builtins.int
     SIMILARITY_FIELD_NUMBER: builtins.int
+    SHARED_ITEM_IDS_FIELD_NUMBER: builtins.int
     user_id: builtins.str
     """The user's id."""
     similarity: builtins.float
     """The cosine of the two users' factors, -1 to 1."""
+    @property
+    def shared_item_ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Items that the person and this user both did something with, those that the person did last
+        first. Empty unless asked for.
+        """
+
     def __init__(
         self,
         *,
         user_id: builtins.str = ...,
         similarity: builtins.float = ...,
+        shared_item_ids: collections.abc.Iterable[builtins.str] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["similarity", b"similarity", "user_id", b"user_id"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["shared_item_ids", b"shared_item_ids", "similarity", b"similarity", "user_id", b"user_id"]) -> None: ...
 
 global___SimilarUser = SimilarUser
 
@@ -382,6 +460,15 @@ class RecommendRequest(google.protobuf.message.Message):
     INCLUDE_SEEN_FIELD_NUMBER: builtins.int
     EXCLUDE_ITEM_IDS_FIELD_NUMBER: builtins.int
     STATE_FIELD_NUMBER: builtins.int
+    ALLOW_ITEM_IDS_FIELD_NUMBER: builtins.int
+    CONDITIONS_FIELD_NUMBER: builtins.int
+    MIN_SCORE_FIELD_NUMBER: builtins.int
+    DIVERSITY_FIELD_NUMBER: builtins.int
+    CATEGORY_CAP_FIELD_NUMBER: builtins.int
+    REASONS_FIELD_NUMBER: builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: builtins.int
+    SEARCH_EFFORT_FIELD_NUMBER: builtins.int
+    EXACT_FIELD_NUMBER: builtins.int
     user_id: builtins.str
     """A user id known to the model, whose stored history comes before `events`. At most 512 bytes.
     Required if `events` and `state` are empty. If it is not known, `events` are taken alone.
@@ -395,6 +482,24 @@ class RecommendRequest(google.protobuf.message.Message):
     """
     state: builtins.bytes
     """The state of an earlier answer about the person, as it came, at most 256 KiB."""
+    min_score: builtins.float
+    """The least score that is recommended, 0 to 1,000,000,000."""
+    diversity: builtins.float
+    """From 0, the best scores, to 1, items as little like those before them as can be. At 0.3 lists grow
+    varied at a small cost. Above 0 the scores need not fall along the list.
+    """
+    reasons: builtins.bool
+    """Whether to say why each item is recommended."""
+    page_token: builtins.str
+    """The `next_page_token` of an earlier answer, to go on behind it. All else in the request must be as
+    it was, but for `limit`. Pages end at 1,000 items in all.
+    """
+    search_effort: builtins.int
+    """How many times as wide as usual approximate indexes are searched, 1 to 100. If zero, 1. The wider,
+    the fewer are missed, and the longer it takes.
+    """
+    exact: builtins.bool
+    """Whether indexes compare every vector, so that none is missed."""
     @property
     def events(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Event]:
         """What the person did, oldest first; with a `state`, what came since. At most 2,000 events."""
@@ -405,6 +510,22 @@ class RecommendRequest(google.protobuf.message.Message):
         Ids that the model does not know are ignored.
         """
 
+    @property
+    def allow_item_ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """The only items that may be recommended. At most 10,000 ids of at most 512 bytes; empty for all.
+        Ids that the model does not know are ignored.
+        """
+
+    @property
+    def conditions(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Condition]:
+        """Conditions on the items' attributes, all of which must hold. At most 20.
+        An answer is filled to `limit` while enough items meet them.
+        """
+
+    @property
+    def category_cap(self) -> global___CategoryCap:
+        """How many items of one category at most."""
+
     def __init__(
         self,
         *,
@@ -414,12 +535,271 @@ class RecommendRequest(google.protobuf.message.Message):
         include_seen: builtins.bool | None = ...,
         exclude_item_ids: collections.abc.Iterable[builtins.str] | None = ...,
         state: builtins.bytes = ...,
+        allow_item_ids: collections.abc.Iterable[builtins.str] | None = ...,
+        conditions: collections.abc.Iterable[global___Condition] | None = ...,
+        min_score: builtins.float = ...,
+        diversity: builtins.float = ...,
+        category_cap: global___CategoryCap | None = ...,
+        reasons: builtins.bool = ...,
+        page_token: builtins.str = ...,
+        search_effort: builtins.int = ...,
+        exact: builtins.bool = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_include_seen", b"_include_seen", "include_seen", b"include_seen"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_include_seen", b"_include_seen", "events", b"events", "exclude_item_ids", b"exclude_item_ids", "include_seen", b"include_seen", "limit", b"limit", "state", b"state", "user_id", b"user_id"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_include_seen", b"_include_seen", "category_cap", b"category_cap", "include_seen", b"include_seen"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_include_seen", b"_include_seen", "allow_item_ids", b"allow_item_ids", "category_cap", b"category_cap", "conditions", b"conditions", "diversity", b"diversity", "events", b"events", "exact", b"exact", "exclude_item_ids", b"exclude_item_ids", "include_seen", b"include_seen", "limit", b"limit", "min_score", b"min_score", "page_token", b"page_token", "reasons", b"reasons", "search_effort", b"search_effort", "state", b"state", "user_id", b"user_id"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["_include_seen", b"_include_seen"]) -> typing.Literal["include_seen"] | None: ...
 
 global___RecommendRequest = RecommendRequest
+
+@typing.final
+class Condition(google.protobuf.message.Message):
+    """A condition on an attribute of items."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ATTRIBUTE_FIELD_NUMBER: builtins.int
+    ANY_OF_FIELD_NUMBER: builtins.int
+    ALL_OF_FIELD_NUMBER: builtins.int
+    NONE_OF_FIELD_NUMBER: builtins.int
+    NUMBER_RANGE_FIELD_NUMBER: builtins.int
+    TIME_RANGE_FIELD_NUMBER: builtins.int
+    attribute: builtins.str
+    """The attribute's name, one of GetModelResponse.attributes."""
+    @property
+    def any_of(self) -> global___TextValues:
+        """The item has one of these texts at least."""
+
+    @property
+    def all_of(self) -> global___TextValues:
+        """The item has all of these texts."""
+
+    @property
+    def none_of(self) -> global___TextValues:
+        """The item has none of these texts. An item without a value meets it."""
+
+    @property
+    def number_range(self) -> global___NumberRange:
+        """The item's number is within a range."""
+
+    @property
+    def time_range(self) -> global___TimeRange:
+        """The item's time is within a range."""
+
+    def __init__(
+        self,
+        *,
+        attribute: builtins.str = ...,
+        any_of: global___TextValues | None = ...,
+        all_of: global___TextValues | None = ...,
+        none_of: global___TextValues | None = ...,
+        number_range: global___NumberRange | None = ...,
+        time_range: global___TimeRange | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["all_of", b"all_of", "any_of", b"any_of", "none_of", b"none_of", "number_range", b"number_range", "rule", b"rule", "time_range", b"time_range"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["all_of", b"all_of", "any_of", b"any_of", "attribute", b"attribute", "none_of", b"none_of", "number_range", b"number_range", "rule", b"rule", "time_range", b"time_range"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["rule", b"rule"]) -> typing.Literal["any_of", "all_of", "none_of", "number_range", "time_range"] | None: ...
+
+global___Condition = Condition
+
+@typing.final
+class TextValues(google.protobuf.message.Message):
+    """Texts to compare with."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    VALUES_FIELD_NUMBER: builtins.int
+    @property
+    def values(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """1 to 1,000 texts, of at most 512 bytes."""
+
+    def __init__(
+        self,
+        *,
+        values: collections.abc.Iterable[builtins.str] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["values", b"values"]) -> None: ...
+
+global___TextValues = TextValues
+
+@typing.final
+class NumberRange(google.protobuf.message.Message):
+    """A range of numbers, both ends included."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    MIN_FIELD_NUMBER: builtins.int
+    MAX_FIELD_NUMBER: builtins.int
+    min: builtins.float
+    """The least; if not set, there is none."""
+    max: builtins.float
+    """The greatest; if not set, there is none."""
+    def __init__(
+        self,
+        *,
+        min: builtins.float | None = ...,
+        max: builtins.float | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_max", b"_max", "_min", b"_min", "max", b"max", "min", b"min"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_max", b"_max", "_min", b"_min", "max", b"max", "min", b"min"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_max", b"_max"]) -> typing.Literal["max"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_min", b"_min"]) -> typing.Literal["min"] | None: ...
+
+global___NumberRange = NumberRange
+
+@typing.final
+class TimeRange(google.protobuf.message.Message):
+    """A range of times."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    START_FIELD_NUMBER: builtins.int
+    END_FIELD_NUMBER: builtins.int
+    @property
+    def start(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """The first; if not set, there is none."""
+
+    @property
+    def end(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """The first that is too late; if not set, there is none."""
+
+    def __init__(
+        self,
+        *,
+        start: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        end: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["end", b"end", "start", b"start"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["end", b"end", "start", b"start"]) -> None: ...
+
+global___TimeRange = TimeRange
+
+@typing.final
+class CategoryCap(google.protobuf.message.Message):
+    """At most so many items of one category."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ATTRIBUTE_FIELD_NUMBER: builtins.int
+    LIMIT_FIELD_NUMBER: builtins.int
+    attribute: builtins.str
+    """The name of an attribute of texts. An item of several counts for each of them."""
+    limit: builtins.int
+    """How many items of one, 1 to 1,000."""
+    def __init__(
+        self,
+        *,
+        attribute: builtins.str = ...,
+        limit: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["attribute", b"attribute", "limit", b"limit"]) -> None: ...
+
+global___CategoryCap = CategoryCap
+
+@typing.final
+class SourceShare(google.protobuf.message.Message):
+    """How much of a score a source gave."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    SOURCE_FIELD_NUMBER: builtins.int
+    SHARE_FIELD_NUMBER: builtins.int
+    source: global___Source.ValueType
+    """The source."""
+    share: builtins.float
+    """Its share, above 0; those of an item sum to one."""
+    def __init__(
+        self,
+        *,
+        source: global___Source.ValueType = ...,
+        share: builtins.float = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["share", b"share", "source", b"source"]) -> None: ...
+
+global___SourceShare = SourceShare
+
+@typing.final
+class Voter(google.protobuf.message.Message):
+    """A similar user who did something with a recommended item."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    PSEUDONYM_FIELD_NUMBER: builtins.int
+    SIMILARITY_FIELD_NUMBER: builtins.int
+    pseudonym: builtins.str
+    """A name that is the same whenever the same replicas give it, and is not the user's id."""
+    similarity: builtins.float
+    """The cosine of the two users' factors."""
+    def __init__(
+        self,
+        *,
+        pseudonym: builtins.str = ...,
+        similarity: builtins.float = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["pseudonym", b"pseudonym", "similarity", b"similarity"]) -> None: ...
+
+global___Voter = Voter
+
+@typing.final
+class OwnItem(google.protobuf.message.Message):
+    """How much an item of the person's own history counts for a recommended one."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ITEM_ID_FIELD_NUMBER: builtins.int
+    SHARE_FIELD_NUMBER: builtins.int
+    item_id: builtins.str
+    """The item's id."""
+    share: builtins.float
+    """Its share of what the last 20 events count. Exact for the transitions; the share of the sequence is
+    spread over the events by how near their items' embeddings are, an approximation.
+    """
+    def __init__(
+        self,
+        *,
+        item_id: builtins.str = ...,
+        share: builtins.float = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["item_id", b"item_id", "share", b"share"]) -> None: ...
+
+global___OwnItem = OwnItem
+
+@typing.final
+class Reason(google.protobuf.message.Message):
+    """Why an item is recommended."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    SOURCES_FIELD_NUMBER: builtins.int
+    VOTER_COUNT_FIELD_NUMBER: builtins.int
+    VOTERS_FIELD_NUMBER: builtins.int
+    OWN_ITEMS_FIELD_NUMBER: builtins.int
+    voter_count: builtins.int
+    """How many similar users voted for the item; 0 where they were too few to be told of."""
+    @property
+    def sources(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___SourceShare]:
+        """What the sources gave, the greatest share first."""
+
+    @property
+    def voters(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Voter]:
+        """The most similar of them, at most 5; none where they were too few to be told of."""
+
+    @property
+    def own_items(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___OwnItem]:
+        """The items of the person's own history that count most for it, at most 3."""
+
+    def __init__(
+        self,
+        *,
+        sources: collections.abc.Iterable[global___SourceShare] | None = ...,
+        voter_count: builtins.int = ...,
+        voters: collections.abc.Iterable[global___Voter] | None = ...,
+        own_items: collections.abc.Iterable[global___OwnItem] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["own_items", b"own_items", "sources", b"sources", "voter_count", b"voter_count", "voters", b"voters"]) -> None: ...
+
+global___Reason = Reason
 
 @typing.final
 class Recommendation(google.protobuf.message.Message):
@@ -430,20 +810,27 @@ class Recommendation(google.protobuf.message.Message):
     ITEM_ID_FIELD_NUMBER: builtins.int
     SCORE_FIELD_NUMBER: builtins.int
     TITLE_FIELD_NUMBER: builtins.int
+    REASON_FIELD_NUMBER: builtins.int
     item_id: builtins.str
     """The item's id."""
     score: builtins.float
     """The blended score of the item, greater is better. Comparable within one answer only."""
     title: builtins.str
     """The item's title. Empty if the model was trained without titles."""
+    @property
+    def reason(self) -> global___Reason:
+        """Why it is recommended. Not set unless asked for."""
+
     def __init__(
         self,
         *,
         item_id: builtins.str = ...,
         score: builtins.float = ...,
         title: builtins.str = ...,
+        reason: global___Reason | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["item_id", b"item_id", "score", b"score", "title", b"title"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["reason", b"reason"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["item_id", b"item_id", "reason", b"reason", "score", b"score", "title", b"title"]) -> None: ...
 
 global___Recommendation = Recommendation
 
@@ -460,6 +847,8 @@ class RecommendResponse(google.protobuf.message.Message):
     BASIS_FIELD_NUMBER: builtins.int
     STATE_FIELD_NUMBER: builtins.int
     SEND_HISTORY_FIELD_NUMBER: builtins.int
+    ALLOWED_ITEM_COUNT_FIELD_NUMBER: builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: builtins.int
     model_version: builtins.str
     """The version of the model that answered."""
     known_user: builtins.bool
@@ -474,6 +863,10 @@ class RecommendResponse(google.protobuf.message.Message):
     """Whether the state sent was of the model before, which answered. It will be refused one day: send
     the history instead of the state next time, and the current model answers.
     """
+    allowed_item_count: builtins.int
+    """How many items of the catalogue `allow_item_ids` and `conditions` leave. Not set if both were empty."""
+    next_page_token: builtins.str
+    """To ask for the items behind these. Empty if there are none."""
     @property
     def recommendations(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Recommendation]:
         """The best first. Fewer than `limit` only when fewer items are left to recommend."""
@@ -492,11 +885,468 @@ class RecommendResponse(google.protobuf.message.Message):
         basis: global___Basis.ValueType = ...,
         state: builtins.bytes = ...,
         send_history: builtins.bool = ...,
+        allowed_item_count: builtins.int | None = ...,
+        next_page_token: builtins.str = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["event_report", b"event_report"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["basis", b"basis", "event_report", b"event_report", "known_user", b"known_user", "model_version", b"model_version", "recommendations", b"recommendations", "send_history", b"send_history", "state", b"state"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_allowed_item_count", b"_allowed_item_count", "allowed_item_count", b"allowed_item_count", "event_report", b"event_report"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_allowed_item_count", b"_allowed_item_count", "allowed_item_count", b"allowed_item_count", "basis", b"basis", "event_report", b"event_report", "known_user", b"known_user", "model_version", b"model_version", "next_page_token", b"next_page_token", "recommendations", b"recommendations", "send_history", b"send_history", "state", b"state"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_allowed_item_count", b"_allowed_item_count"]) -> typing.Literal["allowed_item_count"] | None: ...
 
 global___RecommendResponse = RecommendResponse
+
+@typing.final
+class RecommendStreamRequest(google.protobuf.message.Message):
+    """A message of a stream of a person's events."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    START_FIELD_NUMBER: builtins.int
+    EVENTS_FIELD_NUMBER: builtins.int
+    @property
+    def start(self) -> global___RecommendRequest:
+        """The first message: who the person is and what is asked for. `page_token` must be empty."""
+
+    @property
+    def events(self) -> global___EventList:
+        """Every later one: what the person did since."""
+
+    def __init__(
+        self,
+        *,
+        start: global___RecommendRequest | None = ...,
+        events: global___EventList | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["events", b"events", "part", b"part", "start", b"start"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["events", b"events", "part", b"part", "start", b"start"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["part", b"part"]) -> typing.Literal["start", "events"] | None: ...
+
+global___RecommendStreamRequest = RecommendStreamRequest
+
+@typing.final
+class EventList(google.protobuf.message.Message):
+    """Events in a row."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    EVENTS_FIELD_NUMBER: builtins.int
+    @property
+    def events(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Event]:
+        """What the person did, oldest first. At most 2,000 events."""
+
+    def __init__(
+        self,
+        *,
+        events: collections.abc.Iterable[global___Event] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["events", b"events"]) -> None: ...
+
+global___EventList = EventList
+
+@typing.final
+class RecommendStreamResponse(google.protobuf.message.Message):
+    """An answer on a stream of a person's events."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    RESPONSE_FIELD_NUMBER: builtins.int
+    FAILURE_FIELD_NUMBER: builtins.int
+    END_FIELD_NUMBER: builtins.int
+    @property
+    def response(self) -> global___RecommendResponse:
+        """What is recommended now; its state is empty."""
+
+    @property
+    def failure(self) -> global___Failure:
+        """Why the events of a message were not applied."""
+
+    @property
+    def end(self) -> global___StreamEnd:
+        """The last message, when the caller has ended its side."""
+
+    def __init__(
+        self,
+        *,
+        response: global___RecommendResponse | None = ...,
+        failure: global___Failure | None = ...,
+        end: global___StreamEnd | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["end", b"end", "failure", b"failure", "part", b"part", "response", b"response"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["end", b"end", "failure", b"failure", "part", b"part", "response", b"response"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["part", b"part"]) -> typing.Literal["response", "failure", "end"] | None: ...
+
+global___RecommendStreamResponse = RecommendStreamResponse
+
+@typing.final
+class StreamEnd(google.protobuf.message.Message):
+    """The end of a stream."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    STATE_FIELD_NUMBER: builtins.int
+    state: builtins.bytes
+    """Where the person stands, for the next stream or call."""
+    def __init__(
+        self,
+        *,
+        state: builtins.bytes = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["state", b"state"]) -> None: ...
+
+global___StreamEnd = StreamEnd
+
+@typing.final
+class Failure(google.protobuf.message.Message):
+    """What a call alone would have failed with."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    CODE_FIELD_NUMBER: builtins.int
+    REASON_FIELD_NUMBER: builtins.int
+    MESSAGE_FIELD_NUMBER: builtins.int
+    FIELD_FIELD_NUMBER: builtins.int
+    code: builtins.int
+    """The number of the google.rpc.Code."""
+    reason: global___ErrorReason.ValueType
+    """The reason."""
+    message: builtins.str
+    """What is wrong, for people."""
+    field: builtins.str
+    """The field that breaks a rule; empty if none does."""
+    def __init__(
+        self,
+        *,
+        code: builtins.int = ...,
+        reason: global___ErrorReason.ValueType = ...,
+        message: builtins.str = ...,
+        field: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["code", b"code", "field", b"field", "message", b"message", "reason", b"reason"]) -> None: ...
+
+global___Failure = Failure
+
+@typing.final
+class BatchEncodeRequest(google.protobuf.message.Message):
+    """A request to encode many people."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    REQUESTS_FIELD_NUMBER: builtins.int
+    @property
+    def requests(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___EncodeSequenceRequest]:
+        """At most 256. Their events are at most 20,000 in all."""
+
+    def __init__(
+        self,
+        *,
+        requests: collections.abc.Iterable[global___EncodeSequenceRequest] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["requests", b"requests"]) -> None: ...
+
+global___BatchEncodeRequest = BatchEncodeRequest
+
+@typing.final
+class BatchEncodeResponse(google.protobuf.message.Message):
+    """The vectors of many people."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    RESULTS_FIELD_NUMBER: builtins.int
+    @property
+    def results(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___EncodeResult]:
+        """One for each request, in their order."""
+
+    def __init__(
+        self,
+        *,
+        results: collections.abc.Iterable[global___EncodeResult] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["results", b"results"]) -> None: ...
+
+global___BatchEncodeResponse = BatchEncodeResponse
+
+@typing.final
+class EncodeResult(google.protobuf.message.Message):
+    """What one of many requests came to."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    RESPONSE_FIELD_NUMBER: builtins.int
+    FAILURE_FIELD_NUMBER: builtins.int
+    @property
+    def response(self) -> global___EncodeSequenceResponse:
+        """The answer."""
+
+    @property
+    def failure(self) -> global___Failure:
+        """Why there is none."""
+
+    def __init__(
+        self,
+        *,
+        response: global___EncodeSequenceResponse | None = ...,
+        failure: global___Failure | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["failure", b"failure", "response", b"response", "result", b"result"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["failure", b"failure", "response", b"response", "result", b"result"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["result", b"result"]) -> typing.Literal["response", "failure"] | None: ...
+
+global___EncodeResult = EncodeResult
+
+@typing.final
+class BatchRecommendRequest(google.protobuf.message.Message):
+    """A request to recommend for many people."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    REQUESTS_FIELD_NUMBER: builtins.int
+    @property
+    def requests(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___RecommendRequest]:
+        """At most 256. Their events are at most 20,000 in all."""
+
+    def __init__(
+        self,
+        *,
+        requests: collections.abc.Iterable[global___RecommendRequest] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["requests", b"requests"]) -> None: ...
+
+global___BatchRecommendRequest = BatchRecommendRequest
+
+@typing.final
+class BatchRecommendResponse(google.protobuf.message.Message):
+    """Recommendations for many people."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    RESULTS_FIELD_NUMBER: builtins.int
+    @property
+    def results(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___RecommendResult]:
+        """One for each request, in their order."""
+
+    def __init__(
+        self,
+        *,
+        results: collections.abc.Iterable[global___RecommendResult] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["results", b"results"]) -> None: ...
+
+global___BatchRecommendResponse = BatchRecommendResponse
+
+@typing.final
+class RecommendResult(google.protobuf.message.Message):
+    """What one of many requests came to."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    RESPONSE_FIELD_NUMBER: builtins.int
+    FAILURE_FIELD_NUMBER: builtins.int
+    @property
+    def response(self) -> global___RecommendResponse:
+        """The answer."""
+
+    @property
+    def failure(self) -> global___Failure:
+        """Why there is none."""
+
+    def __init__(
+        self,
+        *,
+        response: global___RecommendResponse | None = ...,
+        failure: global___Failure | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["failure", b"failure", "response", b"response", "result", b"result"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["failure", b"failure", "response", b"response", "result", b"result"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["result", b"result"]) -> typing.Literal["response", "failure"] | None: ...
+
+global___RecommendResult = RecommendResult
+
+@typing.final
+class RankRequest(google.protobuf.message.Message):
+    """A request to rank given items."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    USER_ID_FIELD_NUMBER: builtins.int
+    EVENTS_FIELD_NUMBER: builtins.int
+    STATE_FIELD_NUMBER: builtins.int
+    ITEM_IDS_FIELD_NUMBER: builtins.int
+    REASONS_FIELD_NUMBER: builtins.int
+    user_id: builtins.str
+    """A user id known to the model, whose stored history comes before `events`. At most 512 bytes.
+    Required if `events` and `state` are empty. If it is not known, `events` are taken alone.
+    With a `state`, the history of the state comes before `events` and not that of the user.
+    """
+    state: builtins.bytes
+    """The state of an earlier answer about the person, as it came, at most 256 KiB."""
+    reasons: builtins.bool
+    """Whether to say why each item is where it is."""
+    @property
+    def events(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Event]:
+        """What the person did, oldest first; with a `state`, what came since. At most 2,000 events."""
+
+    @property
+    def item_ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """The items, 1 to 1,000 ids. What comes again counts once."""
+
+    def __init__(
+        self,
+        *,
+        user_id: builtins.str = ...,
+        events: collections.abc.Iterable[global___Event] | None = ...,
+        state: builtins.bytes = ...,
+        item_ids: collections.abc.Iterable[builtins.str] | None = ...,
+        reasons: builtins.bool = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["events", b"events", "item_ids", b"item_ids", "reasons", b"reasons", "state", b"state", "user_id", b"user_id"]) -> None: ...
+
+global___RankRequest = RankRequest
+
+@typing.final
+class RankResponse(google.protobuf.message.Message):
+    """Items in the order in which a person is most likely to want them."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    RECOMMENDATIONS_FIELD_NUMBER: builtins.int
+    UNKNOWN_ITEM_IDS_FIELD_NUMBER: builtins.int
+    MODEL_VERSION_FIELD_NUMBER: builtins.int
+    EVENT_REPORT_FIELD_NUMBER: builtins.int
+    KNOWN_USER_FIELD_NUMBER: builtins.int
+    BASIS_FIELD_NUMBER: builtins.int
+    STATE_FIELD_NUMBER: builtins.int
+    SEND_HISTORY_FIELD_NUMBER: builtins.int
+    model_version: builtins.str
+    """The version of the model that answered."""
+    known_user: builtins.bool
+    """Whether a user id known to the model was given, or the state of one."""
+    basis: global___Basis.ValueType
+    """What the order rests on."""
+    state: builtins.bytes
+    """Where the person stands now, to send back with the next events. Empty if nothing usable is known.
+    Its bytes mean something to the service alone.
+    """
+    send_history: builtins.bool
+    """Whether the state sent was of the model before, which answered. It will be refused one day: send
+    the history instead of the state next time, and the current model answers.
+    """
+    @property
+    def recommendations(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Recommendation]:
+        """The items that the model knows, the best first. Items of the history are among them."""
+
+    @property
+    def unknown_item_ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """The ids that the model does not know, in the order given."""
+
+    @property
+    def event_report(self) -> global___EventReport:
+        """What became of the events."""
+
+    def __init__(
+        self,
+        *,
+        recommendations: collections.abc.Iterable[global___Recommendation] | None = ...,
+        unknown_item_ids: collections.abc.Iterable[builtins.str] | None = ...,
+        model_version: builtins.str = ...,
+        event_report: global___EventReport | None = ...,
+        known_user: builtins.bool = ...,
+        basis: global___Basis.ValueType = ...,
+        state: builtins.bytes = ...,
+        send_history: builtins.bool = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["event_report", b"event_report"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["basis", b"basis", "event_report", b"event_report", "known_user", b"known_user", "model_version", b"model_version", "recommendations", b"recommendations", "send_history", b"send_history", "state", b"state", "unknown_item_ids", b"unknown_item_ids"]) -> None: ...
+
+global___RankResponse = RankResponse
+
+@typing.final
+class SimilarItemsRequest(google.protobuf.message.Message):
+    """A request for items like another."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ITEM_ID_FIELD_NUMBER: builtins.int
+    LIMIT_FIELD_NUMBER: builtins.int
+    ALLOW_ITEM_IDS_FIELD_NUMBER: builtins.int
+    CONDITIONS_FIELD_NUMBER: builtins.int
+    item_id: builtins.str
+    """The item's id. If the model does not know it, NOT_FOUND."""
+    limit: builtins.int
+    """The number of items to return, 1 to 1,000. If zero, 10."""
+    @property
+    def allow_item_ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """The only items to return. At most 10,000 ids; empty for all."""
+
+    @property
+    def conditions(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Condition]:
+        """Conditions on the items' attributes, all of which must hold. At most 20."""
+
+    def __init__(
+        self,
+        *,
+        item_id: builtins.str = ...,
+        limit: builtins.int = ...,
+        allow_item_ids: collections.abc.Iterable[builtins.str] | None = ...,
+        conditions: collections.abc.Iterable[global___Condition] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["allow_item_ids", b"allow_item_ids", "conditions", b"conditions", "item_id", b"item_id", "limit", b"limit"]) -> None: ...
+
+global___SimilarItemsRequest = SimilarItemsRequest
+
+@typing.final
+class SimilarItem(google.protobuf.message.Message):
+    """An item like the one asked about."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ITEM_ID_FIELD_NUMBER: builtins.int
+    SIMILARITY_FIELD_NUMBER: builtins.int
+    TITLE_FIELD_NUMBER: builtins.int
+    item_id: builtins.str
+    """The item's id."""
+    similarity: builtins.float
+    """The cosine of the two items' embeddings, -1 to 1."""
+    title: builtins.str
+    """The item's title. Empty if the model was trained without titles."""
+    def __init__(
+        self,
+        *,
+        item_id: builtins.str = ...,
+        similarity: builtins.float = ...,
+        title: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["item_id", b"item_id", "similarity", b"similarity", "title", b"title"]) -> None: ...
+
+global___SimilarItem = SimilarItem
+
+@typing.final
+class SimilarItemsResponse(google.protobuf.message.Message):
+    """Items like another."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    SIMILAR_ITEMS_FIELD_NUMBER: builtins.int
+    MODEL_VERSION_FIELD_NUMBER: builtins.int
+    ALLOWED_ITEM_COUNT_FIELD_NUMBER: builtins.int
+    model_version: builtins.str
+    """The version of the model that answered."""
+    allowed_item_count: builtins.int
+    """How many items of the catalogue `allow_item_ids` and `conditions` leave. Not set if both were empty."""
+    @property
+    def similar_items(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___SimilarItem]:
+        """The most similar first, without the item itself."""
+
+    def __init__(
+        self,
+        *,
+        similar_items: collections.abc.Iterable[global___SimilarItem] | None = ...,
+        model_version: builtins.str = ...,
+        allowed_item_count: builtins.int | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_allowed_item_count", b"_allowed_item_count", "allowed_item_count", b"allowed_item_count"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_allowed_item_count", b"_allowed_item_count", "allowed_item_count", b"allowed_item_count", "model_version", b"model_version", "similar_items", b"similar_items"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_allowed_item_count", b"_allowed_item_count"]) -> typing.Literal["allowed_item_count"] | None: ...
+
+global___SimilarItemsResponse = SimilarItemsResponse
 
 @typing.final
 class GetModelRequest(google.protobuf.message.Message):
@@ -529,6 +1379,8 @@ class GetModelResponse(google.protobuf.message.Message):
     INCLUDE_SEEN_DEFAULT_FIELD_NUMBER: builtins.int
     CARRIES_STATE_FIELD_NUMBER: builtins.int
     MAX_STATE_BYTES_FIELD_NUMBER: builtins.int
+    ATTRIBUTES_FIELD_NUMBER: builtins.int
+    MAX_REQUESTS_FIELD_NUMBER: builtins.int
     name: builtins.str
     """The model's name: the name of its store."""
     version: builtins.str
@@ -553,6 +1405,8 @@ class GetModelResponse(google.protobuf.message.Message):
     """
     max_state_bytes: builtins.int
     """The most bytes a state may have."""
+    max_requests: builtins.int
+    """The most requests in a batch."""
     @property
     def create_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
         """When training finished."""
@@ -560,6 +1414,10 @@ class GetModelResponse(google.protobuf.message.Message):
     @property
     def event_types(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """The event types that the model knows."""
+
+    @property
+    def attributes(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Attribute]:
+        """The attributes of items that conditions can name."""
 
     def __init__(
         self,
@@ -577,8 +1435,59 @@ class GetModelResponse(google.protobuf.message.Message):
         include_seen_default: builtins.bool = ...,
         carries_state: builtins.bool = ...,
         max_state_bytes: builtins.int = ...,
+        attributes: collections.abc.Iterable[global___Attribute] | None = ...,
+        max_requests: builtins.int = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["create_time", b"create_time"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["carries_state", b"carries_state", "create_time", b"create_time", "encoder", b"encoder", "event_types", b"event_types", "include_seen_default", b"include_seen_default", "item_count", b"item_count", "max_events", b"max_events", "max_limit", b"max_limit", "max_state_bytes", b"max_state_bytes", "name", b"name", "user_count", b"user_count", "vector_size", b"vector_size", "version", b"version"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["attributes", b"attributes", "carries_state", b"carries_state", "create_time", b"create_time", "encoder", b"encoder", "event_types", b"event_types", "include_seen_default", b"include_seen_default", "item_count", b"item_count", "max_events", b"max_events", "max_limit", b"max_limit", "max_requests", b"max_requests", "max_state_bytes", b"max_state_bytes", "name", b"name", "user_count", b"user_count", "vector_size", b"vector_size", "version", b"version"]) -> None: ...
 
 global___GetModelResponse = GetModelResponse
+
+@typing.final
+class Attribute(google.protobuf.message.Message):
+    """An attribute of items."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    class _Kind:
+        ValueType = typing.NewType("ValueType", builtins.int)
+        V: typing_extensions.TypeAlias = ValueType
+
+    class _KindEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[Attribute._Kind.ValueType], builtins.type):
+        DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+        KIND_UNSPECIFIED: Attribute._Kind.ValueType  # 0
+        """Not used."""
+        KIND_TEXT: Attribute._Kind.ValueType  # 1
+        """Texts, any number of them for an item."""
+        KIND_NUMBER: Attribute._Kind.ValueType  # 2
+        """A number, or none."""
+        KIND_TIME: Attribute._Kind.ValueType  # 3
+        """A time, or none."""
+
+    class Kind(_Kind, metaclass=_KindEnumTypeWrapper):
+        """What its values are."""
+
+    KIND_UNSPECIFIED: Attribute.Kind.ValueType  # 0
+    """Not used."""
+    KIND_TEXT: Attribute.Kind.ValueType  # 1
+    """Texts, any number of them for an item."""
+    KIND_NUMBER: Attribute.Kind.ValueType  # 2
+    """A number, or none."""
+    KIND_TIME: Attribute.Kind.ValueType  # 3
+    """A time, or none."""
+
+    NAME_FIELD_NUMBER: builtins.int
+    KIND_FIELD_NUMBER: builtins.int
+    name: builtins.str
+    """Its name."""
+    kind: global___Attribute.Kind.ValueType
+    """What its values are."""
+    def __init__(
+        self,
+        *,
+        name: builtins.str = ...,
+        kind: global___Attribute.Kind.ValueType = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["kind", b"kind", "name", b"name"]) -> None: ...
+
+global___Attribute = Attribute

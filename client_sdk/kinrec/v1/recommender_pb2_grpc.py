@@ -63,6 +63,31 @@ class RecommenderServiceStub(object):
                 request_serializer=kinrec_dot_v1_dot_recommender__pb2.RecommendRequest.SerializeToString,
                 response_deserializer=kinrec_dot_v1_dot_recommender__pb2.RecommendResponse.FromString,
                 _registered_method=True)
+        self.RecommendStream = channel.stream_stream(
+                '/kinrec.v1.RecommenderService/RecommendStream',
+                request_serializer=kinrec_dot_v1_dot_recommender__pb2.RecommendStreamRequest.SerializeToString,
+                response_deserializer=kinrec_dot_v1_dot_recommender__pb2.RecommendStreamResponse.FromString,
+                _registered_method=True)
+        self.BatchEncode = channel.unary_unary(
+                '/kinrec.v1.RecommenderService/BatchEncode',
+                request_serializer=kinrec_dot_v1_dot_recommender__pb2.BatchEncodeRequest.SerializeToString,
+                response_deserializer=kinrec_dot_v1_dot_recommender__pb2.BatchEncodeResponse.FromString,
+                _registered_method=True)
+        self.BatchRecommend = channel.unary_unary(
+                '/kinrec.v1.RecommenderService/BatchRecommend',
+                request_serializer=kinrec_dot_v1_dot_recommender__pb2.BatchRecommendRequest.SerializeToString,
+                response_deserializer=kinrec_dot_v1_dot_recommender__pb2.BatchRecommendResponse.FromString,
+                _registered_method=True)
+        self.Rank = channel.unary_unary(
+                '/kinrec.v1.RecommenderService/Rank',
+                request_serializer=kinrec_dot_v1_dot_recommender__pb2.RankRequest.SerializeToString,
+                response_deserializer=kinrec_dot_v1_dot_recommender__pb2.RankResponse.FromString,
+                _registered_method=True)
+        self.SimilarItems = channel.unary_unary(
+                '/kinrec.v1.RecommenderService/SimilarItems',
+                request_serializer=kinrec_dot_v1_dot_recommender__pb2.SimilarItemsRequest.SerializeToString,
+                response_deserializer=kinrec_dot_v1_dot_recommender__pb2.SimilarItemsResponse.FromString,
+                _registered_method=True)
         self.GetModel = channel.unary_unary(
                 '/kinrec.v1.RecommenderService/GetModel',
                 request_serializer=kinrec_dot_v1_dot_recommender__pb2.GetModelRequest.SerializeToString,
@@ -108,6 +133,44 @@ class RecommenderServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RecommendStream(self, request_iterator, context):
+        """Recommends anew whenever something is done. The first message asks; each one after it brings
+        events, and is answered by what is now recommended. The service keeps the person's state and hands
+        it over at the end of the stream. Events that break a rule are answered by a failure and not
+        applied, and the stream goes on.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def BatchEncode(self, request, context):
+        """Encodes many people, for less than as many calls cost.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def BatchRecommend(self, request, context):
+        """Recommends for many people, for less than as many calls cost.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Rank(self, request, context):
+        """Puts given items in the order in which a person is most likely to want them.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SimilarItems(self, request, context):
+        """Finds the items that people come to in the same company as an item.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetModel(self, request, context):
         """Describes the model that answers.
         """
@@ -132,6 +195,31 @@ def add_RecommenderServiceServicer_to_server(servicer, server):
                     servicer.Recommend,
                     request_deserializer=kinrec_dot_v1_dot_recommender__pb2.RecommendRequest.FromString,
                     response_serializer=kinrec_dot_v1_dot_recommender__pb2.RecommendResponse.SerializeToString,
+            ),
+            'RecommendStream': grpc.stream_stream_rpc_method_handler(
+                    servicer.RecommendStream,
+                    request_deserializer=kinrec_dot_v1_dot_recommender__pb2.RecommendStreamRequest.FromString,
+                    response_serializer=kinrec_dot_v1_dot_recommender__pb2.RecommendStreamResponse.SerializeToString,
+            ),
+            'BatchEncode': grpc.unary_unary_rpc_method_handler(
+                    servicer.BatchEncode,
+                    request_deserializer=kinrec_dot_v1_dot_recommender__pb2.BatchEncodeRequest.FromString,
+                    response_serializer=kinrec_dot_v1_dot_recommender__pb2.BatchEncodeResponse.SerializeToString,
+            ),
+            'BatchRecommend': grpc.unary_unary_rpc_method_handler(
+                    servicer.BatchRecommend,
+                    request_deserializer=kinrec_dot_v1_dot_recommender__pb2.BatchRecommendRequest.FromString,
+                    response_serializer=kinrec_dot_v1_dot_recommender__pb2.BatchRecommendResponse.SerializeToString,
+            ),
+            'Rank': grpc.unary_unary_rpc_method_handler(
+                    servicer.Rank,
+                    request_deserializer=kinrec_dot_v1_dot_recommender__pb2.RankRequest.FromString,
+                    response_serializer=kinrec_dot_v1_dot_recommender__pb2.RankResponse.SerializeToString,
+            ),
+            'SimilarItems': grpc.unary_unary_rpc_method_handler(
+                    servicer.SimilarItems,
+                    request_deserializer=kinrec_dot_v1_dot_recommender__pb2.SimilarItemsRequest.FromString,
+                    response_serializer=kinrec_dot_v1_dot_recommender__pb2.SimilarItemsResponse.SerializeToString,
             ),
             'GetModel': grpc.unary_unary_rpc_method_handler(
                     servicer.GetModel,
@@ -234,6 +322,141 @@ class RecommenderService(object):
             '/kinrec.v1.RecommenderService/Recommend',
             kinrec_dot_v1_dot_recommender__pb2.RecommendRequest.SerializeToString,
             kinrec_dot_v1_dot_recommender__pb2.RecommendResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RecommendStream(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/kinrec.v1.RecommenderService/RecommendStream',
+            kinrec_dot_v1_dot_recommender__pb2.RecommendStreamRequest.SerializeToString,
+            kinrec_dot_v1_dot_recommender__pb2.RecommendStreamResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def BatchEncode(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/kinrec.v1.RecommenderService/BatchEncode',
+            kinrec_dot_v1_dot_recommender__pb2.BatchEncodeRequest.SerializeToString,
+            kinrec_dot_v1_dot_recommender__pb2.BatchEncodeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def BatchRecommend(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/kinrec.v1.RecommenderService/BatchRecommend',
+            kinrec_dot_v1_dot_recommender__pb2.BatchRecommendRequest.SerializeToString,
+            kinrec_dot_v1_dot_recommender__pb2.BatchRecommendResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Rank(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/kinrec.v1.RecommenderService/Rank',
+            kinrec_dot_v1_dot_recommender__pb2.RankRequest.SerializeToString,
+            kinrec_dot_v1_dot_recommender__pb2.RankResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SimilarItems(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/kinrec.v1.RecommenderService/SimilarItems',
+            kinrec_dot_v1_dot_recommender__pb2.SimilarItemsRequest.SerializeToString,
+            kinrec_dot_v1_dot_recommender__pb2.SimilarItemsResponse.FromString,
             options,
             channel_credentials,
             insecure,

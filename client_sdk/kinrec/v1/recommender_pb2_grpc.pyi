@@ -53,6 +53,40 @@ class RecommenderServiceStub:
     ]
     """Recommends the items that a person is most likely to want next."""
 
+    RecommendStream: grpc.StreamStreamMultiCallable[
+        kinrec.v1.recommender_pb2.RecommendStreamRequest,
+        kinrec.v1.recommender_pb2.RecommendStreamResponse,
+    ]
+    """Recommends anew whenever something is done. The first message asks; each one after it brings
+    events, and is answered by what is now recommended. The service keeps the person's state and hands
+    it over at the end of the stream. Events that break a rule are answered by a failure and not
+    applied, and the stream goes on.
+    """
+
+    BatchEncode: grpc.UnaryUnaryMultiCallable[
+        kinrec.v1.recommender_pb2.BatchEncodeRequest,
+        kinrec.v1.recommender_pb2.BatchEncodeResponse,
+    ]
+    """Encodes many people, for less than as many calls cost."""
+
+    BatchRecommend: grpc.UnaryUnaryMultiCallable[
+        kinrec.v1.recommender_pb2.BatchRecommendRequest,
+        kinrec.v1.recommender_pb2.BatchRecommendResponse,
+    ]
+    """Recommends for many people, for less than as many calls cost."""
+
+    Rank: grpc.UnaryUnaryMultiCallable[
+        kinrec.v1.recommender_pb2.RankRequest,
+        kinrec.v1.recommender_pb2.RankResponse,
+    ]
+    """Puts given items in the order in which a person is most likely to want them."""
+
+    SimilarItems: grpc.UnaryUnaryMultiCallable[
+        kinrec.v1.recommender_pb2.SimilarItemsRequest,
+        kinrec.v1.recommender_pb2.SimilarItemsResponse,
+    ]
+    """Finds the items that people come to in the same company as an item."""
+
     GetModel: grpc.UnaryUnaryMultiCallable[
         kinrec.v1.recommender_pb2.GetModelRequest,
         kinrec.v1.recommender_pb2.GetModelResponse,
@@ -93,6 +127,40 @@ class RecommenderServiceAsyncStub:
         kinrec.v1.recommender_pb2.RecommendResponse,
     ]
     """Recommends the items that a person is most likely to want next."""
+
+    RecommendStream: grpc.aio.StreamStreamMultiCallable[
+        kinrec.v1.recommender_pb2.RecommendStreamRequest,
+        kinrec.v1.recommender_pb2.RecommendStreamResponse,
+    ]
+    """Recommends anew whenever something is done. The first message asks; each one after it brings
+    events, and is answered by what is now recommended. The service keeps the person's state and hands
+    it over at the end of the stream. Events that break a rule are answered by a failure and not
+    applied, and the stream goes on.
+    """
+
+    BatchEncode: grpc.aio.UnaryUnaryMultiCallable[
+        kinrec.v1.recommender_pb2.BatchEncodeRequest,
+        kinrec.v1.recommender_pb2.BatchEncodeResponse,
+    ]
+    """Encodes many people, for less than as many calls cost."""
+
+    BatchRecommend: grpc.aio.UnaryUnaryMultiCallable[
+        kinrec.v1.recommender_pb2.BatchRecommendRequest,
+        kinrec.v1.recommender_pb2.BatchRecommendResponse,
+    ]
+    """Recommends for many people, for less than as many calls cost."""
+
+    Rank: grpc.aio.UnaryUnaryMultiCallable[
+        kinrec.v1.recommender_pb2.RankRequest,
+        kinrec.v1.recommender_pb2.RankResponse,
+    ]
+    """Puts given items in the order in which a person is most likely to want them."""
+
+    SimilarItems: grpc.aio.UnaryUnaryMultiCallable[
+        kinrec.v1.recommender_pb2.SimilarItemsRequest,
+        kinrec.v1.recommender_pb2.SimilarItemsResponse,
+    ]
+    """Finds the items that people come to in the same company as an item."""
 
     GetModel: grpc.aio.UnaryUnaryMultiCallable[
         kinrec.v1.recommender_pb2.GetModelRequest,
@@ -140,6 +208,50 @@ class RecommenderServiceServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[kinrec.v1.recommender_pb2.RecommendResponse, collections.abc.Awaitable[kinrec.v1.recommender_pb2.RecommendResponse]]:
         """Recommends the items that a person is most likely to want next."""
+
+    @abc.abstractmethod
+    def RecommendStream(
+        self,
+        request_iterator: _MaybeAsyncIterator[kinrec.v1.recommender_pb2.RecommendStreamRequest],
+        context: _ServicerContext,
+    ) -> typing.Union[collections.abc.Iterator[kinrec.v1.recommender_pb2.RecommendStreamResponse], collections.abc.AsyncIterator[kinrec.v1.recommender_pb2.RecommendStreamResponse]]:
+        """Recommends anew whenever something is done. The first message asks; each one after it brings
+        events, and is answered by what is now recommended. The service keeps the person's state and hands
+        it over at the end of the stream. Events that break a rule are answered by a failure and not
+        applied, and the stream goes on.
+        """
+
+    @abc.abstractmethod
+    def BatchEncode(
+        self,
+        request: kinrec.v1.recommender_pb2.BatchEncodeRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[kinrec.v1.recommender_pb2.BatchEncodeResponse, collections.abc.Awaitable[kinrec.v1.recommender_pb2.BatchEncodeResponse]]:
+        """Encodes many people, for less than as many calls cost."""
+
+    @abc.abstractmethod
+    def BatchRecommend(
+        self,
+        request: kinrec.v1.recommender_pb2.BatchRecommendRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[kinrec.v1.recommender_pb2.BatchRecommendResponse, collections.abc.Awaitable[kinrec.v1.recommender_pb2.BatchRecommendResponse]]:
+        """Recommends for many people, for less than as many calls cost."""
+
+    @abc.abstractmethod
+    def Rank(
+        self,
+        request: kinrec.v1.recommender_pb2.RankRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[kinrec.v1.recommender_pb2.RankResponse, collections.abc.Awaitable[kinrec.v1.recommender_pb2.RankResponse]]:
+        """Puts given items in the order in which a person is most likely to want them."""
+
+    @abc.abstractmethod
+    def SimilarItems(
+        self,
+        request: kinrec.v1.recommender_pb2.SimilarItemsRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[kinrec.v1.recommender_pb2.SimilarItemsResponse, collections.abc.Awaitable[kinrec.v1.recommender_pb2.SimilarItemsResponse]]:
+        """Finds the items that people come to in the same company as an item."""
 
     @abc.abstractmethod
     def GetModel(

@@ -7,29 +7,50 @@ from kinrec.engine._errors import (
     InvalidStateError,
     NoSubjectError,
     StaleStateError,
+    UnknownItemError,
     UnknownUserError,
 )
-from kinrec.engine._limits import MAX_EVENTS, MAX_EXCLUDED_ITEMS, MAX_ID_BYTES, MAX_LIMIT
+from kinrec.engine._limits import (
+    MAX_CONDITION_VALUES,
+    MAX_CONDITIONS,
+    MAX_EVENTS,
+    MAX_ID_BYTES,
+    MAX_LIMIT,
+    MAX_LISTED_ITEMS,
+    MAX_REQUESTS,
+)
 from kinrec.engine._types import (
     Basis,
     Encoding,
     Event,
     EventReport,
+    Ranking,
     Recommendations,
+    SimilarItems,
     SimilarUsers,
 )
+from kinrec.engine.conditions import AllOf, AnyOf, Condition, NoneOf, NumberRange, TimeRange
 from kinrec.engine.engine import Engine
 from kinrec.engine.events import GAP_BUCKETS
+from kinrec.engine.options import CategoryCap, Options, Query
+from kinrec.engine.reasons import Reason
 from kinrec.engine.state import fingerprint_of
 
 __all__ = [
     "GAP_BUCKETS",
+    "MAX_CONDITIONS",
+    "MAX_CONDITION_VALUES",
     "MAX_EVENTS",
-    "MAX_EXCLUDED_ITEMS",
     "MAX_ID_BYTES",
     "MAX_LIMIT",
+    "MAX_LISTED_ITEMS",
+    "MAX_REQUESTS",
+    "AllOf",
+    "AnyOf",
     "Basis",
     "BundleError",
+    "CategoryCap",
+    "Condition",
     "Encoding",
     "Engine",
     "EngineError",
@@ -38,9 +59,18 @@ __all__ = [
     "InvalidFieldError",
     "InvalidStateError",
     "NoSubjectError",
+    "NoneOf",
+    "NumberRange",
+    "Options",
+    "Query",
+    "Ranking",
+    "Reason",
     "Recommendations",
+    "SimilarItems",
     "SimilarUsers",
     "StaleStateError",
+    "TimeRange",
+    "UnknownItemError",
     "UnknownUserError",
     "fingerprint_of",
 ]

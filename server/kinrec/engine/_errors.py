@@ -3,6 +3,7 @@
 EngineError
 ├── BundleError         a bundle cannot be used; the text is one line that names the file
 ├── NoSubjectError      neither a user id nor an event nor a state was given
+├── UnknownItemError    the item id of a question about an item is not known
 ├── UnknownUserError    the user id is not known and neither events nor a state were given
 ├── InvalidStateError   a carried state is not one
 ├── StaleStateError     a carried state is of another bundle
@@ -32,6 +33,13 @@ class UnknownUserError(EngineError):
 
     def __init__(self) -> None:
         super().__init__("user_id: not known to the model; send the person's events")
+
+
+class UnknownItemError(EngineError):
+    """The item that is asked about is not known to the model."""
+
+    def __init__(self) -> None:
+        super().__init__("item_id: not known to the model")
 
 
 class InvalidStateError(EngineError):

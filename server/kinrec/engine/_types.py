@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from kinrec.engine.reasons import Reason
+
 
 class Event(NamedTuple):
     """Something a person did with an item.
@@ -89,6 +91,8 @@ class SimilarUsers:
         event_report: What became of the events.
         known_user: Whether a known user id was given, or a state of one.
         state: To go on from with later events; empty if nothing usable is known of the person.
+        shared_item_ids: Beside each id, if asked for, the items that both did something with, those
+            that the person did last first.
     """
 
     user_ids: list[str]
@@ -96,6 +100,7 @@ class SimilarUsers:
     event_report: EventReport
     known_user: bool
     state: bytes = field(default=b"", repr=False)
+    shared_item_ids: list[list[str]] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +115,10 @@ class Recommendations:
         event_report: What became of the events.
         known_user: Whether a known user id was given, or a state of one.
         state: To go on from with later events; empty if nothing usable is known of the person.
+        allowed: How many items the allowed ids and the conditions leave of the catalogue; None if
+            neither was given.
+        more: Whether a later page has more.
+        reasons: Beside each id, if asked for; else empty.
     """
 
     item_ids: list[str]
@@ -119,3 +128,37 @@ class Recommendations:
     event_report: EventReport
     known_user: bool
     state: bytes = field(default=b"", repr=False)
+    allowed: int | None = None
+    more: bool = False
+    reasons: list[Reason] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class SimilarItems:
+    """Items like another, the most similar first.
+
+    Attributes:
+        item_ids: Their ids.
+        similarities: Cosine of the embeddings, -1 to 1, beside each id.
+        titles: The titles beside each id; empty strings if the model has none.
+        allowed: How many items the allowed ids and the conditions leave of the catalogue; None if
+            neither was given.
+    """
+
+    item_ids: list[str]
+    similarities: list[float]
+    titles: list[str]
+    allowed: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """Given items in the order in which a person is likely to want them.
+
+    Attributes:
+        recommendations: The items that the model knows.
+        unknown_item_ids: Those it does not, in the order given.
+    """
+
+    recommendations: Recommendations
+    unknown_item_ids: list[str]

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from kinrec.engine.encoder import MAX_BATCH
 from kinrec.engine.events import NOTHING
+from kinrec.engine.index import USUAL
 from kinrec.engine.sources import (
     FACTORS,
     HISTORY,
@@ -21,12 +23,12 @@ from kinrec.engine.sources import (
 from kinrec.engine.state import State
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from numpy.typing import NDArray
 
     from kinrec.bundle.v1.manifest_pb2 import Blend
-    from kinrec.engine.encoder import Encoded, Start
+    from kinrec.engine.encoder import Encoded, Encoder, Start
     from kinrec.engine.events import History
     from kinrec.engine.index import Found
     from kinrec.engine.model import Model
@@ -45,6 +47,7 @@ class Person:
     Attributes:
         user: The user number if known.
         history: The usable events, stored and new.
+        search: Among which items, and how thoroughly. To be set before anything is asked.
     """
 
     def __init__(
@@ -63,6 +66,7 @@ class Person:
         self._next_items: dict[int, Found] = {}
         self.history = history
         self.user = user
+        self.search = USUAL
 
     @classmethod
     def stored(cls, model: Model, encoder: EncodesHistories, user: int) -> Person:
@@ -121,12 +125,16 @@ class Person:
     def _encode(self) -> Encoded:
         if self._stored is not None:
             return self._model.stored(self._stored)
+        return self._encoder.encode(*self._to_encode())
+
+    def _to_encode(self) -> tuple[History, Start | None]:
+        """Give the events that the encoder takes, and what came before them."""
         session_gap = self._model.manifest.event_spec.session_gap
         start = self._start
         if start is None:
-            return self._encoder.encode(self._sequence.last_session(session_gap))
+            return self._sequence.last_session(session_gap), None
         session, goes_on = self._sequence.session_after(start.time, session_gap)
-        return self._encoder.encode(session, start if goes_on else None)
+        return session, start if goes_on else None
 
     @property
     def factors(self) -> NDArray[np.float32]:
@@ -147,22 +155,58 @@ class Person:
         return self._neighbours[count]
 
     def _find_neighbours(self, count: int) -> Found:
-        search = self._model.user_index.search
+        search, how = self._model.user_index.search, self.search._replace(within=None)
         if self.user is None:
-            return search(self.factors, count)
-        numbers, cosines = search(self.factors, count + 1)
+            return search(self.factors, count, how)
+        numbers, cosines = search(self.factors, count + 1, how)
         others = numbers != self.user
         return numbers[others][:count], cosines[others][:count]
 
     def next_items(self, count: int) -> Found:
-        """Find the items that the encoder scores highest as the next."""
+        """Find the items that the encoder scores highest as the next, of all items."""
         if count not in self._next_items:
-            self._next_items[count] = self._model.item_index.search(self.vector, count)
+            how = self.search._replace(within=None)
+            self._next_items[count] = self._model.item_index.search(self.vector, count, how)
         return self._next_items[count]
+
+    def next_items_within(self, count: int) -> Found:
+        """Find those the encoder scores highest of the items that are searched among."""
+        return self._model.item_index.search(self.vector, count, self.search)
+
+
+def encode_together(encoder: Encoder, people: Iterable[Person]) -> None:
+    """Encode all who are not yet, those of like lengths in one run.
+
+    Args:
+        encoder: The model's.
+        people: With at least one event each.
+    """
+    waiting = [
+        (person, *person._to_encode())  # noqa: SLF001 - of this module
+        for person in people
+        if person._encoded is None and person._stored is None  # noqa: SLF001
+    ]
+    waiting.sort(key=lambda job: len(job[1]))
+    while waiting:
+        _, first, _ = waiting[0]
+        size = 1
+        for _, history, _ in waiting[1:MAX_BATCH]:
+            if not encoder.share_a_run(first, history):
+                break
+            size += 1
+        batch, waiting = waiting[:size], waiting[size:]
+        found = encoder.run_from(
+            [history for _, history, _ in batch], [start for _, _, start in batch]
+        )
+        for (person, _, _), encoded in zip(batch, found, strict=True):
+            person._encoded = encoded  # noqa: SLF001
 
 
 def _sequence(_model: Model, person: Person, blend: Blend, count: int) -> Shares:
-    return softmax(person.next_items(count), blend.sequence_temperature)
+    found, temperature = person.next_items(count), blend.sequence_temperature
+    if person.search.within is None:
+        return softmax(found, temperature)
+    return softmax(person.next_items_within(count), temperature, among=found)
 
 
 def _similar_users(model: Model, person: Person, blend: Blend, _count: int) -> Shares:
@@ -170,7 +214,7 @@ def _similar_users(model: Model, person: Person, blend: Blend, _count: int) -> S
 
 
 def _factors(model: Model, person: Person, _blend: Blend, count: int) -> Shares:
-    return model.factor_scores.shares(person.factors, count)
+    return model.factor_scores.shares(person.factors, count, person.search)
 
 
 def _transitions(model: Model, person: Person, blend: Blend, _count: int) -> Shares:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 from annoy import AnnoyIndex
@@ -22,19 +22,40 @@ DOT = "dot"
 _NODE_HEAD_BYTES = 12
 _CHECKED_VECTORS = 64
 _GROUP = 16
+_MARGIN = 1.5  # of what is asked for where only some may be found
+_MOST_ASKED_SHARE = 0.1  # of all vectors: beyond it a scan is as fast
 
 Found = tuple["NDArray[np.int64]", "NDArray[np.float32]"]
+
+
+class Search(NamedTuple):
+    """How to search.
+
+    Attributes:
+        within: The numbers that may be found, ascending; None for all.
+        effort: How many times as wide as usual an approximate index searches, at least 1: the more,
+            the fewer are missed, and the longer it takes.
+        is_exact: Whether every vector is compared.
+    """
+
+    within: NDArray[np.int64] | None = None
+    effort: int = 1
+    is_exact: bool = False
+
+
+USUAL = Search()
 
 
 class VectorIndex(Protocol):
     """Finds the vectors with the greatest inner product."""
 
-    def search(self, query: NDArray[np.float32], count: int) -> Found:
+    def search(self, query: NDArray[np.float32], count: int, how: Search = USUAL) -> Found:
         """Give up to ``count`` vectors of the greatest inner product with ``query``.
 
         Args:
             query: float32, (dims,), finite.
             count: At least 1.
+            how: Among which, and how thoroughly.
 
         Returns:
             Their numbers and inner products, the greatest first.
@@ -84,9 +105,21 @@ class ExactIndex:
         self._vectors = vectors
         self._numbers = np.arange(len(vectors))
 
-    def search(self, query: NDArray[np.float32], count: int) -> Found:
+    def search(self, query: NDArray[np.float32], count: int, how: Search = USUAL) -> Found:
         """See VectorIndex."""
-        return take_best(self._numbers, self._vectors @ query, count)
+        if how.within is None:
+            return take_best(self._numbers, self._vectors @ query, count)
+        return take_best(how.within, products(self._vectors, how.within, query), count)
+
+
+def products(
+    vectors: NDArray[np.float32], within: NDArray[np.int64], query: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Give the inner products of some vectors, (n, dims), with ``query``: (within,)."""
+    # To gather vectors takes about as long as to multiply them.
+    if 2 * len(within) > len(vectors):
+        return np.asarray((vectors @ query)[within])
+    return np.asarray(vectors[within] @ query)
 
 
 class AnnoyForest:
@@ -94,6 +127,7 @@ class AnnoyForest:
 
     def __init__(self, path: Path, vectors: NDArray[np.float32], spec: manifest_pb2.Index) -> None:
         self._vectors = vectors
+        self._scan = ExactIndex(vectors)
         self._search_k = spec.search_k
         self._neighbours = spec.neighbours
         self._augmented = spec.metric == DOT
@@ -124,16 +158,38 @@ class AnnoyForest:
             if not np.array_equal(stored, self._vectors[number]):
                 raise BundleError(f"{path.name}: vector {number} is not the one that it indexes")
 
-    def search(self, query: NDArray[np.float32], count: int) -> Found:
-        """See VectorIndex."""
+    def search(self, query: NDArray[np.float32], count: int, how: Search = USUAL) -> Found:
+        """See VectorIndex.
+
+        Where only some may be found, so many more are asked for as are likely to hold ``count`` of
+        them; if they do not, those that may be found are scanned.
+        """
+        if how.is_exact:
+            return self._scan.search(query, count, how)
+        if how.within is None:
+            numbers = self._propose(query, count, how.effort)
+        else:
+            total, wanted = len(self._vectors), min(count, len(how.within))
+            asked = int(_MARGIN * wanted * total / max(1, len(how.within)))
+            if asked > _MOST_ASKED_SHARE * total:
+                return self._scan.search(query, count, how)
+            allowed = np.zeros(total, np.bool_)
+            allowed[how.within] = True
+            numbers = self._propose(query, asked, how.effort)
+            numbers = numbers[allowed[numbers]]
+            if len(numbers) < wanted:
+                return self._scan.search(query, count, how)
+        return take_best(numbers, self._vectors[numbers] @ query, count)
+
+    def _propose(self, query: NDArray[np.float32], count: int, effort: int) -> NDArray[np.int64]:
         point = query.tolist()
         if self._augmented:
             point.append(0.0)
         # A longer answer needs a wider search for the recall that was measured.
-        search_k = self._search_k * max(1, -(-count // self._neighbours))
+        search_k = effort * self._search_k * max(1, -(-count // self._neighbours))
         numbers = np.array(self._forest.get_nns_by_vector(point, count, search_k), np.int64)
         numbers.sort()
-        return take_best(numbers, self._vectors[numbers] @ query, count)
+        return numbers
 
 
 def _check_size(path: Path, count: int, dims: int) -> None:

@@ -94,6 +94,7 @@ class Model:
     user_vectors: NDArray[np.float32]
     user_states: NDArray[np.float32] | None
     states: StateFormat
+    item_vectors: NDArray[np.float32]
     user_factors: NDArray[np.float32]
     fold_in: FoldIn
     user_index: VectorIndex
@@ -146,6 +147,7 @@ class Model:
                 max_history=spec.max_history,
                 with_times=reader.looks_at_times or not encoder.carries_state,
             ),
+            item_vectors=item_embeddings,
             user_factors=user_factors,
             fold_in=fold_in,
             user_index=open_index(directory / "users.annoy", user_factors, manifest.user_index),

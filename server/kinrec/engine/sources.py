@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from kinrec.engine.index import USUAL
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
 
     from kinrec.engine.events import History
     from kinrec.engine.histories import Histories
-    from kinrec.engine.index import Found, VectorIndex
+    from kinrec.engine.index import Found, Search, VectorIndex
 
 HISTORY = "history"
 SEQUENCE = "sequence"
@@ -38,11 +40,20 @@ MAX_OWN_EVENTS = 200
 Shares = tuple["NDArray[np.int64]", "NDArray[np.float32]"]
 
 
-def softmax(found: Found, temperature: float) -> Shares:
-    """Turn the logits of an index search, the greatest first, into shares of one."""
+def softmax(found: Found, temperature: float, among: Found | None = None) -> Shares:
+    """Turn the logits of an index search into shares of one.
+
+    Args:
+        found: Numbers and logits, the greatest first.
+        temperature: Above zero.
+        among: What the shares are of, the greatest first, if that is not ``found``.
+    """
     numbers, scores = found
-    weights = np.exp((scores - scores[0]) * np.float32(1.0 / temperature))
-    return numbers, weights / weights.sum()
+    _, logits = found if among is None else among
+    scale = np.float32(1.0 / temperature)
+    weights = np.exp((scores - logits[0]) * scale)
+    total = weights.sum() if among is None else np.exp((logits - logits[0]) * scale).sum()
+    return numbers, weights / total
 
 
 def _to_shares(numbers: NDArray[np.int64], weights: NDArray[np.float32]) -> Shares:
@@ -94,15 +105,27 @@ class SimilarUserVotes:
             half_life: The number of a neighbour's later events that halve a vote.
         """
         history = self._histories
-        stops = history.offsets[neighbours + 1]
-        lengths = np.minimum(stops - history.offsets[neighbours], MAX_VOTES_PER_NEIGHBOUR)
-        places = ranges(stops - lengths, lengths)
+        stops, lengths, places = self._recent(neighbours)
         from_end = np.repeat(stops - 1, lengths) - places
         decay = decay_by(half_life, MAX_VOTES_PER_NEIGHBOUR)
         weights = np.repeat(np.maximum(similarities, 0.0), lengths) * decay[from_end]
         if len(self._type_weights) > 1:
             weights = weights * self._type_weights[history.event_types[places]]
         return _to_shares(history.items[places].astype(np.int64), weights)
+
+    def voted(self, neighbours: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Give the place of each voter in ``neighbours``, and the item it votes for, (votes,) each."""
+        _, lengths, places = self._recent(neighbours)
+        voters = np.repeat(np.arange(len(neighbours)), lengths)
+        return voters, self._histories.items[places].astype(np.int64)
+
+    def _recent(
+        self, neighbours: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+        """Give where each one's events end, how many vote, and the places of all that do."""
+        stops = self._histories.offsets[neighbours + 1]
+        lengths = np.minimum(stops - self._histories.offsets[neighbours], MAX_VOTES_PER_NEIGHBOUR)
+        return stops, lengths, ranges(stops - lengths, lengths)
 
 
 class OwnHistory:
@@ -153,14 +176,27 @@ class Transitions:
             history: What the person did.
             half_life: The number of later events after which an event counts half.
         """
+        _, followers, weights = self._followers(history, half_life)
+        return _to_shares(followers, weights)
+
+    def by_event(
+        self, history: History, half_life: float
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
+        """Give each follower's event, 0 for the last one, its item, and what it counts: (n,) each."""
+        lengths, followers, weights = self._followers(history, half_life)
+        return np.repeat(np.arange(len(lengths)), lengths), followers, weights
+
+    def _followers(
+        self, history: History, half_life: float
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
+        """Give how many followers each of the last events has, the items, and what they count."""
         recent = history.items[-MAX_TRANSITION_EVENTS:][::-1].astype(np.int64)
         decay = decay_by(half_life, len(recent))
         starts = self.offsets[recent]
         lengths = self.offsets[recent + 1] - starts
         places = ranges(starts, lengths)
-        return _to_shares(
-            self.items[places].astype(np.int64), self.weights[places] * np.repeat(decay, lengths)
-        )
+        weights = self.weights[places] * np.repeat(decay, lengths)
+        return lengths, self.items[places].astype(np.int64), weights
 
 
 TRANSITION_FILES = ("transition_offsets.npy", "transition_items.npy", "transition_weights.npy")
@@ -178,9 +214,17 @@ class Popularity:
             popularity[self._order] / max(float(popularity.sum()), 1e-12), 1e-20
         )
 
-    def shares(self, count: int) -> Shares:
-        """Give the ``count`` most popular items and their shares among all."""
-        return self._order[:count], self._shares[:count]
+    def shares(self, count: int, allowed: NDArray[np.bool_] | None = None) -> Shares:
+        """Give the ``count`` most popular items, of all or of those allowed, and their shares among all.
+
+        Args:
+            count: How many.
+            allowed: bool, (items,); None for all.
+        """
+        if allowed is None:
+            return self._order[:count], self._shares[:count]
+        places = np.flatnonzero(allowed[self._order])[:count]
+        return self._order[places], self._shares[places]
 
     def discount(self, power: float) -> NDArray[np.float32]:
         """Give what each item's score is multiplied by, (items,): ``(1 + popularity) ** -power``."""
@@ -193,7 +237,15 @@ class FactorScores:
     def __init__(self, index: VectorIndex) -> None:
         self._index = index
 
-    def shares(self, factors: NDArray[np.float32], count: int) -> Shares:
-        """Give the ``count`` items of the greatest inner product, as shares of their sum."""
+    def shares(self, factors: NDArray[np.float32], count: int, how: Search = USUAL) -> Shares:
+        """Give the ``count`` items of the greatest inner product that may be found.
+
+        Their shares are of the sum of the ``count`` greatest of all.
+        """
         numbers, scores = self._index.search(factors, count)
-        return _to_shares(numbers, np.maximum(scores, 0.0))
+        shares = np.maximum(scores, 0.0)
+        if how.within is None:
+            return _to_shares(numbers, shares)
+        total = shares.sum()
+        numbers, scores = self._index.search(factors, count, how)
+        return numbers, np.maximum(scores, 0.0) / (total if total > 0.0 else np.float32(1.0))

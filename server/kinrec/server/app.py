@@ -49,9 +49,18 @@ class RecommenderServer:
         )
         self._health = HealthServicer(("", SERVICE_NAME), max_watches=config.max_watches)
         self._health.add_to(self._server)
-        recommender_pb2_grpc.add_RecommenderServiceServicer_to_server(
-            RecommenderServicer(engines, config.state_keys), self._server
+        servicer = RecommenderServicer(
+            engines,
+            config.state_keys,
+            min_voters=config.min_voters,
+            max_streams=config.max_streams,
         )
+        # An open stream holds a thread; one thread more tells those who come too many.
+        pool = ThreadPoolExecutor(config.max_streams + 1, "stream")
+        servicer.RecommendStream = in_pool(  # type: ignore[method-assign] # the mark is on a function
+            pool, servicer.RecommendStream
+        )
+        recommender_pb2_grpc.add_RecommenderServiceServicer_to_server(servicer, self._server)
         _add_reflection(self._server)
         check_port(config.host, config.port, config.address())
         try:

@@ -4,15 +4,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from kinrec.engine import MAX_EVENTS, MAX_EXCLUDED_ITEMS, MAX_ID_BYTES
+from kinrec.engine import (
+    MAX_CONDITION_VALUES,
+    MAX_CONDITIONS,
+    MAX_EVENTS,
+    MAX_ID_BYTES,
+    MAX_LISTED_ITEMS,
+)
 from kinrec.server.states import MAX_STATE_BYTES, StateKeys
 
-# Two ids per event, one per excluded item, and room for times, values and framing: a request that
-# keeps every other limit is never refused for its size.
+# Two ids per event, one per excluded and per allowed item and per value of a condition, and room for
+# times, values and framing: a request that keeps every other limit is never refused for its size.
 _FRAMING_BYTES = 64
 MAX_REQUEST_BYTES = (
     MAX_EVENTS * (2 * MAX_ID_BYTES + _FRAMING_BYTES)
-    + MAX_EXCLUDED_ITEMS * (MAX_ID_BYTES + _FRAMING_BYTES)
+    + (2 * MAX_LISTED_ITEMS + MAX_CONDITION_VALUES + MAX_CONDITIONS)
+    * (MAX_ID_BYTES + _FRAMING_BYTES)
     + MAX_ID_BYTES
     + MAX_STATE_BYTES
     + _FRAMING_BYTES
@@ -35,6 +42,10 @@ class ServerConfig:
             replicas get their share.
         previous_hours: For so many hours after a version was made the one before it in the store goes
             on answering the states it gave, 0 to 8,760.
+        max_streams: Streams of a person's events that are open at once, 1 to 1,024; beyond them one is
+            refused. Each holds a thread.
+        min_voters: How many similar users must have voted for an item for a reason to tell of them;
+            0 to tell of none.
         state_keys: Sign the carried states; by default a key that no other server has.
         max_connection_age_grace: Seconds that calls on such a connection have to end.
 
@@ -51,6 +62,8 @@ class ServerConfig:
     max_connection_age: float = 300.0
     max_connection_age_grace: float = 30.0
     previous_hours: float = 24.0
+    max_streams: int = 64
+    min_voters: int = 5
     state_keys: StateKeys = field(default_factory=StateKeys.random, repr=False)
 
     def __post_init__(self) -> None:
@@ -61,6 +74,8 @@ class ServerConfig:
         _check_range("drain_wait", self.drain_wait, 0, 3600)
         _check_range("grace", self.grace, 0, 3600)
         _check_range("max_watches", self.max_watches, 1, 1_000_000)
+        _check_range("max_streams", self.max_streams, 1, 1024)
+        _check_range("min_voters", self.min_voters, 0, 1_000_000)
         _check_range("previous_hours", self.previous_hours, 0, 8_760)
         _check_range("max_connection_age", self.max_connection_age, 1, 86_400)
         _check_range("max_connection_age_grace", self.max_connection_age_grace, 0, 86_400)

@@ -2,20 +2,65 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from kinrec.engine import MAX_EVENTS, Basis, Event, InvalidFieldError
+from kinrec.bundle.v1 import manifest_pb2
+from kinrec.engine import (
+    MAX_CONDITIONS,
+    MAX_EVENTS,
+    MAX_LIMIT,
+    MAX_REQUESTS,
+    AllOf,
+    AnyOf,
+    Basis,
+    CategoryCap,
+    Event,
+    InvalidFieldError,
+    NoneOf,
+    NumberRange,
+    Options,
+    Query,
+    TimeRange,
+)
+from kinrec.engine.sources import (
+    FACTORS,
+    HISTORY,
+    POPULARITY,
+    SEQUENCE,
+    SIMILAR_USERS,
+    TRANSITIONS,
+)
 from kinrec.v1 import recommender_pb2 as pb
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sized
+    from collections.abc import Callable, Iterable, Sized
     from typing import Protocol
 
+    from google.protobuf.internal.containers import RepeatedCompositeFieldContainer
+    from google.protobuf.timestamp_pb2 import Timestamp
+
     from kinrec.bundle.v1.manifest_pb2 import Manifest
-    from kinrec.engine import Encoding, EventReport, Recommendations, SimilarUsers
+    from kinrec.engine import (
+        Condition,
+        Encoding,
+        EventReport,
+        Ranking,
+        Reason,
+        Recommendations,
+        SimilarItems,
+        SimilarUsers,
+    )
+    from kinrec.server.errors import Failure
+    from kinrec.server.pages import Page
 
     class EventMessages(Iterable[pb.Event], Sized, Protocol):
         """A repeated field of events."""
+
+    class ConditionMessages(Iterable[pb.Condition], Sized, Protocol):
+        """A repeated field of conditions."""
+
+    RecommendationMessages = RepeatedCompositeFieldContainer[pb.Recommendation]
 
 
 DEFAULT_LIMIT = 10
@@ -26,6 +71,36 @@ _MAX_SECONDS = 253_402_300_799
 _MAX_NANOS = 999_999_999
 
 _BASIS = {Basis.PERSONAL: pb.BASIS_PERSONAL, Basis.POPULAR: pb.BASIS_POPULAR}
+_SOURCES = {
+    SEQUENCE: pb.SOURCE_SEQUENCE,
+    SIMILAR_USERS: pb.SOURCE_SIMILAR_USERS,
+    FACTORS: pb.SOURCE_FACTORS,
+    TRANSITIONS: pb.SOURCE_TRANSITIONS,
+    HISTORY: pb.SOURCE_HISTORY,
+    POPULARITY: pb.SOURCE_POPULARITY,
+}
+_KINDS = {
+    manifest_pb2.Attribute.KIND_TEXT: pb.Attribute.KIND_TEXT,
+    manifest_pb2.Attribute.KIND_NUMBER: pb.Attribute.KIND_NUMBER,
+    manifest_pb2.Attribute.KIND_TIME: pb.Attribute.KIND_TIME,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ReasonPolicy:
+    """What may be said of other people in a reason.
+
+    Attributes:
+        min_voters: How many must have voted for them to be told of; 0 to tell of none.
+        pseudonym: From a user's id to a name that does not give it away.
+    """
+
+    min_voters: int
+    pseudonym: Callable[[str], str]
+
+    def tells_of(self, voters: int) -> bool:
+        """Whether so many voters are told of."""
+        return 0 < self.min_voters <= voters
 
 
 def events_from_proto(messages: EventMessages) -> list[Event]:
@@ -61,6 +136,102 @@ def limit_from_proto(limit: int) -> int:
     return limit or DEFAULT_LIMIT
 
 
+def query_from_proto(request: pb.RecommendRequest, state: bytes, page: Page) -> Query:
+    """Convert a request for recommendations.
+
+    Args:
+        request: The request.
+        state: What its state holds.
+        page: Where its page begins.
+
+    Raises:
+        InvalidFieldError: A field breaks its rule.
+    """
+    return Query(
+        request.user_id,
+        events_from_proto(request.events),
+        state,
+        _limit_of_page(limit_from_proto(request.limit), page),
+        request.include_seen if request.HasField("include_seen") else None,
+        request.exclude_item_ids,
+        _options_from_proto(request, page),
+    )
+
+
+def _limit_of_page(limit: int, page: Page) -> int:
+    """The last page ends where all pages end."""
+    return min(limit, MAX_LIMIT - page.skip) if page.skip else limit
+
+
+def _options_from_proto(request: pb.RecommendRequest, page: Page) -> Options:
+    cap = None
+    if request.HasField("category_cap"):
+        cap = CategoryCap(request.category_cap.attribute, request.category_cap.limit)
+    return Options(
+        allow_item_ids=request.allow_item_ids,
+        conditions=conditions_from_proto(request.conditions),
+        min_score=request.min_score,
+        diversity=request.diversity,
+        category_cap=cap,
+        reasons=request.reasons,
+        search_effort=request.search_effort or 1,
+        exact=request.exact,
+        skip=page.skip,
+        depth=page.depth,
+    )
+
+
+def conditions_from_proto(messages: ConditionMessages) -> list[Condition]:
+    """Convert the conditions of a request.
+
+    Raises:
+        InvalidFieldError: There are too many, or one has no rule or a time out of range.
+    """
+    if len(messages) > MAX_CONDITIONS:
+        raise InvalidFieldError(
+            "conditions", f"at most {MAX_CONDITIONS} are allowed, got {len(messages)}"
+        )
+    return [
+        _condition_from_proto(message, f"conditions[{place}]")
+        for place, message in enumerate(messages)
+    ]
+
+
+def _condition_from_proto(message: pb.Condition, field: str) -> Condition:
+    name = message.attribute
+    match message.WhichOneof("rule"):
+        case "any_of":
+            return AnyOf(name, tuple(message.any_of.values))
+        case "all_of":
+            return AllOf(name, tuple(message.all_of.values))
+        case "none_of":
+            return NoneOf(name, tuple(message.none_of.values))
+        case "number_range":
+            numbers = message.number_range
+            return NumberRange(
+                name,
+                numbers.min if numbers.HasField("min") else None,
+                numbers.max if numbers.HasField("max") else None,
+            )
+        case "time_range":
+            times = message.time_range
+            return TimeRange(
+                name,
+                _seconds(times.start, f"{field}.time_range.start")
+                if times.HasField("start")
+                else None,
+                _seconds(times.end, f"{field}.time_range.end") if times.HasField("end") else None,
+            )
+        case _:
+            raise InvalidFieldError(field, "must have a rule, e.g. any_of")
+
+
+def _seconds(stamp: Timestamp, field: str) -> float:
+    if not (_MIN_SECONDS <= stamp.seconds <= _MAX_SECONDS and 0 <= stamp.nanos <= _MAX_NANOS):
+        raise InvalidFieldError(field, "must lie in the years 1 to 9999")
+    return float(stamp.seconds + stamp.nanos * 1e-9)
+
+
 def encoding_to_proto(encoding: Encoding) -> pb.EncodeSequenceResponse:
     """Convert an encoding."""
     return pb.EncodeSequenceResponse(
@@ -77,27 +248,86 @@ def similar_users_to_proto(similar: SimilarUsers) -> pb.SimilarUsersResponse:
         known_user=similar.known_user,
     )
     add = response.similar_users.add
-    for user_id, similarity in zip(similar.user_ids, similar.similarities, strict=True):
-        add(user_id=user_id, similarity=similarity)
+    shared = similar.shared_item_ids or [()] * len(similar.user_ids)
+    for user_id, similarity, items in zip(
+        similar.user_ids, similar.similarities, shared, strict=True
+    ):
+        add(user_id=user_id, similarity=similarity, shared_item_ids=items)
     return response
 
 
-def recommendations_to_proto(answer: Recommendations) -> pb.RecommendResponse:
+def recommendations_to_proto(answer: Recommendations, policy: ReasonPolicy) -> pb.RecommendResponse:
     """Convert recommendations."""
     response = pb.RecommendResponse(
         event_report=_report_to_proto(answer.event_report),
         known_user=answer.known_user,
         basis=_BASIS[answer.basis],
+        allowed_item_count=answer.allowed,
     )
-    add = response.recommendations.add
-    for item_id, score, title in zip(answer.item_ids, answer.scores, answer.titles, strict=True):
-        add(item_id=item_id, score=score, title=title)
+    _add_recommendations(response.recommendations, answer, policy)
     return response
 
 
-def model_to_proto(
-    manifest: Manifest, *, max_events: int, max_limit: int, max_state_bytes: int
-) -> pb.GetModelResponse:
+def ranking_to_proto(ranking: Ranking, policy: ReasonPolicy) -> pb.RankResponse:
+    """Convert a ranking."""
+    answer = ranking.recommendations
+    response = pb.RankResponse(
+        unknown_item_ids=ranking.unknown_item_ids,
+        event_report=_report_to_proto(answer.event_report),
+        known_user=answer.known_user,
+        basis=_BASIS[answer.basis],
+    )
+    _add_recommendations(response.recommendations, answer, policy)
+    return response
+
+
+def _add_recommendations(
+    messages: RecommendationMessages, answer: Recommendations, policy: ReasonPolicy
+) -> None:
+    add = messages.add
+    for item_id, score, title in zip(answer.item_ids, answer.scores, answer.titles, strict=True):
+        add(item_id=item_id, score=score, title=title)
+    for message, reason in zip(messages, answer.reasons, strict=False):
+        message.reason.CopyFrom(_reason_to_proto(reason, policy))
+
+
+def _reason_to_proto(reason: Reason, policy: ReasonPolicy) -> pb.Reason:
+    shares = sorted(reason.sources.items(), key=lambda pair: -pair[1])
+    message = pb.Reason(
+        sources=[pb.SourceShare(source=_SOURCES[name], share=share) for name, share in shares],
+        own_items=[pb.OwnItem(item_id=item_id, share=share) for item_id, share in reason.events],
+    )
+    if policy.tells_of(reason.voters):
+        message.voter_count = reason.voters
+        message.voters.extend(
+            pb.Voter(pseudonym=policy.pseudonym(user_id), similarity=similarity)
+            for user_id, similarity in reason.neighbours
+        )
+    return message
+
+
+def failure_to_proto(failure: Failure) -> pb.Failure:
+    """Convert the failure of one of many requests."""
+    return pb.Failure(
+        code=failure.code.value[0],
+        reason=pb.ErrorReason.Value(f"ERROR_REASON_{failure.reason}"),
+        message=failure.message,
+        field=failure.field,
+    )
+
+
+def similar_items_to_proto(similar: SimilarItems) -> pb.SimilarItemsResponse:
+    """Convert similar items."""
+    response = pb.SimilarItemsResponse(allowed_item_count=similar.allowed)
+    add = response.similar_items.add
+    for item_id, similarity, title in zip(
+        similar.item_ids, similar.similarities, similar.titles, strict=True
+    ):
+        add(item_id=item_id, similarity=similarity, title=title)
+    return response
+
+
+def model_to_proto(manifest: Manifest, *, max_state_bytes: int) -> pb.GetModelResponse:
     """Describe the model of a manifest."""
     return pb.GetModelResponse(
         name=manifest.name,
@@ -108,11 +338,15 @@ def model_to_proto(
         user_count=manifest.user_count,
         item_count=manifest.item_count,
         event_types=[event_type.name for event_type in manifest.event_spec.event_types],
-        max_events=max_events,
-        max_limit=max_limit,
+        max_events=MAX_EVENTS,
+        max_limit=MAX_LIMIT,
         include_seen_default=manifest.event_spec.include_seen_default,
         carries_state=manifest.encoder.carries_state,
         max_state_bytes=max_state_bytes,
+        attributes=[
+            pb.Attribute(name=one.name, kind=_KINDS[one.kind]) for one in manifest.attributes
+        ],
+        max_requests=MAX_REQUESTS,
     )
 
 

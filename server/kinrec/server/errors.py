@@ -25,8 +25,10 @@ from kinrec.engine import (
     InvalidStateError,
     NoSubjectError,
     StaleStateError,
+    UnknownItemError,
     UnknownUserError,
 )
+from kinrec.server.pages import InvalidPageTokenError, StalePageTokenError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -78,7 +80,9 @@ class Failure:
 # What is the fault of no field.
 _PLAIN = {
     UnknownUserError: (grpc.StatusCode.NOT_FOUND, "UNKNOWN_USER"),
+    UnknownItemError: (grpc.StatusCode.NOT_FOUND, "UNKNOWN_ITEM"),
     StaleStateError: (grpc.StatusCode.FAILED_PRECONDITION, "STATE_STALE"),
+    StalePageTokenError: (grpc.StatusCode.FAILED_PRECONDITION, "PAGE_TOKEN_STALE"),
     OverloadedError: (grpc.StatusCode.RESOURCE_EXHAUSTED, "UNAVAILABLE"),
 }
 
@@ -98,6 +102,9 @@ def failure_of(error: BaseException) -> Failure:
         case InvalidStateError():
             rule = "must be as an answer of this service gave it"
             return Failure(invalid, "STATE_INVALID", text, "state", rule)
+        case InvalidPageTokenError():
+            rule = "must be the next_page_token of an answer to the same request"
+            return Failure(invalid, "PAGE_TOKEN_INVALID", text, "page_token", rule)
         case DecodeError():  # the text of the decoder tells of its inside, not of the mistake
             rule = "the bytes are not a message of the type that the method takes"
             return Failure(invalid, "MALFORMED_MESSAGE", rule, "", rule)
@@ -156,7 +163,6 @@ def _guard(handler: grpc.RpcMethodHandler[Any, Any]) -> grpc.RpcMethodHandler[An
 
 
 def _guard_stream(handler: grpc.RpcMethodHandler[Any, Any]) -> grpc.RpcMethodHandler[Any, Any]:
-    """Guard reflection, the one method that takes a stream: it answers other errors by itself."""
     behaviour: Any = handler.stream_stream
     decode: Any = handler.request_deserializer
 
@@ -164,7 +170,9 @@ def _guard_stream(handler: grpc.RpcMethodHandler[Any, Any]) -> grpc.RpcMethodHan
     def guarded(data: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[object]:
         try:
             yield from behaviour(map(decode, data), context)
-        except DecodeError as error:
+        except Exception as error:  # noqa: BLE001 - as above
+            if not context.is_active():  # the caller is gone, which reading tells by an exception
+                return
             failure = failure_of(error)
         else:
             return

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import threading
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
+from kinrec.server.errors import OverloadedError
+
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from concurrent.futures import ThreadPoolExecutor
 
 _Params = ParamSpec("_Params")
@@ -32,3 +36,30 @@ def in_pool(
     marks = {"experimental_thread_pool": pool, "experimental_non_blocking": non_blocking}
     marked.__dict__.update(marks)
     return marked
+
+
+class Places:
+    """So many places for calls that stay.
+
+    Args:
+        count: How many.
+        of: What takes one, in the plural, for the error.
+    """
+
+    def __init__(self, count: int, of: str) -> None:
+        self._places = threading.BoundedSemaphore(count)
+        self._full = f"{count} {of} are open already, no more are taken"
+
+    @contextmanager
+    def take(self) -> Iterator[None]:
+        """Hold a place.
+
+        Raises:
+            OverloadedError: None is free.
+        """
+        if not self._places.acquire(blocking=False):
+            raise OverloadedError(self._full)
+        try:
+            yield
+        finally:
+            self._places.release()

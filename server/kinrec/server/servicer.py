@@ -4,27 +4,61 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import time
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 
-from kinrec.engine import MAX_EVENTS, MAX_LIMIT, fingerprint_of
+from kinrec.engine import (
+    MAX_LIMIT,
+    MAX_REQUESTS,
+    EngineError,
+    InvalidFieldError,
+    Options,
+    Query,
+    fingerprint_of,
+)
 from kinrec.server import convert
+from kinrec.server.errors import Failure, failure_of
+from kinrec.server.pages import (
+    InvalidPageTokenError,
+    Page,
+    StalePageTokenError,
+    next_token,
+    read_page,
+)
+from kinrec.server.pools import Places
 from kinrec.server.states import MAX_STATE_BYTES
 from kinrec.v1 import recommender_pb2 as pb
 from kinrec.v1 import recommender_pb2_grpc
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     import grpc
 
     from kinrec.bundle.v1.manifest_pb2 import Manifest
-    from kinrec.engine import Encoding, Event, Recommendations, SimilarUsers
+    from kinrec.engine import (
+        Encoding,
+        Event,
+        Ranking,
+        Recommendations,
+        SimilarItems,
+        SimilarUsers,
+    )
     from kinrec.server.states import StateKeys
 
+MAX_BATCH_EVENTS = 20_000
+MAX_BATCH_RESULTS = 20_000
+
+_Request = TypeVar("_Request")
+_Answer = TypeVar("_Answer", "Encoding", "Recommendations")
 _Response = TypeVar(
-    "_Response", pb.EncodeSequenceResponse, pb.SimilarUsersResponse, pb.RecommendResponse
+    "_Response",
+    pb.EncodeSequenceResponse,
+    pb.SimilarUsersResponse,
+    pb.RecommendResponse,
+    pb.RankResponse,
 )
 
 SERVICE_NAME = pb.DESCRIPTOR.services_by_name["RecommenderService"].full_name
@@ -54,6 +88,9 @@ class RecommenderEngine(Protocol):
     ) -> Encoding:
         """Encode a person's behaviour."""
 
+    def encode_many(self, queries: Sequence[Query]) -> list[Encoding | EngineError]:
+        """Encode many people's behaviour."""
+
     def similar_users(
         self,
         *,
@@ -61,20 +98,33 @@ class RecommenderEngine(Protocol):
         events: Sequence[Event] = (),
         state: bytes = b"",
         limit: int = 10,
+        shared_items: int = 0,
+        search_effort: int = 1,
+        exact: bool = False,
     ) -> SimilarUsers:
         """Find the known users who behave most alike."""
 
-    def recommend(
+    def answer(self, query: Query) -> Recommendations:
+        """Recommend items."""
+
+    def recommend_many(self, queries: Sequence[Query]) -> list[Recommendations | EngineError]:
+        """Recommend items for many people."""
+
+    def rank(
         self,
+        item_ids: Sequence[str],
         *,
         user_id: str = "",
         events: Sequence[Event] = (),
         state: bytes = b"",
-        limit: int = 10,
-        include_seen: bool | None = None,
-        exclude_item_ids: Sequence[str] = (),
-    ) -> Recommendations:
-        """Recommend items."""
+        reasons: bool = False,
+    ) -> Ranking:
+        """Put items in order."""
+
+    def similar_items(
+        self, item_id: str, *, limit: int = 10, options: Options = ...
+    ) -> SimilarItems:
+        """Find items like another."""
 
 
 class Engines:
@@ -106,21 +156,62 @@ class Engines:
         return previous if fingerprint_of(state) == previous.fingerprint else self.current
 
 
+class _Asked(NamedTuple):
+    """A request, and what is asked of which engine for it."""
+
+    request: pb.RecommendRequest
+    engine: RecommenderEngine
+    page: Page
+    query: Query
+
+
+def _encode_all(
+    engine: RecommenderEngine, queries: list[Query]
+) -> Sequence[Encoding | EngineError]:
+    return engine.encode_many(queries)
+
+
+def _recommend_all(
+    engine: RecommenderEngine, queries: list[Query]
+) -> Sequence[Recommendations | EngineError]:
+    return engine.recommend_many(queries)
+
+
+def _check_batch(
+    requests: Sequence[pb.EncodeSequenceRequest] | Sequence[pb.RecommendRequest],
+) -> None:
+    """Refuse more than a batch may hold before anything is converted."""
+    if len(requests) > MAX_REQUESTS:
+        rule = f"at most {MAX_REQUESTS} are allowed, got {len(requests)}"
+        raise InvalidFieldError("requests", rule)
+    events = sum(len(request.events) for request in requests)
+    if events > MAX_BATCH_EVENTS:
+        rule = f"the events may be {MAX_BATCH_EVENTS} in all, are {events}"
+        raise InvalidFieldError("requests", rule)
+
+
 class RecommenderServicer(recommender_pb2_grpc.RecommenderServiceServicer):
     """Answers the calls of `kinrec.v1.RecommenderService`.
 
     What the engine raises passes through: the interceptor turns it into a status.
+
+    Args:
+        engines: Answer.
+        keys: Sign states and page tokens.
+        min_voters: How many similar users must have voted for an item for a reason to tell of them;
+            0 to tell of none.
+        max_streams: How many streams are kept open at once.
     """
 
-    def __init__(self, engines: Engines, keys: StateKeys) -> None:
+    def __init__(
+        self, engines: Engines, keys: StateKeys, *, min_voters: int, max_streams: int
+    ) -> None:
         self._engines = engines
         self._keys = keys
-        self._model = convert.model_to_proto(
-            engines.current.manifest,
-            max_events=MAX_EVENTS,
-            max_limit=MAX_LIMIT,
-            max_state_bytes=MAX_STATE_BYTES,
-        )
+        self._policy = convert.ReasonPolicy(min_voters, keys.pseudonym)
+        self._streams = Places(max_streams, "streams")
+        manifest = engines.current.manifest
+        self._model = convert.model_to_proto(manifest, max_state_bytes=MAX_STATE_BYTES)
 
     def EncodeSequence(
         self,
@@ -148,6 +239,9 @@ class RecommenderServicer(recommender_pb2_grpc.RecommenderServiceServicer):
             events=convert.events_from_proto(request.events),
             state=state,
             limit=convert.limit_from_proto(request.limit),
+            shared_items=request.shared_items,
+            search_effort=request.search_effort or 1,
+            exact=request.exact,
         )
         return self._finish(convert.similar_users_to_proto(similar), engine, similar.state)
 
@@ -157,23 +251,164 @@ class RecommenderServicer(recommender_pb2_grpc.RecommenderServiceServicer):
         context: grpc.ServicerContext,
     ) -> pb.RecommendResponse:
         """Recommend the items that a person is most likely to want next."""
+        asked = self._asked(request)
+        return self._answered(asked, asked.engine.answer(asked.query))
+
+    def RecommendStream(
+        self,
+        request_iterator: Iterator[pb.RecommendStreamRequest],
+        context: grpc.ServicerContext,
+    ) -> Iterator[pb.RecommendStreamResponse]:
+        """Recommend anew after every message of events."""
+        with self._streams.take():
+            yield from self._stream(request_iterator)
+
+    def _stream(
+        self, messages: Iterator[pb.RecommendStreamRequest]
+    ) -> Iterator[pb.RecommendStreamResponse]:
+        first = next(messages, None)
+        if first is None:
+            return
+        if first.WhichOneof("part") != "start":
+            raise InvalidFieldError("start", "must be set in the first message of a stream")
+        request = first.start
+        if request.page_token:
+            raise InvalidFieldError("start.page_token", "must be empty on a stream")
+        asked = self._asked(request)
+        engine, query = asked.engine, asked.query
+        answer = engine.answer(query)
+        yield self._on_stream(asked, answer)
+        for message in messages:
+            if message.WhichOneof("part") != "events":
+                raise InvalidFieldError("events", "must be set in every message but the first")
+            try:
+                events = convert.events_from_proto(message.events.events)
+                query = dataclasses.replace(
+                    # Without a state nothing usable was known: the person is asked about anew.
+                    query,
+                    events=events,
+                    state=answer.state,
+                    user_id=request.user_id,
+                )
+                answer = engine.answer(query) if events or answer.state else answer
+            except EngineError as error:
+                failure = convert.failure_to_proto(failure_of(error))
+                yield pb.RecommendStreamResponse(failure=failure)
+            else:
+                yield self._on_stream(asked, answer)
+        end = pb.StreamEnd(state=self._keys.seal(answer.state))
+        yield pb.RecommendStreamResponse(end=end)
+
+    def _on_stream(self, asked: _Asked, answer: Recommendations) -> pb.RecommendStreamResponse:
+        response = self._answered(asked, answer)
+        response.ClearField("state")
+        return pb.RecommendStreamResponse(response=response)
+
+    def BatchEncode(
+        self, request: pb.BatchEncodeRequest, context: grpc.ServicerContext
+    ) -> pb.BatchEncodeResponse:
+        """Encode many people."""
+        _check_batch(request.requests)
+        found = self._batch(request.requests, self._asked_to_encode, _encode_all)
+        return pb.BatchEncodeResponse(
+            results=[
+                pb.EncodeResult(failure=convert.failure_to_proto(answer))
+                if isinstance(answer, Failure)
+                else pb.EncodeResult(
+                    response=self._finish(
+                        convert.encoding_to_proto(answer), asked.engine, answer.state
+                    )
+                )
+                for asked, answer in found
+            ]
+        )
+
+    def BatchRecommend(
+        self, request: pb.BatchRecommendRequest, context: grpc.ServicerContext
+    ) -> pb.BatchRecommendResponse:
+        """Recommend for many people."""
+        _check_batch(request.requests)
+        wanted = sum(max(0, convert.limit_from_proto(one.limit)) for one in request.requests)
+        if wanted > MAX_BATCH_RESULTS:
+            rule = f"the limits may be {MAX_BATCH_RESULTS} in all, are {wanted}"
+            raise InvalidFieldError("requests", rule)
+        found = self._batch(request.requests, self._asked, _recommend_all)
+        return pb.BatchRecommendResponse(
+            results=[
+                pb.RecommendResult(failure=convert.failure_to_proto(answer))
+                if isinstance(answer, Failure)
+                else pb.RecommendResult(response=self._answered(asked, answer))
+                for asked, answer in found
+            ]
+        )
+
+    def _batch(
+        self,
+        requests: Iterable[_Request],
+        prepare: Callable[[_Request], _Asked],
+        ask: Callable[[RecommenderEngine, list[Query]], Sequence[_Answer | EngineError]],
+    ) -> list[tuple[_Asked, _Answer | Failure]]:
+        """Prepare every request, ask each engine once, and put the answers in order."""
+        asked: list[_Asked | Failure] = []
+        for request in requests:
+            try:
+                asked.append(prepare(request))
+            except (EngineError, InvalidPageTokenError, StalePageTokenError) as error:
+                asked.append(failure_of(error))
+        answers: dict[int, _Answer | EngineError] = {}
+        for engine in {
+            id(one.engine): one.engine for one in asked if isinstance(one, _Asked)
+        }.values():
+            places = [
+                place
+                for place, one in enumerate(asked)
+                if isinstance(one, _Asked) and one.engine is engine
+            ]
+            queries = [
+                one.query for one in asked if isinstance(one, _Asked) and one.engine is engine
+            ]
+            answers.update(zip(places, ask(engine, queries), strict=True))
+        nobody = _Asked(pb.RecommendRequest(), self._engines.current, Page(), Query())
+        found: list[tuple[_Asked, _Answer | Failure]] = []
+        for place, one in enumerate(asked):
+            if isinstance(one, Failure):
+                found.append((nobody, one))
+            else:
+                answer = answers[place]
+                found.append(
+                    (one, failure_of(answer) if isinstance(answer, EngineError) else answer)
+                )
+        return found
+
+    def Rank(self, request: pb.RankRequest, context: grpc.ServicerContext) -> pb.RankResponse:
+        """Put given items in order."""
         state = self._keys.open(request.state)
         engine = self._engines.of(state)
-        answer = engine.recommend(
+        ranking = engine.rank(
+            request.item_ids,
             user_id=request.user_id,
             events=convert.events_from_proto(request.events),
             state=state,
-            limit=convert.limit_from_proto(request.limit),
-            include_seen=request.include_seen if request.HasField("include_seen") else None,
-            exclude_item_ids=request.exclude_item_ids,
+            reasons=request.reasons,
         )
-        return self._finish(convert.recommendations_to_proto(answer), engine, answer.state)
+        response = convert.ranking_to_proto(ranking, self._policy)
+        return self._finish(response, engine, ranking.recommendations.state)
 
-    def _finish(self, response: _Response, engine: RecommenderEngine, state: bytes) -> _Response:
-        """Say which model answered, and where the person stands."""
+    def SimilarItems(
+        self, request: pb.SimilarItemsRequest, context: grpc.ServicerContext
+    ) -> pb.SimilarItemsResponse:
+        """Find items like another."""
+        engine = self._engines.current
+        similar = engine.similar_items(
+            request.item_id,
+            limit=convert.limit_from_proto(request.limit),
+            options=Options(
+                allow_item_ids=request.allow_item_ids,
+                conditions=convert.conditions_from_proto(request.conditions),
+            ),
+        )
+        response = convert.similar_items_to_proto(similar)
         response.model_version = engine.version
-        response.state = self._keys.seal(state)
-        response.send_history = engine is not self._engines.current
         return response
 
     def GetModel(
@@ -183,3 +418,32 @@ class RecommenderServicer(recommender_pb2_grpc.RecommenderServiceServicer):
     ) -> pb.GetModelResponse:
         """Describe the model that answers."""
         return self._model
+
+    def _asked(self, request: pb.RecommendRequest) -> _Asked:
+        """Find the engine for a request, and what to ask it."""
+        state = self._keys.open(request.state)
+        engine = self._engines.of(state)
+        page = read_page(request, self._keys, engine.fingerprint)
+        return _Asked(request, engine, page, convert.query_from_proto(request, state, page))
+
+    def _asked_to_encode(self, request: pb.EncodeSequenceRequest) -> _Asked:
+        state = self._keys.open(request.state)
+        events = convert.events_from_proto(request.events)
+        query = Query(request.user_id, events, state)
+        return _Asked(pb.RecommendRequest(), self._engines.of(state), Page(), query)
+
+    def _answered(self, asked: _Asked, answer: Recommendations) -> pb.RecommendResponse:
+        response = convert.recommendations_to_proto(answer, self._policy)
+        request, engine, page, query = asked
+        if answer.more and page.skip + query.limit < MAX_LIMIT:
+            response.next_page_token = next_token(
+                request, self._keys, engine.fingerprint, page, query.limit
+            )
+        return self._finish(response, engine, answer.state)
+
+    def _finish(self, response: _Response, engine: RecommenderEngine, state: bytes) -> _Response:
+        """Say which model answered, and where the person stands."""
+        response.model_version = engine.version
+        response.state = self._keys.seal(state)
+        response.send_history = engine is not self._engines.current
+        return response

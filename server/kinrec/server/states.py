@@ -21,6 +21,8 @@ MIN_KEY_BYTES = 32
 MAX_KEYS = 2
 
 _DIGEST = "sha256"
+_PSEUDONYM = b"pseudonym of user "  # nothing that is signed begins so
+_PSEUDONYM_BYTES = 12
 _MAC_BYTES = hashlib.new(_DIGEST).digest_size
 
 
@@ -76,10 +78,22 @@ class StateKeys:
         """
         if not sealed:
             return b""
-        if len(sealed) > MAX_STATE_BYTES:
+        state = self.find_signed(sealed)
+        if state is None:
             raise InvalidStateError
-        mac, state = sealed[:_MAC_BYTES], sealed[_MAC_BYTES:]
+        return state
+
+    def find_signed(self, sealed: bytes) -> bytes | None:
+        """Give what was signed; None if it was not, with these keys, or was changed, or is too long."""
+        if len(sealed) > MAX_STATE_BYTES:
+            return None
+        mac, signed = sealed[:_MAC_BYTES], sealed[_MAC_BYTES:]
         for key in self._keys:
-            if hmac.compare_digest(mac, hmac.digest(key, state, _DIGEST)):
-                return state
-        raise InvalidStateError
+            if hmac.compare_digest(mac, hmac.digest(key, signed, _DIGEST)):
+                return signed
+        return None
+
+    def pseudonym(self, user_id: str) -> str:
+        """Give a name for a user that only who has the key can find out the id of."""
+        named = _PSEUDONYM + user_id.encode()
+        return hmac.digest(self._keys[0], named, _DIGEST)[:_PSEUDONYM_BYTES].hex()

@@ -1,0 +1,157 @@
+"""Says why items are recommended: which source, which similar users, which of the person's own events."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from kinrec.engine.sources import (
+    MAX_TRANSITION_EVENTS,
+    SEQUENCE,
+    SIMILAR_USERS,
+    TRANSITIONS,
+    decay_by,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+    from kinrec.engine.blend import Person
+    from kinrec.engine.mixture import Mixture
+    from kinrec.engine.model import Model
+
+MAX_NEIGHBOURS = 5
+MAX_EVENTS_NAMED = 3
+
+
+class Reason(NamedTuple):
+    """Why an item is recommended.
+
+    Attributes:
+        sources: The share of each source in the score; they sum to one.
+        voters: How many of the similar users did something with the item lately.
+        neighbours: The most similar of these, at most ``MAX_NEIGHBOURS``: user id and cosine.
+        events: The person's own items that count most for it, at most ``MAX_EVENTS_NAMED``, each with
+            its share of what all of the last 20 events count; see ``find_reasons``.
+    """
+
+    sources: dict[str, float]
+    voters: int
+    neighbours: list[tuple[str, float]]
+    events: list[tuple[str, float]]
+
+
+def find_reasons(
+    model: Model,
+    person: Person,
+    weights: Mapping[str, float],
+    mixture: Mixture,
+    items: NDArray[np.int64],
+) -> list[Reason]:
+    """Find the reasons of some items.
+
+    What an event counts is exact for the transitions, whose score is a sum over the events. The
+    sequence's share is spread over the last 20 events by the positive part of the inner product of the
+    event's item embedding with the recommended item's, halved for each later event as the transitions
+    are. That is an approximation: to leave out one event after the other would cost a run of the
+    encoder for each.
+
+    Args:
+        model: The model.
+        person: Whom the items are recommended to.
+        weights: Of the sources, as they were mixed.
+        mixture: What was mixed.
+        items: (n,), distinct numbers, of the mixture.
+    """
+    order = np.argsort(items, kind="stable")
+    ranked = items[order]
+    shares = _shares_of_sources(mixture, ranked)
+    voted = _voters(model, person, ranked) if SIMILAR_USERS in weights else [[]] * len(items)
+    events = _events(model, person, shares, ranked)
+    places = np.empty(len(items), np.int64)
+    places[order] = np.arange(len(items))
+    return [
+        Reason(
+            {source: values[place] for source, values in shares.items() if values[place] > 0.0},
+            len(voted[place]),
+            [
+                (model.users.key(user), min(cosine, 1.0))
+                for user, cosine in voted[place][:MAX_NEIGHBOURS]
+            ],
+            events[place],
+        )
+        for place in places.tolist()
+    ]
+
+
+def _among(
+    numbers: NDArray[np.int64], ranked: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Give where in ``numbers`` some of ``ranked``, ascending, stand, and which of them each is."""
+    places = np.searchsorted(ranked, numbers)
+    places[places == len(ranked)] = 0
+    hits = np.flatnonzero(ranked[places] == numbers)
+    return hits, places[hits]
+
+
+def _shares_of_sources(
+    mixture: Mixture, ranked: NDArray[np.int64]
+) -> dict[str, NDArray[np.float64]]:
+    found: dict[str, NDArray[np.float64]] = {}
+    for source, (numbers, values) in mixture.parts:
+        hits, places = _among(numbers, ranked)
+        said = np.bincount(places, values[hits], len(ranked))
+        found[source] = found[source] + said if source in found else said
+    total = np.maximum(sum(found.values()), 1e-300)
+    return {source: said / total for source, said in found.items()}
+
+
+def _voters(
+    model: Model, person: Person, ranked: NDArray[np.int64]
+) -> list[list[tuple[int, float]]]:
+    """Give for each item the similar users who did something with it lately, most similar first."""
+    neighbours, cosines = person.neighbours(model.manifest.blend.neighbours)
+    owners, numbers = model.votes.voted(neighbours)
+    hits, places = _among(numbers, ranked)
+    voters: list[list[tuple[int, float]]] = [[] for _ in ranked]
+    # Neighbours come most similar first; one votes once for an item, however often it was there.
+    seen = set()
+    for place, owner in zip(places.tolist(), owners[hits].tolist(), strict=True):
+        if (place, owner) not in seen and cosines[owner] > 0.0:
+            seen.add((place, owner))
+            voters[place].append((int(neighbours[owner]), float(cosines[owner])))
+    return voters
+
+
+def _events(
+    model: Model,
+    person: Person,
+    shares: Mapping[str, NDArray[np.float64]],
+    ranked: NDArray[np.int64],
+) -> list[list[tuple[str, float]]]:
+    recent = person.history.items[-MAX_TRANSITION_EVENTS:][::-1].astype(np.int64)
+    counts = np.zeros((len(recent), len(ranked)))
+    half_life = model.manifest.blend.transition_half_life
+    if TRANSITIONS in shares:
+        owners, followers, values = model.transitions.by_event(person.history, half_life)
+        hits, places = _among(followers, ranked)
+        np.add.at(counts, (owners[hits], places), values[hits])
+        counts *= shares[TRANSITIONS] / np.maximum(counts.sum(axis=0), 1e-300)
+    if SEQUENCE in shares:
+        vectors = model.item_vectors
+        near = np.maximum(vectors[recent] @ vectors[ranked].T, 0.0)
+        near *= decay_by(half_life, len(recent))[:, np.newaxis]
+        counts += near * (shares[SEQUENCE] / np.maximum(near.sum(axis=0), 1e-300))
+    named: list[list[tuple[str, float]]] = []
+    for column in counts.T:
+        total = column.sum()
+        by_item: dict[int, float] = {}
+        for item, count in zip(recent.tolist(), column.tolist(), strict=True):
+            if count > 0.0:
+                by_item[item] = by_item.get(item, 0.0) + count / total
+        best = sorted(by_item.items(), key=lambda pair: -pair[1])[:MAX_EVENTS_NAMED]
+        named.append([(model.items.key(item), share) for item, share in best])
+    return named
