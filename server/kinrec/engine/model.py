@@ -10,6 +10,7 @@ import numpy as np
 
 from kinrec.engine._errors import BundleError
 from kinrec.engine.arrays import ArrayFiles
+from kinrec.engine.attributes import Attributes
 from kinrec.engine.encoder import Encoded, Encoder
 from kinrec.engine.events import EventReader
 from kinrec.engine.factors import RowSpec
@@ -88,6 +89,7 @@ class Model:
     users: IdMap
     items: IdMap
     titles: Titles
+    attributes: Attributes
     reader: EventReader
     histories: Histories
     encoder: Encoder
@@ -130,6 +132,7 @@ class Model:
             users=users,
             items=items,
             titles=Titles.open(files, manifest),
+            attributes=Attributes.open(files, manifest),
             reader=reader,
             histories=histories,
             encoder=encoder,

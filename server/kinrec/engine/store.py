@@ -5,12 +5,24 @@ from __future__ import annotations
 import hashlib
 import math
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from google.protobuf import json_format
 
-from kinrec.bundle.v1.manifest_pb2 import Blend, EventSpec, Factorization, Index, Manifest
+from kinrec.bundle.v1.manifest_pb2 import (
+    Attribute,
+    Blend,
+    EventSpec,
+    Factorization,
+    Index,
+    Manifest,
+)
 from kinrec.engine._errors import BundleError
+from kinrec.engine.attributes import KIND_NAMES, required_files
 from kinrec.engine.sources import SOURCES
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
@@ -116,6 +128,7 @@ def fingerprint(bundle: Path) -> bytes:
 
 def _check_manifest(path: Path, manifest: Manifest) -> None:
     """Raise BundleError unless the manifest says all that the engine needs."""
+    _check_attributes(path, manifest.attributes)
     missing = sorted(_required_files(manifest) - set(manifest.files))
     if missing:
         raise BundleError(f"{path}: does not name the file {missing[0]}")
@@ -167,6 +180,16 @@ def _check_rules(path: Path, spec: EventSpec) -> None:
             raise BundleError(f"{path}: {field} must be zero or more, is {number:g}")
 
 
+def _check_attributes(path: Path, attributes: Sequence[Attribute]) -> None:
+    names = set()
+    for spec in attributes:
+        if not spec.name or spec.name in names:
+            raise BundleError(f"{path}: attributes names {spec.name!r} twice, or not at all")
+        if spec.kind not in KIND_NAMES:
+            raise BundleError(f"{path}: the attribute {spec.name!r} is of no known kind")
+        names.add(spec.name)
+
+
 def _check_mixes(path: Path, blend: Blend) -> None:
     least = [mix.min_events for mix in blend.mixes]
     if least != sorted(set(least)) or least[0] != 1:
@@ -188,6 +211,7 @@ def _required_files(manifest: Manifest) -> set[str]:
         required.update(TITLE_FILES)
     if manifest.encoder.carries_state:
         required.add(USER_STATES)
+    required.update(required_files(manifest.attributes))
     return required
 
 

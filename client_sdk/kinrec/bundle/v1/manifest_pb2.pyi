@@ -82,6 +82,7 @@ class Manifest(google.protobuf.message.Message):
     TRAINING_CONFIG_FIELD_NUMBER: builtins.int
     LIBRARY_VERSIONS_FIELD_NUMBER: builtins.int
     SPLIT_FIELD_NUMBER: builtins.int
+    ATTRIBUTES_FIELD_NUMBER: builtins.int
     format_version: builtins.int
     """The version of the bundle format. An engine refuses every other than its own."""
     name: builtins.str
@@ -148,6 +149,14 @@ class Manifest(google.protobuf.message.Message):
     def split(self) -> global___Split:
         """Which events were held out from the model inside the bundle. If not set, "leave-one-out"."""
 
+    @property
+    def attributes(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Attribute]:
+        """What is known of the items beside their titles. The place, from 0, names the files of each:
+        `attribute_PLACE.npy` of numbers and times; `attribute_PLACE.marisa`, with the values of texts,
+        `attribute_PLACE_offsets.npy` and `_codes.npy`, with the values of each item, and
+        `attribute_PLACE_item_offsets.npy` and `_items.npy`, with the items of each value.
+        """
+
     def __init__(
         self,
         *,
@@ -170,11 +179,77 @@ class Manifest(google.protobuf.message.Message):
         training_config: google.protobuf.struct_pb2.Struct | None = ...,
         library_versions: collections.abc.Mapping[builtins.str, builtins.str] | None = ...,
         split: global___Split | None = ...,
+        attributes: collections.abc.Iterable[global___Attribute] | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["blend", b"blend", "create_time", b"create_time", "encoder", b"encoder", "event_spec", b"event_spec", "factorization", b"factorization", "item_index", b"item_index", "parity", b"parity", "split", b"split", "training_config", b"training_config", "user_index", b"user_index", "validation", b"validation"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["blend", b"blend", "cleaning", b"cleaning", "create_time", b"create_time", "encoder", b"encoder", "event_spec", b"event_spec", "factorization", b"factorization", "files", b"files", "format_version", b"format_version", "item_count", b"item_count", "item_index", b"item_index", "library_versions", b"library_versions", "name", b"name", "parity", b"parity", "split", b"split", "training_config", b"training_config", "user_count", b"user_count", "user_index", b"user_index", "validation", b"validation", "version", b"version"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["attributes", b"attributes", "blend", b"blend", "cleaning", b"cleaning", "create_time", b"create_time", "encoder", b"encoder", "event_spec", b"event_spec", "factorization", b"factorization", "files", b"files", "format_version", b"format_version", "item_count", b"item_count", "item_index", b"item_index", "library_versions", b"library_versions", "name", b"name", "parity", b"parity", "split", b"split", "training_config", b"training_config", "user_count", b"user_count", "user_index", b"user_index", "validation", b"validation", "version", b"version"]) -> None: ...
 
 global___Manifest = Manifest
+
+@typing.final
+class Attribute(google.protobuf.message.Message):
+    """An attribute of the items: a column of the items file that recommendations can be filtered by."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    class _Kind:
+        ValueType = typing.NewType("ValueType", builtins.int)
+        V: typing_extensions.TypeAlias = ValueType
+
+    class _KindEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[Attribute._Kind.ValueType], builtins.type):
+        DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+        KIND_UNSPECIFIED: Attribute._Kind.ValueType  # 0
+        """Not used."""
+        KIND_TEXT: Attribute._Kind.ValueType  # 1
+        """Texts, any number of them per item."""
+        KIND_NUMBER: Attribute._Kind.ValueType  # 2
+        """Numbers, at most one per item."""
+        KIND_TIME: Attribute._Kind.ValueType  # 3
+        """Times in seconds since 1970 UTC, at most one per item."""
+
+    class Kind(_Kind, metaclass=_KindEnumTypeWrapper):
+        """What the values are."""
+
+    KIND_UNSPECIFIED: Attribute.Kind.ValueType  # 0
+    """Not used."""
+    KIND_TEXT: Attribute.Kind.ValueType  # 1
+    """Texts, any number of them per item."""
+    KIND_NUMBER: Attribute.Kind.ValueType  # 2
+    """Numbers, at most one per item."""
+    KIND_TIME: Attribute.Kind.ValueType  # 3
+    """Times in seconds since 1970 UTC, at most one per item."""
+
+    NAME_FIELD_NUMBER: builtins.int
+    KIND_FIELD_NUMBER: builtins.int
+    ITEM_COUNT_FIELD_NUMBER: builtins.int
+    VALUE_COUNT_FIELD_NUMBER: builtins.int
+    LEAST_FIELD_NUMBER: builtins.int
+    GREATEST_FIELD_NUMBER: builtins.int
+    name: builtins.str
+    """The name: that of the column."""
+    kind: global___Attribute.Kind.ValueType
+    """What the values are."""
+    item_count: builtins.int
+    """The number of known items that have a value. At least 1."""
+    value_count: builtins.int
+    """The number of distinct values. At least 1."""
+    least: builtins.float
+    """Numbers and times: the least value."""
+    greatest: builtins.float
+    """Numbers and times: the greatest value."""
+    def __init__(
+        self,
+        *,
+        name: builtins.str = ...,
+        kind: global___Attribute.Kind.ValueType = ...,
+        item_count: builtins.int = ...,
+        value_count: builtins.int = ...,
+        least: builtins.float = ...,
+        greatest: builtins.float = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["greatest", b"greatest", "item_count", b"item_count", "kind", b"kind", "least", b"least", "name", b"name", "value_count", b"value_count"]) -> None: ...
+
+global___Attribute = Attribute
 
 @typing.final
 class File(google.protobuf.message.Message):
