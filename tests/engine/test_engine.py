@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from kinrec.engine import (
-    MAX_LISTED_ITEMS,
     MAX_LIMIT,
+    MAX_LISTED_ITEMS,
     Basis,
     Engine,
     Event,

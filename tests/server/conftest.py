@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import grpc
 import numpy as np
 import pytest
 
 from kinrec.bundle.v1.manifest_pb2 import Encoder, EventSpec, EventType, Manifest
-from kinrec.engine import Basis, Encoding, EventReport, Recommendations, SimilarUsers
+from kinrec.engine import (
+    Basis,
+    Encoding,
+    EngineError,
+    EventReport,
+    Options,
+    Ranking,
+    Reason,
+    Recommendations,
+    SimilarItems,
+    SimilarUsers,
+)
 from kinrec.server.app import RecommenderServer
 from kinrec.server.config import ServerConfig
 from kinrec.server.servicer import Engines
@@ -19,7 +30,10 @@ from kinrec.v1.recommender_pb2_grpc import RecommenderServiceStub
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from kinrec.engine import Event
+    from kinrec.engine import Event, Query
+
+
+REASON = Reason({"transitions": 0.25, "sequence": 0.75}, 7, [("u9", 0.5)], [("i3", 1.0)])
 
 
 class StandInEngine:
@@ -56,6 +70,13 @@ class StandInEngine:
         report = EventReport(9, 1, 2, 3, 1, 1, 0, 2)
         return Encoding(vector, report, known_user=True, state=self.state)
 
+    def encode_many(self, queries: Sequence[Query]) -> list[Encoding | EngineError]:
+        """Answer each as alone."""
+        return [
+            self._or_error(self.encode, user_id=one.user_id, events=one.events, state=one.state)
+            for one in queries
+        ]
+
     def similar_users(
         self,
         *,
@@ -63,33 +84,66 @@ class StandInEngine:
         events: Sequence[Event] = (),
         state: bytes = b"",
         limit: int = 10,
+        **how: object,
     ) -> SimilarUsers:
         """Answer with two users."""
-        self._ask(user_id=user_id, events=list(events), state=state, limit=limit)
-        return SimilarUsers(["a", "b"], [0.5, -0.25], EventReport(), False, self.state)
+        usual = {"shared_items": 0, "search_effort": 1, "exact": False}
+        how = {name: value for name, value in how.items() if value != usual[name]}
+        self._ask(user_id=user_id, events=list(events), state=state, limit=limit, **how)
+        shared = [["i1"], []] if "shared_items" in how else []
+        return SimilarUsers(["a", "b"], [0.5, -0.25], EventReport(), False, self.state, shared)
 
-    def recommend(
-        self,
-        *,
-        user_id: str = "",
-        events: Sequence[Event] = (),
-        state: bytes = b"",
-        limit: int = 10,
-        include_seen: bool | None = None,
-        exclude_item_ids: Sequence[str] = (),
-    ) -> Recommendations:
-        """Answer with two items."""
+    def answer(self, query: Query) -> Recommendations:
+        """Answer with two items, and more behind them."""
+        changed = {} if query.options == Options() else {"options": query.options}
         self._ask(
-            user_id=user_id,
-            events=list(events),
-            state=state,
-            limit=limit,
-            include_seen=include_seen,
-            exclude_item_ids=list(exclude_item_ids),
+            user_id=query.user_id,
+            events=list(query.events),
+            state=query.state,
+            limit=query.limit,
+            include_seen=query.include_seen,
+            exclude_item_ids=list(query.exclude_item_ids),
+            **changed,
         )
+        reasons = [REASON, REASON._replace(voters=2)] if query.options.reasons else []
         return Recommendations(
-            ["i1", "i2"], [2.0, 1.0], ["One", ""], Basis.POPULAR, EventReport(), False, self.state
+            ["i1", "i2"],
+            [2.0, 1.0],
+            ["One", ""],
+            Basis.POPULAR,
+            EventReport(),
+            False,
+            self.state,
+            allowed=2 if query.options.allow_item_ids else None,
+            more=query.limit == 2,
+            reasons=reasons,
         )
+
+    def recommend_many(self, queries: Sequence[Query]) -> list[Recommendations | EngineError]:
+        """Answer each as alone."""
+        return [self._or_error(self.answer, one) for one in queries]
+
+    def rank(self, item_ids: Sequence[str], **question: object) -> Ranking:
+        """Know the first item alone."""
+        self._ask(item_ids=list(item_ids), **question)
+        known = Recommendations(
+            [item_ids[0]], [1.0], ["One"], Basis.PERSONAL, EventReport(), True, self.state
+        )
+        return Ranking(known, list(item_ids[1:]))
+
+    def similar_items(
+        self, item_id: str, *, limit: int = 10, options: Options | None = None
+    ) -> SimilarItems:
+        """Answer with one item."""
+        self._ask(item_id=item_id, limit=limit, options=options)
+        return SimilarItems(["i2"], [0.5], ["Two"], 3)
+
+    @staticmethod
+    def _or_error(ask: Callable[..., object], *asked: object, **named: object) -> Any:
+        try:
+            return ask(*asked, **named)
+        except EngineError as error:
+            return error
 
     def _ask(self, **question: object) -> None:
         self.asked.append(question)

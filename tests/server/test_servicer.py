@@ -92,6 +92,7 @@ def test_the_model_is_described_from_its_manifest(stub):
         max_limit=1000,
         include_seen_default=True,
         max_state_bytes=262_144,
+        max_requests=256,
     )
 
 

@@ -103,7 +103,7 @@ def _shares_of_sources(
     found: dict[str, NDArray[np.float64]] = {}
     for source, (numbers, values) in mixture.parts:
         hits, places = _among(numbers, ranked)
-        said = np.bincount(places, values[hits], len(ranked))
+        said = np.bincount(places, values[hits], len(ranked)).astype(np.float64)
         found[source] = found[source] + said if source in found else said
     total = np.maximum(sum(found.values()), 1e-300)
     return {source: said / total for source, said in found.items()}

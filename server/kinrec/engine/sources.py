@@ -243,9 +243,8 @@ class FactorScores:
         Their shares are of the sum of the ``count`` greatest of all.
         """
         numbers, scores = self._index.search(factors, count)
-        shares = np.maximum(scores, 0.0)
         if how.within is None:
-            return _to_shares(numbers, shares)
-        total = shares.sum()
+            return _to_shares(numbers, np.maximum(scores, 0.0))
+        total = float(np.maximum(scores, 0.0).sum())
         numbers, scores = self._index.search(factors, count, how)
-        return numbers, np.maximum(scores, 0.0) / (total if total > 0.0 else np.float32(1.0))
+        return numbers, np.maximum(scores, 0.0) * np.float32(1.0 / total if total > 0.0 else 0.0)

@@ -168,7 +168,7 @@ def _options_from_proto(request: pb.RecommendRequest, page: Page) -> Options:
     if request.HasField("category_cap"):
         cap = CategoryCap(request.category_cap.attribute, request.category_cap.limit)
     return Options(
-        allow_item_ids=request.allow_item_ids,
+        allow_item_ids=tuple(request.allow_item_ids),
         conditions=conditions_from_proto(request.conditions),
         min_score=request.min_score,
         diversity=request.diversity,
@@ -181,7 +181,7 @@ def _options_from_proto(request: pb.RecommendRequest, page: Page) -> Options:
     )
 
 
-def conditions_from_proto(messages: ConditionMessages) -> list[Condition]:
+def conditions_from_proto(messages: ConditionMessages) -> tuple[Condition, ...]:
     """Convert the conditions of a request.
 
     Raises:
@@ -191,10 +191,10 @@ def conditions_from_proto(messages: ConditionMessages) -> list[Condition]:
         raise InvalidFieldError(
             "conditions", f"at most {MAX_CONDITIONS} are allowed, got {len(messages)}"
         )
-    return [
+    return tuple(
         _condition_from_proto(message, f"conditions[{place}]")
         for place, message in enumerate(messages)
-    ]
+    )
 
 
 def _condition_from_proto(message: pb.Condition, field: str) -> Condition:
@@ -248,7 +248,7 @@ def similar_users_to_proto(similar: SimilarUsers) -> pb.SimilarUsersResponse:
         known_user=similar.known_user,
     )
     add = response.similar_users.add
-    shared = similar.shared_item_ids or [()] * len(similar.user_ids)
+    shared = similar.shared_item_ids or [[]] * len(similar.user_ids)
     for user_id, similarity, items in zip(
         similar.user_ids, similar.similarities, shared, strict=True
     ):

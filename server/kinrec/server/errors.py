@@ -78,7 +78,7 @@ class Failure:
 
 
 # What is the fault of no field.
-_PLAIN = {
+_PLAIN: dict[type[BaseException], tuple[grpc.StatusCode, str]] = {
     UnknownUserError: (grpc.StatusCode.NOT_FOUND, "UNKNOWN_USER"),
     UnknownItemError: (grpc.StatusCode.NOT_FOUND, "UNKNOWN_ITEM"),
     StaleStateError: (grpc.StatusCode.FAILED_PRECONDITION, "STATE_STALE"),
@@ -87,24 +87,34 @@ _PLAIN = {
 }
 
 
+# What is the fault of one field, always the same.
+_RULES: dict[type[BaseException], tuple[str, str, str]] = {
+    NoSubjectError: (
+        "NO_SUBJECT",
+        "user_id",
+        "at least one of user_id, events and state must be given",
+    ),
+    InvalidStateError: ("STATE_INVALID", "state", "must be as an answer of this service gave it"),
+    InvalidPageTokenError: (
+        "PAGE_TOKEN_INVALID",
+        "page_token",
+        "must be the next_page_token of an answer to the same request",
+    ),
+}
+
+
 def failure_of(error: BaseException) -> Failure:
     """The table: how each exception ends a call."""
     text, invalid = str(error), grpc.StatusCode.INVALID_ARGUMENT
-    plain = _PLAIN.get(type(error))
-    if plain is not None:
-        return Failure(*plain, text)
+    kind = type(error)
+    if kind in _PLAIN:
+        return Failure(*_PLAIN[kind], text)
+    if kind in _RULES:
+        reason, field, rule = _RULES[kind]
+        return Failure(invalid, reason, text, field, rule)
     match error:
         case InvalidFieldError(field=field, rule=rule):
             return Failure(invalid, "INVALID_FIELD", text, field, rule)
-        case NoSubjectError():
-            rule = "at least one of user_id, events and state must be given"
-            return Failure(invalid, "NO_SUBJECT", text, "user_id", rule)
-        case InvalidStateError():
-            rule = "must be as an answer of this service gave it"
-            return Failure(invalid, "STATE_INVALID", text, "state", rule)
-        case InvalidPageTokenError():
-            rule = "must be the next_page_token of an answer to the same request"
-            return Failure(invalid, "PAGE_TOKEN_INVALID", text, "page_token", rule)
         case DecodeError():  # the text of the decoder tells of its inside, not of the mistake
             rule = "the bytes are not a message of the type that the method takes"
             return Failure(invalid, "MALFORMED_MESSAGE", rule, "", rule)
