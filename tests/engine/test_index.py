@@ -6,7 +6,7 @@ from annoy import AnnoyIndex
 
 from kinrec.bundle.v1.manifest_pb2 import Index
 from kinrec.engine import BundleError
-from kinrec.engine.index import COSINE, DOT, ExactIndex, augment, open_index
+from kinrec.engine.index import COSINE, DOT, ExactIndex, Search, augment, open_index
 
 COUNT, DIMS = 1500, 16
 
@@ -114,3 +114,47 @@ def test_a_forest_of_other_vectors(vectors, tmp_path):
 
     with pytest.raises(BundleError, match=r"x\.annoy: vector 0 is not the one that it indexes"):
         open_index(tmp_path / "x.annoy", vectors, forest_spec(COSINE))
+
+
+def test_only_what_may_be_found_is_found(both, vectors):
+    """Among few, many or all: the forest finds nine of ten of what a scan among them finds."""
+    forest, exact = both
+    rng = np.random.default_rng(3)
+    for size in (1, 30, 400, COUNT):
+        within = np.sort(rng.choice(COUNT, size, replace=False))
+        shares = []
+        for query in vectors[::100]:
+            truth, _ = exact.search(query, 10, Search(within))
+            scores = exact._vectors @ query
+            assert (
+                truth.tolist() == within[np.argsort(-scores[within], kind="stable")][:10].tolist()
+            )
+            found, _ = forest.search(query, 10, Search(within))
+            assert len(found) == min(10, size)
+            assert np.isin(found, within).all()
+            shares.append(np.isin(truth, found).mean())
+        assert np.mean(shares) >= 0.9
+
+
+def test_nothing_may_be_found(both, vectors):
+    """Where nothing may be found nothing is."""
+    for index in both:
+        numbers, scores = index.search(vectors[0], 10, Search(np.zeros(0, np.int64)))
+        assert (len(numbers), len(scores)) == (0, 0)
+
+
+def test_an_exact_search_of_a_forest_misses_nothing(both, vectors):
+    """It gives what a scan gives; more effort comes no less near to it than less."""
+    forest, exact = both
+    missed = []
+    for query in vectors[::25]:
+        truth, _ = exact.search(query, 20)
+        assert forest.search(query, 20, Search(is_exact=True))[0].tolist() == truth.tolist()
+        missed.append(
+            [
+                20 - np.isin(truth, forest.search(query, 20, Search(effort=effort))[0]).sum()
+                for effort in (1, 10)
+            ]
+        )
+    usual, wide = np.sum(missed, axis=0)
+    assert wide <= usual

@@ -452,7 +452,9 @@ class Engine:
             include_seen=include_seen,
             blocked=self._numbers("exclude_item_ids", query.exclude_item_ids),
             allowed=self._allowed(options),
-            cap=None if cap is None else self._model.attributes.codes(cap.attribute),
+            cap=None
+            if cap is None
+            else self._model.attributes.codes(cap.attribute, field="category_cap.attribute"),
         )
 
     def _recommend(self, query: Query, plan: _Plan, subject: _Subject) -> Recommendations:
