@@ -35,6 +35,7 @@ class ServerConfig:
             replicas get their share.
         previous_hours: For so many hours after a version was made the one before it in the store goes
             on answering the states it gave, 0 to 8,760.
+        require_parity: Whether a bundle is refused that ``kinrec verify`` has not passed.
         state_keys: Sign the carried states; by default a key that no other server has.
         max_connection_age_grace: Seconds that calls on such a connection have to end.
 
@@ -51,6 +52,7 @@ class ServerConfig:
     max_connection_age: float = 300.0
     max_connection_age_grace: float = 30.0
     previous_hours: float = 24.0
+    require_parity: bool = False
     state_keys: StateKeys = field(default_factory=StateKeys.random, repr=False)
 
     def __post_init__(self) -> None:
