@@ -30,7 +30,7 @@ def test_the_namespace_has_no_init(root, package):
 def test_every_package_says_that_it_is_typed():
     """A type checker heeds the hints of a package with a py.typed only."""
     packages = list(leaf_packages())
-    assert len(packages) == 7
+    assert len(packages) == 8
     assert [package for package in packages if not (package / "py.typed").exists()] == []
 
 

@@ -27,7 +27,7 @@ def test_help_lists_all_commands():
     """Every command is listed, with what it does."""
     done = kinrec("--help")
     assert (done.returncode, done.stderr) == (0, "")
-    for name in ("train", "evaluate", "inspect", "serve", "call", "sample-data"):
+    for name in ("train", "evaluate", "verify", "inspect", "serve", "call", "sample-data"):
         assert f"    {name}" in done.stdout
 
 
@@ -61,7 +61,7 @@ def test_bad_usage_of_a_command():
     assert line.startswith("kinrec call recommend: argument --limit: ")
 
 
-@pytest.mark.parametrize("name", ["call", "serve"])
+@pytest.mark.parametrize("name", ["call", "serve", "verify"])
 def test_help_of_a_command(name):
     """A command explains its arguments."""
     done = kinrec(name, "--help")

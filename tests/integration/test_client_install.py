@@ -105,6 +105,7 @@ def test_the_command_calls_a_server(installed, address):
         ("evaluate", "trainer"),
         ("sample-data", "trainer"),
         ("serve", "server"),
+        ("verify", "server"),
         ("inspect", "server"),
     ],
 )

@@ -22,6 +22,7 @@ from kinrec.trainer.config import TrainConfig
 from kinrec.trainer.errors import OutputError
 from kinrec.trainer.fit import Fit, Task
 from kinrec.trainer.statistics import BACKWARD, count_transitions
+from kinrec.trainer.weights import WEIGHTS
 
 TIME = dt.datetime(2025, 1, 2, tzinfo=dt.UTC)
 
@@ -261,7 +262,7 @@ def test_ids_that_do_not_fit_on_the_disk_are_an_error_too(
 ):
     """The writer of the id maps, which knows nothing of the system's errors, is no exception."""
     store, write_version = ring_store
-    largest_before = (write_version() / "encoder.onnx").stat().st_size
+    largest_before = (write_version() / WEIGHTS).stat().st_size
     ids = [hashlib.shake_256(b"%d" % number).hexdigest(250) for number in range(60)]
     log = dataclasses.replace(ring_log, users=IdMap.build(ids))
     with full_disk(largest_before + 1_000), pytest.raises(OutputError, match="disk may be full"):

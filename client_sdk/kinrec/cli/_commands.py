@@ -77,6 +77,12 @@ COMMANDS = (
         "trainer",
         "write recommendations for every user into a Parquet file",
     ),
+    Command(
+        "verify",
+        "kinrec.verify.commands.verify",
+        "server",
+        "compare a bundle's answers by torch, ONNX and a live server",
+    ),
     Command("inspect", "kinrec.engine.commands.inspect", "server", "show what a bundle holds"),
     Command("serve", "kinrec.server.commands.serve", "server", "answer calls with a bundle"),
     Command("call", "kinrec.client.commands.call", "", "ask a server"),

@@ -46,6 +46,7 @@ class ServerConfig:
             refused. Each holds a thread.
         min_voters: How many similar users must have voted for an item for a reason to tell of them;
             0 to tell of none.
+        require_parity: Whether a bundle is refused that ``kinrec verify`` has not passed.
         state_keys: Sign the carried states; by default a key that no other server has.
         max_connection_age_grace: Seconds that calls on such a connection have to end.
 
@@ -64,6 +65,7 @@ class ServerConfig:
     previous_hours: float = 24.0
     max_streams: int = 64
     min_voters: int = 5
+    require_parity: bool = False
     state_keys: StateKeys = field(default_factory=StateKeys.random, repr=False)
 
     def __post_init__(self) -> None:

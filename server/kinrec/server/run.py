@@ -12,8 +12,9 @@ import time
 from typing import TYPE_CHECKING
 
 from kinrec.engine import BundleError, Engine
-from kinrec.engine.store import MANIFEST, list_versions
+from kinrec.engine.store import MANIFEST, find_bundle, list_versions
 from kinrec.server.app import RecommenderServer
+from kinrec.server.parity import require_parity
 from kinrec.server.servicer import Engines
 
 if TYPE_CHECKING:
@@ -39,14 +40,14 @@ def run(store: Path, version: str | None, config: ServerConfig) -> None:
         config: How to serve.
 
     Raises:
-        BundleError: The bundle cannot be used.
+        BundleError: The bundle cannot be used, or must have passed ``kinrec verify`` and has not.
         PortError: The address cannot be listened on.
     """
     # A queue of this kind may be put to from a signal handler; an event's lock may not be taken.
     signals: queue.SimpleQueue[int] = queue.SimpleQueue()
     for number in _SIGNALS:
         signal.signal(number, lambda received, _frame: signals.put(received))
-    engine = Engine.load(store, version)
+    engine = _load(find_bundle(store, version), config)
     engines = _with_previous(engine, store, config)
     if not signals.empty():
         return
@@ -63,6 +64,13 @@ def run(store: Path, version: str | None, config: ServerConfig) -> None:
     _drain(server, config, signals)
 
 
+def _load(bundle: Path, config: ServerConfig) -> Engine:
+    engine = Engine.load(bundle)
+    if config.require_parity:
+        require_parity(bundle, engine.fingerprint)
+    return engine
+
+
 def _with_previous(engine: Engine, store: Path, config: ServerConfig) -> Engines:
     """Load the version before as well, if there is one that can still be asked for."""
     until = (
@@ -73,7 +81,7 @@ def _with_previous(engine: Engine, store: Path, config: ServerConfig) -> Engines
     if not (older and time.time() < until and config.state_keys.shared):
         return Engines(engine)
     try:
-        previous = Engine.load(store, older[-1])
+        previous = _load(store / older[-1], config)
     except BundleError as error:
         _log.warning("states of version %s are refused: %s", older[-1], error)
         return Engines(engine)

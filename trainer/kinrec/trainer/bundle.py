@@ -23,6 +23,7 @@ from kinrec.trainer.export import check_parity, encode_all, export_encoder
 from kinrec.trainer.factorize import factorize
 from kinrec.trainer.indexes import COSINE, DOT, build_index
 from kinrec.trainer.statistics import BACKWARD, POWER, count_transitions, measure_popularity
+from kinrec.trainer.weights import save_weights
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -91,6 +92,7 @@ def write_model(
     session_gap = config.cleaning.session_gap
     current = stored.last_sessions(session_gap)
     exported, encoder_spec = export_encoder(encoder, directory)
+    save_weights(encoder, directory)
     parity = check_parity(encoder, exported, current, config.max_history)
     vectors, states = encode_all(exported, current, config.max_history, config.vector_size)
     fold_in, user_factors, factorization = factorize(stored, vectors, items, type_weights, config)

@@ -60,6 +60,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="after a version is made the one before answers the states it gave; 0 for never "
         "(%(default)s)",
     )
+    parser.add_argument(
+        "--require-parity",
+        action="store_true",
+        help="refuse a bundle that 'kinrec verify' has not passed",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -90,6 +95,7 @@ def run(args: argparse.Namespace) -> int:
             drain_wait=args.drain_wait,
             grace=args.grace,
             previous_hours=args.previous_hours,
+            require_parity=args.require_parity,
             state_keys=_state_keys(args.state_key_file),
         )
     except ValueError as error:

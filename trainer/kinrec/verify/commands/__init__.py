@@ -1,0 +1,1 @@
+"""The command of this room, which the command line imports when asked for it."""
