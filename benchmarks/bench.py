@@ -35,6 +35,7 @@ from processes import Cores, Server, serve
 from rich.console import Console
 from rich.table import Table
 
+from kinrec.bundle.v1.manifest_pb2 import Attribute
 from kinrec.engine import Engine, Event
 from kinrec.engine.blend import Mixes
 from kinrec.v1 import recommender_pb2 as pb
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
 BIN = Path(sys.executable).parent
 ECHO = Path(__file__).with_name("echo.py")
 SERVICE = "kinrec.v1.RecommenderService"
+BATCH = 64
 CARRY_ON = f"Recommend, state and event {EVENTS}"
 FIRST_TIME = 1_750_000_000  # of the events, in seconds since 1970
 
@@ -60,12 +62,14 @@ class Question:
         method: The method, of the recommender and of the echo.
         request: The serialized request.
         parts: The parts that an answer takes at the least, besides an empty call.
+        people: How many people it asks about: its cost is given for each.
     """
 
     name: str
     method: str
     request: bytes
     parts: tuple[str, ...]
+    people: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,10 +114,11 @@ def main() -> None:
     if args.engine_only:
         return
     asked = _asked_parts(engine.manifest)
+    refined = _refined(engine)
     parts = parts_us(bundle, engine.manifest)
     del engine
     console.print(_parts_table(parts))
-    questions = _questions(history, user_id, asked)
+    questions = _questions(history, user_id, asked, refined)
     measured = _measure_servers(store, questions, cores, args)
     console.print(measured.start)
     for callers, costs in measured.real.items():
@@ -169,7 +174,21 @@ def _asked_parts(manifest: Manifest) -> list[str]:
     return [part for source, part in parts.items() if source in weights]
 
 
-def _questions(events: list[Event], user_id: str, asked: list[str]) -> list[Question]:
+def _refined(engine: Engine) -> pb.RecommendRequest:
+    """What a call can ask for beside the events: a filter that most items pass, and all the rest."""
+    request = pb.RecommendRequest(diversity=0.3, reasons=True)
+    for attribute in engine.manifest.attributes:
+        if attribute.kind == Attribute.KIND_TEXT:
+            nothing = pb.TextValues(values=["\N{NO ENTRY SIGN} not a value"])
+            request.conditions.add(attribute=attribute.name, none_of=nothing)
+            return request
+    request.allow_item_ids.extend(engine.item_ids(0, 1_000))
+    return request
+
+
+def _questions(
+    events: list[Event], user_id: str, asked: list[str], refined: pb.RecommendRequest
+) -> list[Question]:
     messages = [
         pb.Event(item_id=event.item_id, time=Timestamp(seconds=int(event.time or 0)))
         for event in events
@@ -183,11 +202,21 @@ def _questions(events: list[Event], user_id: str, asked: list[str]) -> list[Ques
     similar = pb.SimilarUsersRequest(events=messages)
     recommend = pb.RecommendRequest(events=messages)
     known = pb.RecommendRequest(user_id=user_id)
+    refined.events.extend(messages)
+    batch = pb.BatchRecommendRequest(
+        requests=[
+            pb.RecommendRequest(events=messages[place % EVENTS :] + messages[: place % EVENTS])
+            for place in range(BATCH)
+        ]
+    )
+    many = question(f"BatchRecommend of {BATCH}, 50 events, each", batch)
     return [
         question("EncodeSequence, 50 events", encode, ENCODER),
         question("SimilarUsers, 50 events", similar, ENCODER, USERS),
         question("Recommend, 50 events", recommend, ENCODER, *asked),
         question("Recommend, known user", known, *asked),
+        question("Recommend, filter, diversity, reasons", refined, ENCODER, *asked),
+        dataclasses.replace(many, people=BATCH),
         # The state is the server's own to give: it is added when there is one.
         question(CARRY_ON, pb.RecommendRequest(events=messages[-1:]), STEP, *asked),
     ]
@@ -235,7 +264,7 @@ def _measure_all(
     load = Load(args.calls, args.repeats)
     return {
         callers: [
-            measure(server, method, question.request, callers, load)
+            measure(server, method, question.request, callers, load).shared_by(question.people)
             for method, question in zip(methods, questions, strict=True)
         ]
         for callers in sorted({1, args.callers})

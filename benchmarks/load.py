@@ -41,6 +41,10 @@ class Cost:
     p50_ms: float
     p99_ms: float
 
+    def shared_by(self, people: int) -> Cost:
+        """Give the CPU time for each of the people that a call asks about; the latency is all's."""
+        return Cost(self.cpu_us / people, self.p50_ms, self.p99_ms)
+
 
 def measure(server: Server, method: str, request: bytes, callers: int, load: Load) -> Cost:
     """Call a method from several callers at once; one call in four first, to warm up."""

@@ -136,6 +136,11 @@ class Engine:
         users = self._model.users
         return [users.key(number) for number in range(start, min(stop, len(users)))]
 
+    def item_ids(self, start: int, stop: int) -> list[str]:
+        """Give the ids of the items from one place in the bundle up to another, or to the last."""
+        items = self._model.items
+        return [items.key(number) for number in range(start, min(stop, len(items)))]
+
     def encode(
         self, *, user_id: str = "", events: Sequence[Event] = (), state: bytes = b""
     ) -> Encoding:
