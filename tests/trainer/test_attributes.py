@@ -147,7 +147,8 @@ def test_columns_that_cannot_be_attributes(read):
 
 def test_a_few_odd_entries_are_said(read):
     """Of a text column that is nearly all numbers, a note says how many are none."""
-    found = read(columns_of(year=[*map(str, range(1990, 2010)), "unknown"], word=["a"] * 21))
+    some = ["7"] * 18 + ["x"] * 3
+    found = read(columns_of(year=[*map(str, range(1990, 2010)), "unknown"], some=some))
 
     assert found.kinds["year"] == "text"
     (note,) = found.notes
@@ -269,6 +270,14 @@ def test_what_is_filled_in(ring_log, shop, name, method, filled):
     assert list(log.cleaning) == steps
 
 
+def test_a_text_that_one_item_repeats_is_not_the_most_frequent(ring_log, read):
+    """How often a text comes is in how many items it comes."""
+    items = {"item_id": ["i0", "i1", "i2"], "color": [["red"] * 3, ["blue"], ["blue"]]}
+    log = with_attributes(ring_log, read(items), missing(color="most_frequent"))
+
+    assert entries_of(log, "color") == [["red"], ["blue"], ["blue"]]
+
+
 def test_an_attribute_that_no_item_of_the_log_has(ring_log, shop):
     """It is left out, and that is said."""
     log = with_attributes(ring_log, shop, CleaningConfig())
@@ -295,7 +304,7 @@ def test_what_the_log_has_is_what_the_engine_finds(ring_log, shop):
 
 def test_items_are_dropped_with_their_events(frame_of, shop):
     """With drop the events of items without an entry go, in a step of the cleaning of its own."""
-    config = missing(price="drop", color="keep")
+    config = missing(price="drop", rare="keep")
     events = frame_of(("u", "i0"), ("u", "i4"), ("v", "i5"), ("v", "ghost"))
     cleaned = clean_events(events, config, items=items_to_keep(shop, config))
 
