@@ -37,6 +37,28 @@ def test_it_says_what_each_source_is_worth(shown, engine):
         assert f"{source} alone {alone:.4f}, {rest}" in shown
 
 
+def test_it_says_what_is_known_of_items(shown, engine):
+    """Each attribute has its kind, its values and how many items have one."""
+    price = engine.manifest.attributes[2]
+    assert "category text, 16 values, of 200 of 200 items" in shown
+    assert (
+        f"price numbers, {price.value_count} values from {price.least:g} to {price.greatest:g}, "
+        "of 200 of 200 items"
+    ) in shown
+
+
+def test_times_are_shown_as_such(copy, capsys):
+    """The range of an attribute of times is in UTC."""
+
+    def change(manifest):
+        manifest["attributes"][2].update(kind="KIND_TIME", least=0, greatest=1e15, value_count="1")
+
+    copy.edit(change)
+    assert main(["inspect", str(copy.path)]) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert "times, 1 value from 1970-01-01T00:00:00+00:00 to 1000000000000000 s" in text
+
+
 def test_a_temporal_split_comes_with_its_times(copy, capsys):
     """The starts of both periods are shown as times."""
     validation, test = (dt.datetime(2024, month, 1, tzinfo=dt.UTC).timestamp() for month in (5, 6))

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from kinrec.engine.ids import IdMap
+from kinrec.engine.model import Model
 
 
 def test_the_copy_loads(copy):
@@ -75,6 +76,20 @@ def put(place, value):
         array_of("title_offsets.npy", put(4, 10**12)),
         array_of("title_offsets.npy", lambda a: a[:-1]),
         array_of("titles.npy", lambda a: a[:-1]),
+        array_of("attribute_0_codes.npy", put(5, 99)),
+        array_of("attribute_0_codes.npy", put(5, -1)),
+        array_of("attribute_0_codes.npy", lambda a: a[:-1]),
+        array_of("attribute_0_codes.npy", lambda a: (a + 1) % 16),
+        array_of("attribute_0_offsets.npy", put(5, 10**12)),
+        array_of("attribute_0_offsets.npy", lambda a: a[:-1]),
+        array_of("attribute_0_item_offsets.npy", put(1, 10**12)),
+        array_of("attribute_0_item_offsets.npy", lambda a: a[:-1]),
+        array_of("attribute_0_items.npy", put(5, 200)),
+        array_of("attribute_0_items.npy", lambda a: a[::-1]),
+        array_of("attribute_0_items.npy", lambda a: a.astype(np.int64)),
+        array_of("attribute_2.npy", put(5, np.inf)),
+        array_of("attribute_2.npy", lambda a: a[:-1]),
+        array_of("attribute_2.npy", lambda a: a.astype(np.float32)),
     ],
 )
 def test_an_array_that_does_not_fit(copy, name, apply):
@@ -179,3 +194,43 @@ def test_an_encoder_that_is_not_what_the_manifest_says(copy, change, words):
     copy.edit(lambda manifest: manifest["encoder"].update(change))
 
     assert f"encoder.onnx: {words}" in copy.refusal().replace("the manifest's ", "")
+
+
+def test_the_values_of_another_attribute(copy):
+    """The values of an attribute that are no id map, or are others, are refused by name."""
+    path = copy.path / "attribute_0.marisa"
+    IdMap.build(["a", "b"]).save(path)
+    copy.seal()
+    assert f"{path}: has 2 values, the manifest says 16" in copy.refusal()
+
+    path.write_bytes(b"x" * 5000)
+    copy.seal()
+    assert copy.load_apart() == (1, f"refused: {path}: is not an id map")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda specs: specs[1].update(name="category"), "names 'category' twice"),
+        (lambda specs: specs[1].pop("name"), "names '' twice, or not at all"),
+        (lambda specs: specs[1].pop("kind"), "the attribute 'department' is of no known kind"),
+        (lambda specs: specs.append({"name": "x", "kind": "KIND_TIME"}), "file attribute_3.npy"),
+        (lambda specs: specs[2].update(kind="KIND_TEXT"), "file attribute_2.marisa"),
+    ],
+)
+def test_attributes_that_the_manifest_does_not_describe(copy, change, words):
+    """Attributes without a name, kind or files of their own are refused."""
+    copy.edit(lambda manifest: change(manifest["attributes"]))
+
+    assert words in copy.refusal()
+
+
+def test_a_bundle_without_attributes(copy):
+    """A bundle as it was written before there were attributes loads, and knows none."""
+    for path in copy.path.glob("attribute_*"):
+        path.unlink()
+    copy.edit(lambda manifest: manifest.pop("attributes"))
+    copy.seal()
+
+    assert copy.load_apart() == (0, "")
+    assert Model.open(copy.path).attributes.names == []

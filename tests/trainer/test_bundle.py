@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from kinrec.bundle.v1.manifest_pb2 import EventSpec, EventType
-from kinrec.engine import BundleError, Engine, Event
+from kinrec.engine import AnyOf, BundleError, Engine, Event, NumberRange
+from kinrec.engine.attributes import NumberColumn, TextColumn
 from kinrec.engine.ids import IdMap
 from kinrec.engine.model import Model
 from kinrec.engine.store import list_versions
@@ -76,6 +77,22 @@ def test_the_engine_answers_from_what_is_written(tmp_path, ring_log, encoder, ti
     similar = engine.similar_users(user_id="u5", limit=5)
     assert "u5" not in similar.user_ids
     assert similar.similarities == sorted(similar.similarities, reverse=True)
+
+
+def test_attributes_are_written(tmp_path, ring_log, encoder, tiny_config):
+    """Each attribute has files of its own, whatever its name, and the engine finds items by it."""
+    columns = {
+        "../size\n": NumberColumn(np.arange(16.0)),
+        "colour": TextColumn.build([["red"], ["red", "blue"], *[[]] * 14]),
+    }
+    log = dataclasses.replace(ring_log, attributes=columns)
+    path = write(tmp_path / "store", log, encoder, tiny_config)
+    Engine.load(path)
+    model = Model.open(path)
+    wanted = [NumberRange("../size\n", 1.0), AnyOf("colour", ("red",))]
+    assert np.flatnonzero(model.attributes.mask(wanted)).tolist() == [1]
+    assert model.attributes.values("colour", 1) == ["red", "blue"]
+    assert [spec.item_count for spec in model.manifest.attributes] == [16, 2]
 
 
 def test_the_manifest_tells_what_was_done(tmp_path, ring_log, encoder, tiny_config):

@@ -83,6 +83,36 @@ def test_other_methods_are_refused(key, text):
         CleaningConfig(**{key: text})
 
 
+@pytest.mark.parametrize(
+    ("text", "filling"),
+    [
+        ("keep", Filling("keep")),
+        ("drop", Filling("drop")),
+        ("constant: a:b", Filling("constant", constant="a:b")),
+        ("median", Filling("median")),
+        ("most_frequent", Filling("most_frequent")),
+    ],
+)
+def test_methods_for_missing_attributes(text, filling):
+    """Each attribute has a method; what is not named is kept as it is."""
+    config = CleaningConfig(missing_attribute=(("price", text),))
+    assert config.attribute_filling("price") == filling
+    assert config.attribute_filling("color") == Filling("keep")
+
+
+@pytest.mark.parametrize(
+    "text", ["", "average", "constant", "constant: ", "mean:user", "mean:", "interpolate", "drop:x"]
+)
+def test_other_methods_for_missing_attributes_are_refused(text):
+    """The error names the attribute, the text and every method."""
+    with pytest.raises(ConfigError) as caught:
+        CleaningConfig(missing_attribute=(("price", text),))
+    assert str(caught.value) == (
+        f"missing_attribute.price = {text!r}: must be one of keep, drop, constant:VALUE, mean, "
+        "median, most_frequent"
+    )
+
+
 def test_the_refusal_names_all_methods():
     """A person sees what can be chosen."""
     with pytest.raises(ConfigError) as caught:

@@ -70,10 +70,12 @@ def test_it_cannot_be_changed():
 def test_all_settings_by_name():
     """The manifest gets every setting with its value."""
     cleaning = CleaningConfig(min_value=2.0, once_types=("like",), type_weight=(("buy", 7.0),))
+    cleaning = dataclasses.replace(cleaning, missing_attribute=(("price", "mean"),))
     settings = TrainConfig(seed=5, alpha=0.5, cleaning=cleaning).as_dict()
     assert json.loads(json.dumps(settings)) == settings
     found = settings.pop("cleaning")
     assert TrainConfig(**settings) == TrainConfig(seed=5, alpha=0.5)
     assert (found["min_value"], found["once_types"]) == (2.0, ["like"])
     assert found["type_weight"] == {"buy": 7.0}
+    assert found["missing_attribute"] == {"price": "mean"}
     assert set(found) == {field.name for field in dataclasses.fields(CleaningConfig)}

@@ -180,6 +180,7 @@ def test_items_can_be_read_by_people(sample, tmp_path):
     for row, category in zip(rows, sample.truth.item_category, strict=True):
         assert row["category"] == sample.truth.categories[category]
         assert row["category"] in row["title"]
+        assert float(row["price"]) > 0.0
 
 
 def test_same_seed_same_bytes(tmp_path):

@@ -63,6 +63,12 @@ def test_without_any_the_defaults_hold(read):
             "type_weight",
             (("a=b", 2.5), ("view", 1.0)),
         ),
+        (
+            "missing_attribute = {price = 'mean', a_b = 'constant:x=1'}",
+            "--missing-attribute price=mean --missing-attribute a_b=constant:x=1",
+            "missing_attribute",
+            (("a_b", "constant:x=1"), ("price", "mean")),
+        ),
         ("missing_value = 'mean:user'", "--missing-value mean:user", "missing_value", "mean:user"),
         ("latest_time = 2025-01-31", "--latest-time 2025-01-31", "latest_time", "2025-01-31"),
         (
@@ -108,6 +114,8 @@ def test_a_flag_goes_before_the_file(read):
         "once_types = [1]",
         "type_weight = [1]",
         "type_weight = {view = true}",
+        "missing_attribute = 'drop'",
+        "missing_attribute = {price = 5}",
         "events = 5",
         "events = [5]",
     ],

@@ -13,6 +13,7 @@ import pytest
 
 from kinrec.cli import main
 from kinrec.engine import Engine
+from kinrec.engine.model import Model
 from kinrec.engine.store import find_bundle, list_versions, read_manifest
 
 KINREC = Path(sys.executable).with_name("kinrec")
@@ -89,6 +90,9 @@ def test_too_little_data_is_refused_by_the_real_process(tmp_path):
         (["--config", "nowhere.toml"], ["config = 'nowhere.toml'", "cannot be read"]),
         (["--missing-value", "guess"], ["missing_value = 'guess'", "most_frequent"]),
         (["--type-weight", "buy=0"], ["type_weight.buy = 0.0", "above 0"]),
+        (["--missing-attribute", "a=guess"], ["missing_attribute.a = 'guess'", "most_frequent"]),
+        (["--missing-attribute", "a=drop"], ["missing_attribute.a = 'drop'", "needs items"]),
+        (["--attribute-kind", "a=date"], ["attribute_kind.a = 'date'", "text, number, time"]),
     ],
 )
 def test_bad_settings_are_refused_in_one_line(tmp_path, capsys, sample_dir, flags, words):
@@ -158,6 +162,9 @@ def test_a_training_by_file_with_flags_that_win(tmp_path, capsys, sample_dir):
         repeat_window = 60
         once_types = ["like"]
         missing_title = "untitled"
+        missing_attribute = {{ price = "median", category = "drop" }}
+        attributes = ["price", "category", "department"]
+        attribute_separator = {{ category = " " }}
         type_weight = {{ view = 0.5, buy = 8 }}
         """,
     )
@@ -175,7 +182,35 @@ def test_a_training_by_file_with_flags_that_win(tmp_path, capsys, sample_dir):
     weights = {kind.name: kind.weight for kind in spec.event_types}
     assert (weights["view"], weights["buy"]) == (0.5, 8.0)
     steps = [step.name for step in manifest.cleaning]
-    assert steps[-2:] == ["k_core", "missing_titles"]
+    assert steps[-3:] == ["k_core", "missing_titles", "missing_attribute.price"]
+    assert "missing_attribute.category" in steps
+    assert settings["cleaning"]["missing_attribute"]["price"] == "median"
+    assert [spec.name for spec in manifest.attributes] == ["price", "category", "department"]
+    model = Model.open(find_bundle(tmp_path / "shop") / "evaluation")
+    titles = model.titles.of(list(range(len(model.items))))
+    for item, title in enumerate(titles):
+        assert all(word in title for word in model.attributes.values("category", item))
+    assert "attributes: price (numbers), category (text), department (text)" in shown
+
+
+def test_items_that_cannot_be_used_are_refused_in_one_line(tmp_path, capsys, sample_dir):
+    """What is wrong with an attribute is found before the events are read."""
+    items = write(tmp_path / "items.csv", b"item_id,size\ni1,XL\ni2,L\n")
+    broken = write(tmp_path / "broken.csv", b"item_id,size\ni1,XL\ni2,\xff\n")
+    arguments = ["--events", str(sample_dir / "events.csv"), "--out", str(tmp_path / "store")]
+    for file, flags, words in (
+        (broken, [], f"{broken}: is not UTF-8 text"),
+        (items, ["--attributes", "brand"], "column brand: missing; the columns of the items"),
+        (
+            items,
+            ["--attribute-kind", "size=number"],
+            "column size: 'XL' of item i1 is not a number",
+        ),
+        (items, ["--missing-attribute", "size=mean"], "missing_attribute.size = 'mean'"),
+    ):
+        assert main(["train", *arguments, "--items", str(file), *flags]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert words in line
 
 
 def test_a_store_that_cannot_be_made_is_refused_before_the_work(tmp_path, capsys, sample_dir):

@@ -80,8 +80,18 @@ def test_other_settings_have_trials_of_their_own(tune):
 
 def test_what_is_best_can_be_trained_with(tune, events, tmp_path):
     """The file is one that the training takes."""
-    tune("--trials", "1", "--type-weight", "view=2", "--known-types", "view")
+    items = tmp_path / "items.csv"
+    items.write_text("item_id,tags,size\ni1,a|b,5\n")
+    tune(
+        *("--trials", "1", "--type-weight", "view=2", "--known-types", "view"),
+        *("--items", str(items), "--missing-attribute", "tags=constant:none"),
+        *("--attributes", "tags", "--attribute-separator", "tags=|"),
+    )
+    written = tomllib.loads((tmp_path / "best.toml").read_text())
+    assert written["attributes"] == ["tags"]
+    assert written["attribute_separator"] == {"tags": "|"}
     files = ["--config", tmp_path / "best.toml", "--events", events, "--out", tmp_path / "store"]
+    files += ["--items", items]
     assert main(["train", *map(str, files)]) == 0
     assert len(list((tmp_path / "store").glob("*/manifest.json"))) == 1
 

@@ -116,11 +116,16 @@ class TextColumn:
         np.save(directory / item_offsets, self.item_offsets)
         np.save(directory / items, self.items)
 
+    @property
+    def kind(self) -> Attribute.Kind.ValueType:
+        """The kind in the manifest."""
+        return Attribute.KIND_TEXT
+
     def describe(self, name: str) -> Attribute:
         """Give what the manifest says of the attribute."""
         return Attribute(
             name=name,
-            kind=Attribute.KIND_TEXT,
+            kind=self.kind,
             item_count=int(np.count_nonzero(np.diff(self.by_item.offsets))),
             value_count=len(self.values),
         )
@@ -168,12 +173,17 @@ class NumberColumn:
         """Write the file of the attribute at a place among all."""
         np.save(directory / number_file(place), self.numbers)
 
+    @property
+    def kind(self) -> Attribute.Kind.ValueType:
+        """The kind in the manifest."""
+        return Attribute.KIND_TIME if self.is_time else Attribute.KIND_NUMBER
+
     def describe(self, name: str) -> Attribute:
         """Give what the manifest says of the attribute."""
         known = self.numbers[~np.isnan(self.numbers)]
         return Attribute(
             name=name,
-            kind=Attribute.KIND_TIME if self.is_time else Attribute.KIND_NUMBER,
+            kind=self.kind,
             item_count=len(known),
             value_count=len(np.unique(known)),
             least=known.min() if len(known) else 0.0,
@@ -433,7 +443,5 @@ def _bound(value: float | None, field: str, default: float) -> float:
 
 
 def _wrong_kind(field: str, column: Column, wanted: str) -> InvalidFieldError:
-    found = "text"
-    if isinstance(column, NumberColumn):
-        found = "times" if column.is_time else "numbers"
+    found = KIND_NAMES[column.kind]
     return InvalidFieldError(field, f"must be an attribute of {wanted}, this one is of {found}")

@@ -119,6 +119,7 @@ def write_model(
         np.save(directory / USER_STATES, states)
     if log.titles is not None:
         Titles.save(directory, log.titles)
+    _save_attributes(log, directory)
     blend = manifest_pb2.Blend()
     blend.CopyFrom(DEFAULT_BLEND)
     blend.neighbours = min(config.neighbours, max(1, len(log.users) // 4))
@@ -156,6 +157,7 @@ def write_model(
             for step in log.cleaning
         ],
         parity=parity,
+        attributes=[column.describe(name) for name, column in log.attributes.items()],
     )
 
 
@@ -183,10 +185,23 @@ def event_spec(log: EventLog, config: TrainConfig) -> manifest_pb2.EventSpec:
 
 
 def _save_ids(ids: IdMap, path: Path) -> None:
-    try:
+    with _trie_errors(path.name):
         ids.save(path)
-    except RuntimeError as error:  # marisa-trie's, whatever kept it from writing
-        raise OSError(f"{path.name}: {error}") from error
+
+
+def _save_attributes(log: EventLog, directory: Path) -> None:
+    for place, (name, column) in enumerate(log.attributes.items()):
+        with _trie_errors(f"attribute {name}"):
+            column.save(directory, place)
+
+
+@contextlib.contextmanager
+def _trie_errors(what: str) -> Iterator[None]:
+    """Turn what marisa-trie raises, whatever kept it from writing, into an OSError."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise OSError(f"{what}: {error}") from error
 
 
 def finish(

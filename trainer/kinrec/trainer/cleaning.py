@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import narwhals as nw
@@ -26,7 +27,7 @@ from kinrec.trainer.reading import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
 
     _Step = Callable[[nw.LazyFrame[Any]], nw.LazyFrame[Any]]
 
@@ -88,6 +89,7 @@ def clean_events(
     *,
     min_events: int = 1,
     now: float | None = None,
+    items: Mapping[str, Sequence[str]] | None = None,
 ) -> CleanedEvents:
     """Take out of the events what no model should learn from.
 
@@ -102,6 +104,8 @@ def clean_events(
         min_events: The least number of events to be left.
         now: The latest time where the configuration says now, in seconds since 1970 UTC; the time
             of the call if None.
+        items: By the name of a step, such as ``missing_attribute.price``, the ids of the items
+            whose events it keeps.
 
     Raises:
         DataError: Fewer than ``min_events`` are left; says how many each step removed.
@@ -112,6 +116,8 @@ def clean_events(
     run.take("long_ids", _drop_long_ids)
     event_type = run.fill("missing_types", EVENT_TYPE, config.filling("missing_type"))
     value = run.fill("missing_values", VALUE, config.filling("missing_value"))
+    for name, kept in (items or {}).items():
+        run.take(name, partial(_keep_items, kept=kept))
     for name, wanted, step in _steps(config, time.time() if now is None else now):
         if wanted:
             run.take(name, step)
@@ -213,6 +219,10 @@ def _drop_missing_ids(frame: nw.LazyFrame[Any]) -> nw.LazyFrame[Any]:
         ~nw.col(USER_ID).str.contains("\0", literal=True),
         ~nw.col(ITEM_ID).str.contains("\0", literal=True),
     )
+
+
+def _keep_items(frame: nw.LazyFrame[Any], kept: Sequence[str]) -> nw.LazyFrame[Any]:
+    return frame.filter(nw.col(ITEM_ID).is_in(kept))
 
 
 def _drop_long_ids(frame: nw.LazyFrame[Any]) -> nw.LazyFrame[Any]:

@@ -29,11 +29,13 @@ _METHODS = {
     "missing_value": (KEEP, DROP, CONSTANT, *_STATISTICS, *_SMOOTH),
     "missing_type": (KEEP, DROP, CONSTANT, MOST_FREQUENT),
     "missing_time": (DROP, CONSTANT, *_STATISTICS, *_SMOOTH),
+    "missing_attribute": (KEEP, DROP, CONSTANT, *_STATISTICS),
 }
 _CONSTANTS = {
     "missing_value": "constant:NUMBER",
     "missing_type": "constant:NAME",
     "missing_time": "constant:TIME",
+    "missing_attribute": "constant:VALUE",
 }
 
 
@@ -47,7 +49,7 @@ class Filling:
         by: Over what a mean, median or most frequent entry is taken: ``all``, or each ``user`` or
             ``item``.
         constant: The entry that is put in: a number for values, seconds since 1970 UTC for times,
-            a name for types. None for other methods.
+            a name for types, text for attributes. None for other methods.
     """
 
     method: str
@@ -69,6 +71,9 @@ class CleaningConfig:
             median or most_frequent (over all, or with :user or :item), interpolate or gaussian
             (along the times of the same user).
         missing_title: The title of items that have none.
+        missing_attribute: By the name of an attribute what becomes of items without it: keep, drop
+            (with their events), constant:VALUE, mean or median (of numbers and times), or
+            most_frequent, over all items. keep if not given.
         drop_exact_duplicates: Whether events that equal another in every column are left out.
         known_types: The event types that are taken; events of others are left out. Empty takes all.
         earliest_time: Events before this time are left out: a date or time in ISO 8601, UTC unless
@@ -100,6 +105,7 @@ class CleaningConfig:
     missing_type: str = KEEP
     missing_value: str = KEEP
     missing_title: str = ""
+    missing_attribute: tuple[tuple[str, str], ...] = ()
     drop_exact_duplicates: bool = True
     known_types: tuple[str, ...] = ()
     earliest_time: str = ""
@@ -125,22 +131,23 @@ class CleaningConfig:
             value = getattr(self, key)
             if not least <= value <= most:
                 raise ConfigError(key, value, f"must be from {least:,} to {most:,}")
-        for key in _METHODS:
+        for key in ("missing_value", "missing_type", "missing_time"):
             self.filling(key)
+        for name, _ in self.missing_attribute:
+            self.attribute_filling(name)
         for key in ("known_types", "min_value_types", "once_types"):
             _check_types(key, getattr(self, key))
         _check_weights(self.type_weight)
         if self.min_value_types and self.min_value is None:
             raise ConfigError("min_value_types", self.min_value_types, "needs min_value")
+        self._check_times()
+
+    def _check_times(self) -> None:
         earliest = self.earliest
-        if earliest is not None and self.latest_time not in {"", NOW}:
-            latest = parse_time("latest_time", self.latest_time)
-            if latest < earliest:
-                raise ConfigError(
-                    "latest_time", self.latest_time, "must not be before the earliest"
-                )
-        else:
+        if earliest is None or self.latest_time in {"", NOW}:
             self.latest(0.0)
+        elif parse_time("latest_time", self.latest_time) < earliest:
+            raise ConfigError("latest_time", self.latest_time, "must not be before the earliest")
 
     @property
     def earliest(self) -> float | None:
@@ -166,14 +173,31 @@ class CleaningConfig:
         text = getattr(self, key)
         method, colon, detail = text.partition(":")
         if method not in _METHODS[key] or bool(detail) != bool(colon):
-            raise ConfigError(key, text, _methods_rule(key))
+            raise ConfigError(key, text, methods_rule(key))
         if method == CONSTANT and detail:
             return Filling(method, constant=_read_constant(key, text, detail))
         if method in _STATISTICS and detail in {"", USER, ITEM}:
             return Filling(method, detail or ALL)
         if method == CONSTANT or detail:
-            raise ConfigError(key, text, _methods_rule(key))
+            raise ConfigError(key, text, methods_rule(key))
         return Filling(method)
+
+    def attribute_filling(self, name: str) -> Filling:
+        """Read what becomes of the missing entries of an attribute; a constant is still text.
+
+        Raises:
+            ConfigError: It names no method that there is.
+        """
+        text = dict(self.missing_attribute).get(name, KEEP)
+        method, colon, constant = text.partition(":")
+        is_constant = method == CONSTANT
+        if (
+            method not in _METHODS["missing_attribute"]
+            or bool(colon) != is_constant
+            or bool(constant.strip()) != is_constant
+        ):
+            raise ConfigError(f"missing_attribute.{name}", text, methods_rule("missing_attribute"))
+        return Filling(method, constant=constant.strip() or None)
 
 
 RANGES: tuple[tuple[str, float, float], ...] = (
@@ -197,20 +221,23 @@ def _read_constant(key: str, text: str, detail: str) -> float | str:
     try:
         value = float(detail)
     except ValueError as error:
-        raise ConfigError(key, text, _methods_rule(key)) from error
+        raise ConfigError(key, text, methods_rule(key)) from error
     if not math.isfinite(value):
         raise ConfigError(key, text, "must be finite")
     return value
 
 
-def _methods_rule(key: str) -> str:
+def methods_rule(key: str, without: tuple[str, ...] = ()) -> str:
+    """Say which methods there are for missing entries, but for some."""
+    groups = "" if key == "missing_attribute" else "[:user|:item]"
     names = [
         _CONSTANTS[key]
         if method == CONSTANT
-        else f"{method}[:user|:item]"
+        else f"{method}{groups}"
         if method in _STATISTICS
         else method
         for method in _METHODS[key]
+        if method not in without
     ]
     return f"must be one of {', '.join(names)}"
 

@@ -120,7 +120,9 @@ class TrainConfig:
             key: list(value) if isinstance(value, tuple) else value
             for key, value in settings["cleaning"].items()
         }
-        return settings | {"cleaning": cleaning | {"type_weight": dict(self.cleaning.type_weight)}}
+        cleaning["type_weight"] = dict(self.cleaning.type_weight)
+        cleaning["missing_attribute"] = dict(self.cleaning.missing_attribute)
+        return settings | {"cleaning": cleaning}
 
 
 _RANGES: tuple[tuple[str, float, float], ...] = (

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from kinrec.bundle.v1.manifest_pb2 import Attribute
 from kinrec.engine.histories import Histories
 from kinrec.engine.ids import IdMap
 from kinrec.trainer.cleaning import NO_SUBSTITUTES, CleaningStep, Substitutes, blame
 from kinrec.trainer.errors import DataError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import narwhals as nw
     from numpy.typing import NDArray
 
+    from kinrec.engine.attributes import Column
     from kinrec.trainer.cleaning import CleanedEvents
     from kinrec.trainer.cleaning_config import CleaningConfig
 
@@ -23,6 +27,7 @@ MIN_EVENTS = 20
 MIN_USERS = 2
 MIN_ITEMS = 3
 MAX_EVENT_TYPES = 254
+_FEW_ITEMS, _OWN_SHARE = 20, 0.9
 
 # How much an event counts when the log does not say: the further it leads to the goal, the more.
 _TYPE_WEIGHTS = {
@@ -47,6 +52,8 @@ class EventLog:
         titles: The title of each item, empty where unknown; None without an items file.
         given_weights: The weights of event types that do not go by their name.
         substitutes: What requests get in the place of missing entries.
+        attributes: What else is known of each item, by name.
+        notes: What was not taken from the items, and why.
     """
 
     users: IdMap
@@ -57,6 +64,8 @@ class EventLog:
     titles: list[str] | None = None
     given_weights: tuple[tuple[str, float], ...] = ()
     substitutes: Substitutes = NO_SUBSTITUTES
+    attributes: Mapping[str, Column] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     @property
     def type_weights(self) -> NDArray[np.float32]:
@@ -122,6 +131,14 @@ def find_doubts(log: EventLog, config: CleaningConfig) -> list[str]:
             f"no item has a title: is the title_column right, and are the ids of the items those of "
             f"the events, e.g. {log.items.key(0)!r}?"
         )
+    doubts += log.notes
+    for name, column in log.attributes.items():
+        spec = column.describe(name)
+        if spec.kind == Attribute.KIND_TEXT and _is_own(spec):
+            doubts.append(
+                f"attribute {name}: {spec.value_count:,} values for {spec.item_count:,} items, so "
+                f"few items share one; if nobody filters by it, leave it out of attributes"
+            )
     named = {
         "type_weight": [name for name, _ in config.type_weight],
         "once_types": config.once_types,
@@ -134,6 +151,11 @@ def find_doubts(log: EventLog, config: CleaningConfig) -> list[str]:
             there = ", ".join(log.event_types) or "none"
             doubts.append(f"{setting}: no event is of type {', '.join(absent)}; there are {there}")
     return doubts
+
+
+def _is_own(spec: Attribute) -> bool:
+    """Whether nearly every item has a value of its own."""
+    return spec.item_count >= _FEW_ITEMS and spec.value_count >= _OWN_SHARE * spec.item_count
 
 
 def _check_size(log: EventLog, session_gap: float) -> None:

@@ -15,6 +15,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from kinrec.engine.attributes import KIND_NAMES
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -48,6 +50,9 @@ class ConsoleReporter:
             f"types: {types or 'none, so all events count alike'}",
             highlight=False,
         )
+        if log.attributes:
+            kinds = (f"{name} ({KIND_NAMES[each.kind]})" for name, each in log.attributes.items())
+            self._console.print(f"  attributes: {', '.join(kinds)}", highlight=False)
 
     def fit(self, title: str, steps: int, done: int) -> FitMonitor:
         """Begin to show a fit."""

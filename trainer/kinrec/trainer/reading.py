@@ -37,6 +37,12 @@ VALUE = "value"
 INPUT_ORDER = "input_order"
 TITLE = "title"
 
+TEXT = "text"
+NUMBER = "number"
+TIME = "time"
+ATTRIBUTE_KINDS = (TEXT, NUMBER, TIME)
+"""What an attribute of items can be."""
+
 EVENT_COLUMNS = (USER_ID, ITEM_ID, EVENT_TYPE, TIMESTAMP, VALUE)
 """What an event is; ``INPUT_ORDER`` stands beside it."""
 
@@ -84,13 +90,26 @@ class ItemColumns:
     Attributes:
         item: The item's id. Text or whole numbers.
         title: What to call it. A list may lack the column while this is the default.
+        attributes: The columns that are attributes; every other column if None.
+        attribute_kind: Of some attributes whether they are ``text``, ``number`` or ``time``; of the
+            others the column says it.
+        attribute_separator: What stands between the texts of an attribute that has several.
     """
 
     item: str = ITEM_ID
     title: str = TITLE
+    attributes: tuple[str, ...] | None = None
+    attribute_kind: tuple[tuple[str, str], ...] = ()
+    attribute_separator: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:
         _check_names({"items_item_column": self.item, "title_column": self.title})
+        _check_attributes(self)
+
+    @property
+    def described(self) -> tuple[str, ...]:
+        """The attributes of which more is said than that they are some."""
+        return tuple(name for name, _ in (*self.attribute_kind, *self.attribute_separator))
 
 
 class _Check(NamedTuple):
@@ -259,7 +278,7 @@ def _check_values(file: DataFile, frame: nw.LazyFrame[Any], checks: Sequence[_Ch
             if count:
                 bad = frame.filter(check.unreadable).sort(ROW_ORDER).head(1).collect()
                 row = row_number(bad[ROW_ORDER].item())
-                rule = f"row {row}: {_example(bad[check.column].item())} is not {check.kind}"
+                rule = f"row {row}: {example(bad[check.column].item())} is not {check.kind}"
                 raise DataError(rule, file=file.path, column=check.column)
 
 
@@ -267,7 +286,7 @@ def _require(file: DataFile, names: Sequence[str], required: Sequence[str]) -> N
     for name in required:
         if name not in names:
             found = column_names(file)
-            listed = ", ".join(_example(other) for other in found[:_MOST_NAMES])
+            listed = ", ".join(example(other) for other in found[:_MOST_NAMES])
             rest = ", …" if len(found) > _MOST_NAMES else ""
             raise DataError(
                 f"missing; the file's columns are {listed}{rest}", file=file.path, column=name
@@ -295,9 +314,32 @@ def _no_text() -> nw.Expr:
     return nw.lit(None).cast(nw.String)
 
 
-def _example(value: object) -> str:
+def example(value: object) -> str:
+    """Write an entry of a column for an error, cut short if it is long."""
     text = repr(value)
     return text if len(text) <= _LONGEST_EXAMPLE else f"{text[:_LONGEST_EXAMPLE]}…"
+
+
+def _check_attributes(columns: ItemColumns) -> None:
+    """Raise ConfigError where what is said of attributes does not go together."""
+    names = columns.attributes or ()
+    if len(set(names)) < len(names):
+        raise ConfigError("attributes", names, "must be different columns")
+    for name in (*names, *columns.described):
+        if not name or name in {columns.item, columns.title}:
+            rule = "must be a column beside those of the id and the title"
+            raise ConfigError("attributes", name, rule)
+        if columns.attributes is not None and name not in names:
+            raise ConfigError("attributes", names, f"must have {name}, of which more is said")
+    kinds = dict(columns.attribute_kind)
+    for name, kind in kinds.items():
+        if kind not in ATTRIBUTE_KINDS:
+            rule = f"must be one of {', '.join(ATTRIBUTE_KINDS)}"
+            raise ConfigError(f"attribute_kind.{name}", kind, rule)
+    for name, separator in columns.attribute_separator:
+        if not separator or kinds.get(name, TEXT) != TEXT:
+            rule = "must be some text, of an attribute of text"
+            raise ConfigError(f"attribute_separator.{name}", separator, rule)
 
 
 def _check_names(names: Mapping[str, str]) -> None:

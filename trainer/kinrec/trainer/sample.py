@@ -26,24 +26,25 @@ if TYPE_CHECKING:
 EVENTS_FILE = "events.csv"
 ITEMS_FILE = "items.csv"
 
-# Neighbours go together: what is bought in one category leads to the next.
+# Each with its department and its usual price. Neighbours go together: what is bought in one category
+# leads to the next.
 _CATEGORIES = (
-    ("Trail Running Shoes", "Sports"),
-    ("Water Bottle", "Sports"),
-    ("Backpack", "Outdoor"),
-    ("Tent", "Outdoor"),
-    ("Smartphone", "Electronics"),
-    ("Phone Case", "Electronics"),
-    ("Headphones", "Electronics"),
-    ("Turntable", "Music"),
-    ("Record", "Music"),
-    ("Espresso Machine", "Kitchen"),
-    ("Coffee Beans", "Kitchen"),
-    ("Cookbook", "Books"),
-    ("Novel", "Books"),
-    ("Reading Lamp", "Home"),
-    ("Notebook", "Stationery"),
-    ("Fountain Pen", "Stationery"),
+    ("Trail Running Shoes", "Sports", 110),
+    ("Water Bottle", "Sports", 20),
+    ("Backpack", "Outdoor", 90),
+    ("Tent", "Outdoor", 240),
+    ("Smartphone", "Electronics", 600),
+    ("Phone Case", "Electronics", 25),
+    ("Headphones", "Electronics", 150),
+    ("Turntable", "Music", 300),
+    ("Record", "Music", 28),
+    ("Espresso Machine", "Kitchen", 450),
+    ("Coffee Beans", "Kitchen", 16),
+    ("Cookbook", "Books", 32),
+    ("Novel", "Books", 14),
+    ("Reading Lamp", "Home", 60),
+    ("Notebook", "Stationery", 9),
+    ("Fountain Pen", "Stationery", 48),
 )
 _MAKERS = ("Alder", "Birch", "Cove", "Delta", "Ember", "Fjord", "Grove", "Harbor", "Iris", "Juno")
 
@@ -57,6 +58,7 @@ _SESSION_ENDS = 0.2  # after each event
 _SHORTEST_GAP, _LONGEST_GAP = 30, 600  # seconds between the events of a session
 _MOST_TASTES = 3
 _WITH_SUCCESSOR = 0.7
+_PRICE_SPREAD = 0.3
 
 _DIRT_SHARES = {
     "missing_ids": 0.01,
@@ -101,7 +103,7 @@ class SampleData:
     Attributes:
         events: ``user_id``, ``item_id``, ``event_type`` and ``timestamp`` (ISO 8601), as a log
             would have them: in order of time, dirt included.
-        items: ``item_id``, ``title``, ``category`` and ``department``.
+        items: ``item_id``, ``title``, ``category``, ``department`` and ``price``.
         truth: What was planted.
     """
 
@@ -139,14 +141,14 @@ def make_sample(users: int, items: int, seed: int) -> SampleData:
     truth = SampleTruth(
         user_ids=[f"u{number}" for number in range(1, users + 1)],
         item_ids=[f"i{number}" for number in range(1, items + 1)],
-        categories=[name for name, _ in _CATEGORIES],
+        categories=[name for name, *_ in _CATEGORIES],
         item_category=item_category,
         item_popularity=popularity,
         successor=successor,
         tastes=tastes,
         dirt=dirt,
     )
-    return SampleData(events, _items(item_category), truth)
+    return SampleData(events, _items(item_category, seed), truth)
 
 
 def write_sample(sample: SampleData, directory: Path, *, force: bool = False) -> tuple[Path, Path]:
@@ -280,18 +282,22 @@ def _soil(clean: pl.DataFrame, rng: np.random.Generator) -> tuple[pl.DataFrame, 
     return log.sort("second", maintain_order=True).drop("second"), dirt
 
 
-def _items(item_category: NDArray[np.int64]) -> pl.DataFrame:
+def _items(item_category: NDArray[np.int64], seed: int) -> pl.DataFrame:
     numbers = range(1, len(item_category) + 1)
     kinds = [_CATEGORIES[category] for category in item_category]
     titles = [
         f"{_MAKERS[number % len(_MAKERS)]} {kind} {number}"
-        for number, (kind, _) in zip(numbers, kinds, strict=True)
+        for number, (kind, *_) in zip(numbers, kinds, strict=True)
     ]
+    usual = np.array([price for *_, price in kinds])
+    # Numbers of their own, so that the events do not depend on them.
+    spread = np.random.default_rng([seed, 1]).lognormal(0.0, _PRICE_SPREAD, len(usual))
     return pl.DataFrame(
         {
             "item_id": [f"i{number}" for number in numbers],
             "title": titles,
-            "category": [kind for kind, _ in kinds],
-            "department": [department for _, department in kinds],
+            "category": [kind for kind, *_ in kinds],
+            "department": [department for _, department, _ in kinds],
+            "price": np.round(usual * spread, 2),
         }
     )

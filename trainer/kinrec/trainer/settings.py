@@ -88,6 +88,12 @@ def _weights(value: object) -> tuple[tuple[str, float], ...]:
     return tuple(sorted((name, _number(weight)) for name, weight in value.items()))
 
 
+def _texts_by_name(value: object) -> tuple[tuple[str, str], ...]:
+    if not isinstance(value, dict):
+        raise TypeError
+    return tuple(sorted((name, _plain(str)(text)) for name, text in value.items()))
+
+
 def _paths(value: object) -> tuple[Path, ...]:
     return tuple(map(Path, _texts([value] if isinstance(value, str) else value)))
 
@@ -99,16 +105,35 @@ def _weight_flag(text: str) -> tuple[str, float]:
 
 _weight_flag.__name__ = "weight"  # argparse says "invalid weight value"
 
+
+def _text_flag(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise ValueError
+    return name, value
+
+
+_text_flag.__name__ = "NAME=TEXT"
+
+
 WHOLE = Kind("must be a whole number", _plain(int), {"type": int, "metavar": "N"})
 NUMBER = Kind("must be a number", _number, {"type": float, "metavar": "N"})
 SWITCH = Kind("must be true or false", _plain(bool), {"action": argparse.BooleanOptionalAction})
 TEXT = Kind("must be text", _text, {"metavar": "TEXT"})
 NAMES = Kind("must be a list of names", _texts, {"nargs": "+", "metavar": "NAME"})
+ANY_NAMES = Kind("must be a list of names", _texts, {"nargs": "*", "metavar": "NAME"})
 WEIGHTS = Kind(
     "must be a table of numbers by name",
     _weights,
     {"action": "append", "type": _weight_flag, "metavar": "NAME=N"},
 )
+TEXTS_BY_NAME = Kind(
+    "must be a table of texts by name",
+    _texts_by_name,
+    {"action": "append", "type": _text_flag, "metavar": "NAME=TEXT"},
+)
+TABLES = (WEIGHTS, TEXTS_BY_NAME)
+"""The kinds that are tables in a file, and of which a flag gives one row."""
 PATH = Kind("must be a path", lambda value: Path(_plain(str)(value)), {"metavar": "PATH"})
 PATHS = Kind("must be a path or a list of paths", _paths, {"nargs": "+", "metavar": "PATH"})
 
@@ -120,6 +145,7 @@ _KINDS: dict[Any, Kind] = {
     str: TEXT,
     tuple[str, ...]: NAMES,
     tuple[tuple[str, float], ...]: WEIGHTS,
+    tuple[tuple[str, str], ...]: TEXTS_BY_NAME,
 }
 
 
@@ -177,7 +203,7 @@ def read_settings(
     given = _read_file(file, known) if file is not None else {}
     for key, value in vars(arguments).items():
         if key in known:
-            given[key] = dict(value) if known[key].kind is WEIGHTS else value
+            given[key] = dict(value) if known[key].kind in TABLES else value
     values = {key: setting.default for key, setting in known.items()}
     for key, value in given.items():
         try:

@@ -12,6 +12,12 @@ from kinrec.bundle.v1 import manifest_pb2
 from kinrec.engine import Engine
 from kinrec.engine.encoder import BatchingEncoder
 from kinrec.engine.model import Model
+from kinrec.trainer.attributes import (
+    check_fillings,
+    items_to_keep,
+    read_attributes,
+    with_attributes,
+)
 from kinrec.trainer.blend import FittedBlend, fit_blend
 from kinrec.trainer.bundle import finish, new_version, write_model
 from kinrec.trainer.checkpoint import Checkpoints
@@ -19,6 +25,7 @@ from kinrec.trainer.cleaning import clean_events
 from kinrec.trainer.encoders import ENCODERS
 from kinrec.trainer.errors import OutputError, reason_of
 from kinrec.trainer.factorizers import FACTORIZERS
+from kinrec.trainer.files import find_files, reading
 from kinrec.trainer.fit import Epoch, Fit, Monitor, Task, choose_device
 from kinrec.trainer.log import build_log, find_doubts, with_titles
 from kinrec.trainer.output import check_writable
@@ -72,13 +79,23 @@ def load_log(inputs: Inputs, config: TrainConfig) -> EventLog:
 
     Raises:
         DataError: They cannot be read, or too few are left.
+        ConfigError: What is missing is to be filled in for an attribute that there is not, or with
+            what it cannot hold.
     """
+    cleaning = config.cleaning
+    if not inputs.items:
+        check_fillings(None, cleaning)
+        events = read_events(inputs.events, inputs.event_columns)
+        return build_log(clean_events(events, cleaning), cleaning)
+    items = read_items(inputs.items, inputs.item_columns)
+    with reading(find_files(inputs.items)[-1]):
+        attributes = read_attributes(items, inputs.item_columns)
+    check_fillings(attributes, cleaning)
     events = read_events(inputs.events, inputs.event_columns)
-    log = build_log(clean_events(events, config.cleaning), config.cleaning)
-    if inputs.items:
-        items = read_items(inputs.items, inputs.item_columns)
-        log = with_titles(log, items, config.cleaning.missing_title)
-    return log
+    kept = items_to_keep(attributes, cleaning)
+    log = build_log(clean_events(events, cleaning, items=kept), cleaning)
+    log = with_titles(log, items, cleaning.missing_title)
+    return with_attributes(log, attributes, cleaning)
 
 
 def train(

@@ -40,13 +40,13 @@ class Tuning:
         study: The file of the trials; made if it is not there.
         best: The file that gets the best settings, in TOML.
         trials: How many trials there are in the end, those of earlier runs included.
-        columns: What is written beside the best settings: how the columns of the log are named.
+        columns: What is written beside the best settings: what is said of the columns of the log.
     """
 
     study: Path
     best: Path
     trials: int
-    columns: Mapping[str, str] = field(default_factory=dict)
+    columns: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +184,7 @@ def _best_of(study: optuna.Study, config: TrainConfig) -> Best:
     return Best(best.number, float(best.value or 0.0), dataclasses.replace(config, **best.params))
 
 
-def _write(path: Path, best: Best, columns: Mapping[str, str]) -> None:
+def _write(path: Path, best: Best, columns: Mapping[str, Any]) -> None:
     """Write the settings that are not the defaults, in the names that --config takes."""
     settings, plain = best.config.as_dict(), TrainConfig().as_dict()
     flat = {key: value for key, value in settings.items() if key != "cleaning"}

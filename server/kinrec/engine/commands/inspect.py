@@ -14,6 +14,7 @@ from rich.table import Table
 
 from kinrec.bundle.v1 import manifest_pb2
 from kinrec.engine import BundleError
+from kinrec.engine.attributes import KIND_NAMES
 from kinrec.engine.store import find_bundle, read_manifest, verify_files
 
 if TYPE_CHECKING:
@@ -99,6 +100,9 @@ def _sections(
             ("by default", _seen(included=manifest.event_spec.include_seen_default)),
         ],
     )
+    if manifest.attributes:
+        items = manifest.item_count
+        yield "attributes", [(spec.name, _attribute(spec, items)) for spec in manifest.attributes]
     yield (
         "blend",
         [
@@ -162,11 +166,25 @@ def _seen(*, included: bool) -> str:
 def _split(split: manifest_pb2.Split) -> str:
     if not split.test_start:
         return split.method
-    start, test = (
-        dt.datetime.fromtimestamp(time, dt.UTC).isoformat()
-        for time in (split.validation_start, split.test_start)
-    )
+    start, test = _time(split.validation_start), _time(split.test_start)
     return f"{split.method}, validation from {start}, test from {test}"
+
+
+def _attribute(spec: manifest_pb2.Attribute, items: int) -> str:
+    values = f"{spec.value_count:,} value{'s' if spec.value_count > 1 else ''}"
+    if spec.kind == manifest_pb2.Attribute.KIND_NUMBER:
+        values += f" from {spec.least:g} to {spec.greatest:g}"
+    if spec.kind == manifest_pb2.Attribute.KIND_TIME:
+        values += f" from {_time(spec.least)} to {_time(spec.greatest)}"
+    return f"{KIND_NAMES[spec.kind]}, {values}, of {spec.item_count:,} of {items:,} items"
+
+
+def _time(seconds: float) -> str:
+    """Write a time in UTC; as plain seconds where no calendar reaches."""
+    try:
+        return dt.datetime.fromtimestamp(seconds, dt.UTC).isoformat()
+    except (OverflowError, ValueError, OSError):
+        return f"{seconds:.0f} s"
 
 
 def _weights(weights: Mapping[str, float]) -> str:

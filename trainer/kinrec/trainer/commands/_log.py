@@ -8,7 +8,15 @@ from kinrec.trainer.cleaning_config import CleaningConfig
 from kinrec.trainer.errors import ConfigError
 from kinrec.trainer.files import find_files
 from kinrec.trainer.reading import EventColumns, ItemColumns
-from kinrec.trainer.settings import PATHS, TEXT, Setting, settings_of
+from kinrec.trainer.settings import (
+    ANY_NAMES,
+    PATHS,
+    TABLES,
+    TEXT,
+    TEXTS_BY_NAME,
+    Setting,
+    settings_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,7 +31,7 @@ FILES = [
         "Event logs: CSV, Parquet or JSON lines, plain, .gz or .zst, or folders of them. Required.",
         default=(),
     ),
-    Setting("items", PATHS, "The items: item_id and title.", default=()),
+    Setting("items", PATHS, "The items: item_id, title and attributes.", default=()),
 ]
 _COLUMNS = [
     *(
@@ -32,6 +40,23 @@ _COLUMNS = [
     ),
     Setting("items_item_column", TEXT, "Of the items. Default: the same as --item-column"),
     Setting("title_column", TEXT, "Of the items.", default=ItemColumns().title),
+    Setting(
+        "attributes",
+        ANY_NAMES,
+        "Of the items, the columns to filter by; none if no name follows. Default: all others.",
+    ),
+    Setting(
+        "attribute_kind",
+        TEXTS_BY_NAME,
+        "What an attribute is: text, number or time. Default: what every entry can be.",
+        default=(),
+    ),
+    Setting(
+        "attribute_separator",
+        TEXTS_BY_NAME,
+        "What stands between the texts of an attribute that has several, e.g. genres=|.",
+        default=(),
+    ),
 ]
 GROUPS = (
     ("columns", "the names in your files", _COLUMNS),
@@ -39,12 +64,12 @@ GROUPS = (
 )
 
 
-def renamed_columns(values: Mapping[str, Any]) -> dict[str, str]:
-    """Give the names of columns, by setting, that are not the default ones."""
+def changed_columns(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Give what is said of columns and is not the default, by setting, as TOML has it."""
     return {
-        setting.key: values[setting.key]
+        setting.key: dict(values[setting.key]) if setting.kind in TABLES else values[setting.key]
         for setting in _COLUMNS
-        if values[setting.key] and values[setting.key] != setting.default
+        if values[setting.key] not in (setting.default, None, "")
     }
 
 
@@ -63,7 +88,9 @@ def read_inputs(values: Mapping[str, Any]) -> Inputs:
     """
     event_columns = EventColumns(**{name: values[f"{name}_column"] for name in _EVENT_COLUMNS})
     item_columns = ItemColumns(
-        item=values["items_item_column"] or event_columns.item, title=values["title_column"]
+        item=values["items_item_column"] or event_columns.item,
+        title=values["title_column"],
+        **{key: values[key] for key in ("attributes", "attribute_kind", "attribute_separator")},
     )
     # Before torch is imported, which takes seconds.
     find_files([*values["events"], *values["items"]])

@@ -59,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
         inputs = _log.read_inputs(values)
         from kinrec.trainer.tuning import Tuning, tune  # noqa: PLC0415 - imports torch, which takes seconds
 
-        columns = _log.renamed_columns(values)
+        columns = _log.changed_columns(values)
         tuning = Tuning(values["study"], values["best"], values["trials"], columns)
         best = tune(inputs, config, tuning, console.print)
     except TrainerError as error:
