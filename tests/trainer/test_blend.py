@@ -49,16 +49,19 @@ def test_equal_scores_are_no_rank_of_ten_out_of_ten():
 
 
 def test_popular_items_are_discounted_while_it_costs_next_to_nothing():
-    """The greatest power is taken that ranks within a hundredth of the best."""
+    """The greatest power is taken that ranks within a hundredth of the best, with weights of its own."""
     # The target is behind an item four times as popular, and before one that is as rare.
     helped = [(0.5, 0.0, 1, 2), (0.6, 0.0, 0, 8), (0.1, 0.0, 0, 2)]
-    # Where the target is the popular item, a rare one overtakes it from 4 ** 0.4 = 1.74 on.
-    hurt = [(0.65, 0.0, 1, 8), (0.4, 0.0, 0, 2)]
+    # Where the target is the popular item, a rare one overtakes it below 4 ** 0.2 = 1.32.
+    hurt = [(0.65, 0.0, 1, 8), (0.52, 0.0, 0, 2)]
     weights = {SEQUENCE: 1.0}
     assert proposals(helped).ndcg(weights)[0] < 1.0
     assert proposals(helped).discounted(0.2).ndcg(weights)[0] == 1.0
     assert blend._find_discount(proposals(helped), weights) == max(blend.DISCOUNTS)
-    assert blend._find_discount(proposals(helped, hurt), weights) == 0.3
+    assert blend._find_discount(proposals(hurt), weights) == 0.1
+    # The other source, which is given weight, puts the target before the rare item again.
+    mended = [(0.65, 0.4, 1, 8), (0.52, 0.0, 0, 2)]
+    assert blend._find_discount(proposals(mended), weights) == max(blend.DISCOUNTS)
     assert blend._find_discount(proposals([(0.5, 0.0, 1, 9), (0.49, 0.0, 0, 1)]), weights) == 0.0
     # Where nothing is found there is nothing to go by.
     assert blend._find_discount(proposals([(0.0, 0.0, 1, 9), (0.5, 0.0, 0, 1)]), weights) == 0.0

@@ -43,7 +43,7 @@ MAX_PASSES = 12
 LEAST_GAIN = 1e-4  # of the measure, relative: a smaller one ends the search
 WORTH = 2e-3  # relative: a source whose absence costs less is left out
 MOSTLY_REPEATS = 0.5  # the share of repeats above which the half-lives go by them
-DISCOUNTS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4)
+DISCOUNTS = (0.0, 0.1, 0.2)
 DISCOUNT_PRICE = 0.01  # relative: what showing more of the catalogue may cost
 SEEN_GAIN = 1.02  # recommending seen items by default must rank better by this factor
 
@@ -205,19 +205,16 @@ def _ascend(people: Proposals, start: Weights) -> Weights:
     return weights
 
 
-def _find_discount(people: Proposals, weights: Weights) -> float:
-    """Find the greatest discount up to which all rank next to as well as the best one."""
-    tried = [people.discounted(power).mean_ndcg(weights) for power in DISCOUNTS]
-    enough = max(tried) * (1.0 - DISCOUNT_PRICE)
-    found = 0.0
-    for power, quality in zip(DISCOUNTS, tried, strict=True):
-        if not quality:  # nothing to go by
-            return 0.0
-        if quality >= enough:
-            found = power
-        elif found:
-            break
-    return found
+def _find_discount(people: Proposals, start: Weights) -> float:
+    """Find the greatest discount with which, the weights fitted to it, all rank next to best."""
+    tried: dict[float, float] = {}
+    for power in DISCOUNTS:
+        discounted = people.discounted(power)
+        weights = {source: start.get(source, 0.0) for source in people.columns}
+        tried[power] = discounted.mean_ndcg(_ascend(discounted, weights))
+    enough = max(tried.values()) * (1.0 - DISCOUNT_PRICE)
+    # Without anything to go by there is none.
+    return max(power for power, quality in tried.items() if quality >= enough) if enough else 0.0
 
 
 def _shrunk(people: Proposals, weights: Weights) -> Weights:
