@@ -24,7 +24,7 @@ from kinrec.engine import (
 )
 from kinrec.server.app import RecommenderServer
 from kinrec.server.config import ServerConfig
-from kinrec.server.servicer import Engines
+from kinrec.server.engines import Engines
 from kinrec.v1.recommender_pb2_grpc import RecommenderServiceStub
 
 if TYPE_CHECKING:
@@ -160,12 +160,12 @@ def engine() -> StandInEngine:
 
 
 @pytest.fixture
-def start_server() -> Iterator[Callable[..., RecommenderServer]]:
-    """Start servers on free ports; they are stopped at the end."""
+def start_server_of() -> Iterator[Callable[..., RecommenderServer]]:
+    """Start servers of engines on free ports; they are stopped at the end."""
     servers: list[RecommenderServer] = []
 
-    def start(engine: StandInEngine, **settings: float) -> RecommenderServer:
-        server = RecommenderServer(Engines(engine), ServerConfig(port=0, **settings))
+    def start(engines: Engines, **settings: float) -> RecommenderServer:
+        server = RecommenderServer(engines, ServerConfig(port=0, **settings))
         server.start()
         servers.append(server)
         return server
@@ -173,6 +173,12 @@ def start_server() -> Iterator[Callable[..., RecommenderServer]]:
     yield start
     for server in servers:
         assert server.stop(0).wait(10)
+
+
+@pytest.fixture
+def start_server(start_server_of) -> Callable[..., RecommenderServer]:
+    """Start servers of one engine each."""
+    return lambda engine, **settings: start_server_of(Engines(engine), **settings)
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ from grpc_reflection.v1alpha.reflection_pb2_grpc import ServerReflectionStub
 
 from kinrec.server.app import RecommenderServer
 from kinrec.server.config import ServerConfig
+from kinrec.server.engines import Engines
 from kinrec.server.port import PortError
-from kinrec.server.servicer import Engines
 from kinrec.v1 import recommender_pb2 as pb
 from kinrec.v1.recommender_pb2_grpc import RecommenderServiceStub
 

@@ -106,9 +106,9 @@ def test_the_version_before_is_held_to_it_too(bundle, caplog):
     engine = Engine.load(bundle)
 
     with caplog.at_level(logging.WARNING):
-        assert _with_previous(engine, bundle.parent, config).of(state) is engine
+        assert _with_previous(engine, bundle.parent, config).of(state).engine is engine
     assert f"--require-parity: {older / PARITY}: is not there" in caplog.text
 
     found = {"fingerprint": fingerprint(older).hex(), "passed": True}
     (older / PARITY).write_text(json.dumps(found))
-    assert _with_previous(engine, bundle.parent, config).of(state).version == older.name
+    assert _with_previous(engine, bundle.parent, config).of(state).engine.version == older.name

@@ -17,7 +17,7 @@ from google.rpc.status_pb2 import Status
 from kinrec.engine import Engine, InvalidStateError
 from kinrec.server.app import RecommenderServer
 from kinrec.server.config import ServerConfig
-from kinrec.server.servicer import Engines
+from kinrec.server.engines import Engines
 from kinrec.server.states import MAX_STATE_BYTES, StateKeys
 from kinrec.v1 import recommender_pb2 as pb
 from kinrec.v1.recommender_pb2_grpc import RecommenderServiceStub

@@ -17,8 +17,8 @@ from kinrec.engine import Engine
 from kinrec.engine.store import fingerprint
 from kinrec.server.app import RecommenderServer
 from kinrec.server.config import ServerConfig
+from kinrec.server.engines import Engines
 from kinrec.server.parity import require_parity
-from kinrec.server.servicer import Engines
 from kinrec.trainer.weights import WEIGHTS
 from kinrec.verify import asking
 from kinrec.verify.commands.verify import _show

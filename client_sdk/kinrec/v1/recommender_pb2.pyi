@@ -283,6 +283,7 @@ class EncodeSequenceResponse(google.protobuf.message.Message):
     KNOWN_USER_FIELD_NUMBER: builtins.int
     STATE_FIELD_NUMBER: builtins.int
     SEND_HISTORY_FIELD_NUMBER: builtins.int
+    VARIANT_FIELD_NUMBER: builtins.int
     model_version: builtins.str
     """The version of the model that answered."""
     known_user: builtins.bool
@@ -295,6 +296,8 @@ class EncodeSequenceResponse(google.protobuf.message.Message):
     """Whether the state sent was of the model before, which answered. It will be refused one day: send
     the history instead of the state next time, and the current model answers.
     """
+    variant: builtins.str
+    """The name of the person's variant in the running experiment. Empty without one or without a user id."""
     @property
     def vector(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.float]:
         """The interest vector. Its inner product with an item's embedding is the item's score as the next.
@@ -314,9 +317,10 @@ class EncodeSequenceResponse(google.protobuf.message.Message):
         known_user: builtins.bool = ...,
         state: builtins.bytes = ...,
         send_history: builtins.bool = ...,
+        variant: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["event_report", b"event_report"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["event_report", b"event_report", "known_user", b"known_user", "model_version", b"model_version", "send_history", b"send_history", "state", b"state", "vector", b"vector"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["event_report", b"event_report", "known_user", b"known_user", "model_version", b"model_version", "send_history", b"send_history", "state", b"state", "variant", b"variant", "vector", b"vector"]) -> None: ...
 
 global___EncodeSequenceResponse = EncodeSequenceResponse
 
@@ -411,6 +415,7 @@ class SimilarUsersResponse(google.protobuf.message.Message):
     KNOWN_USER_FIELD_NUMBER: builtins.int
     STATE_FIELD_NUMBER: builtins.int
     SEND_HISTORY_FIELD_NUMBER: builtins.int
+    VARIANT_FIELD_NUMBER: builtins.int
     model_version: builtins.str
     """The version of the model that answered."""
     known_user: builtins.bool
@@ -423,6 +428,8 @@ class SimilarUsersResponse(google.protobuf.message.Message):
     """Whether the state sent was of the model before, which answered. It will be refused one day: send
     the history instead of the state next time, and the current model answers.
     """
+    variant: builtins.str
+    """The name of the person's variant in the running experiment. Empty without one or without a user id."""
     @property
     def similar_users(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___SimilarUser]:
         """The most similar first, without the person itself. Empty if no event was usable.
@@ -442,9 +449,10 @@ class SimilarUsersResponse(google.protobuf.message.Message):
         known_user: builtins.bool = ...,
         state: builtins.bytes = ...,
         send_history: builtins.bool = ...,
+        variant: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["event_report", b"event_report"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["event_report", b"event_report", "known_user", b"known_user", "model_version", b"model_version", "send_history", b"send_history", "similar_users", b"similar_users", "state", b"state"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["event_report", b"event_report", "known_user", b"known_user", "model_version", b"model_version", "send_history", b"send_history", "similar_users", b"similar_users", "state", b"state", "variant", b"variant"]) -> None: ...
 
 global___SimilarUsersResponse = SimilarUsersResponse
 
@@ -849,6 +857,7 @@ class RecommendResponse(google.protobuf.message.Message):
     SEND_HISTORY_FIELD_NUMBER: builtins.int
     ALLOWED_ITEM_COUNT_FIELD_NUMBER: builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: builtins.int
+    VARIANT_FIELD_NUMBER: builtins.int
     model_version: builtins.str
     """The version of the model that answered."""
     known_user: builtins.bool
@@ -867,6 +876,8 @@ class RecommendResponse(google.protobuf.message.Message):
     """How many items of the catalogue `allow_item_ids` and `conditions` leave. Not set if both were empty."""
     next_page_token: builtins.str
     """To ask for the items behind these. Empty if there are none."""
+    variant: builtins.str
+    """The name of the person's variant in the running experiment. Empty without one or without a user id."""
     @property
     def recommendations(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Recommendation]:
         """The best first. Fewer than `limit` only when fewer items are left to recommend."""
@@ -887,9 +898,10 @@ class RecommendResponse(google.protobuf.message.Message):
         send_history: builtins.bool = ...,
         allowed_item_count: builtins.int | None = ...,
         next_page_token: builtins.str = ...,
+        variant: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_allowed_item_count", b"_allowed_item_count", "allowed_item_count", b"allowed_item_count", "event_report", b"event_report"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_allowed_item_count", b"_allowed_item_count", "allowed_item_count", b"allowed_item_count", "basis", b"basis", "event_report", b"event_report", "known_user", b"known_user", "model_version", b"model_version", "next_page_token", b"next_page_token", "recommendations", b"recommendations", "send_history", b"send_history", "state", b"state"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_allowed_item_count", b"_allowed_item_count", "allowed_item_count", b"allowed_item_count", "basis", b"basis", "event_report", b"event_report", "known_user", b"known_user", "model_version", b"model_version", "next_page_token", b"next_page_token", "recommendations", b"recommendations", "send_history", b"send_history", "state", b"state", "variant", b"variant"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["_allowed_item_count", b"_allowed_item_count"]) -> typing.Literal["allowed_item_count"] | None: ...
 
 global___RecommendResponse = RecommendResponse
@@ -1215,6 +1227,7 @@ class RankResponse(google.protobuf.message.Message):
     BASIS_FIELD_NUMBER: builtins.int
     STATE_FIELD_NUMBER: builtins.int
     SEND_HISTORY_FIELD_NUMBER: builtins.int
+    VARIANT_FIELD_NUMBER: builtins.int
     model_version: builtins.str
     """The version of the model that answered."""
     known_user: builtins.bool
@@ -1229,6 +1242,8 @@ class RankResponse(google.protobuf.message.Message):
     """Whether the state sent was of the model before, which answered. It will be refused one day: send
     the history instead of the state next time, and the current model answers.
     """
+    variant: builtins.str
+    """The name of the person's variant in the running experiment. Empty without one or without a user id."""
     @property
     def recommendations(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Recommendation]:
         """The items that the model knows, the best first. Items of the history are among them."""
@@ -1252,9 +1267,10 @@ class RankResponse(google.protobuf.message.Message):
         basis: global___Basis.ValueType = ...,
         state: builtins.bytes = ...,
         send_history: builtins.bool = ...,
+        variant: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["event_report", b"event_report"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["basis", b"basis", "event_report", b"event_report", "known_user", b"known_user", "model_version", b"model_version", "recommendations", b"recommendations", "send_history", b"send_history", "state", b"state", "unknown_item_ids", b"unknown_item_ids"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["basis", b"basis", "event_report", b"event_report", "known_user", b"known_user", "model_version", b"model_version", "recommendations", b"recommendations", "send_history", b"send_history", "state", b"state", "unknown_item_ids", b"unknown_item_ids", "variant", b"variant"]) -> None: ...
 
 global___RankResponse = RankResponse
 

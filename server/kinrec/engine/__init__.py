@@ -32,8 +32,9 @@ from kinrec.engine._types import (
 from kinrec.engine.conditions import AllOf, AnyOf, Condition, NoneOf, NumberRange, TimeRange
 from kinrec.engine.engine import Engine
 from kinrec.engine.events import GAP_BUCKETS
-from kinrec.engine.options import CategoryCap, Options, Query
+from kinrec.engine.options import PLAIN, CategoryCap, Options, Query
 from kinrec.engine.reasons import Reason
+from kinrec.engine.sources import SOURCES
 from kinrec.engine.state import fingerprint_of
 
 __all__ = [
@@ -45,6 +46,8 @@ __all__ = [
     "MAX_LIMIT",
     "MAX_LISTED_ITEMS",
     "MAX_REQUESTS",
+    "PLAIN",
+    "SOURCES",
     "AllOf",
     "AnyOf",
     "Basis",

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from kinrec.bundle.v1.manifest_pb2 import Blend, Mix
 from kinrec.engine._errors import (
     BundleError,
     EngineError,
@@ -110,6 +111,17 @@ class Engine:
         engine = cls(Model.open(path, version))
         engine._warm()
         return engine
+
+    def with_weights(self, weights: Mapping[str, float]) -> Engine:
+        """Give an engine over the same model that mixes the sources by these weights for everyone.
+
+        Args:
+            weights: By the names of ``SOURCES``; what is not named has none. One is above zero.
+        """
+        other = Engine(self._model)
+        mix = Mix(min_events=1, weights=weights, weights_with_seen=weights)
+        other._mixes = Mixes(Blend(mixes=[mix]))
+        return other
 
     @property
     def manifest(self) -> Manifest:

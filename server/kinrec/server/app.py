@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import threading
 
     from kinrec.server.config import ServerConfig
-    from kinrec.server.servicer import Engines
+    from kinrec.server.engines import Engines
 
 _HEALTH_NAME = "grpc.health.v1.Health"
 _REFLECTION_THREADS = 4  # an open reflection stream holds one

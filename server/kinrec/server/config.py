@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from kinrec.engine import (
     MAX_CONDITION_VALUES,
@@ -12,6 +13,9 @@ from kinrec.engine import (
     MAX_LISTED_ITEMS,
 )
 from kinrec.server.states import MAX_STATE_BYTES, StateKeys
+
+if TYPE_CHECKING:
+    from kinrec.server.experiments import Experiment
 
 # Two ids per event, one per excluded and per allowed item and per value of a condition, and room for
 # times, values and framing: a request that keeps every other limit is never refused for its size.
@@ -47,6 +51,7 @@ class ServerConfig:
         min_voters: How many similar users must have voted for an item for a reason to tell of them;
             0 to tell of none.
         require_parity: Whether a bundle is refused that ``kinrec verify`` has not passed.
+        experiment: Shares people among variants; None for no experiment.
         state_keys: Sign the carried states; by default a key that no other server has.
         max_connection_age_grace: Seconds that calls on such a connection have to end.
 
@@ -66,6 +71,7 @@ class ServerConfig:
     max_streams: int = 64
     min_voters: int = 5
     require_parity: bool = False
+    experiment: Experiment | None = None
     state_keys: StateKeys = field(default_factory=StateKeys.random, repr=False)
 
     def __post_init__(self) -> None:

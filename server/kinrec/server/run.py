@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING
 from kinrec.engine import BundleError, Engine
 from kinrec.engine.store import MANIFEST, find_bundle, list_versions
 from kinrec.server.app import RecommenderServer
+from kinrec.server.engines import Engines
 from kinrec.server.parity import require_parity
-from kinrec.server.servicer import Engines
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from kinrec.server.config import ServerConfig
@@ -48,7 +49,8 @@ def run(store: Path, version: str | None, config: ServerConfig) -> None:
     for number in _SIGNALS:
         signal.signal(number, lambda received, _frame: signals.put(received))
     engine = _load(find_bundle(store, version), config)
-    engines = _with_previous(engine, store, config)
+    variants = _variants(engine, store, config)
+    engines = _with_previous(engine, store, config, variants)
     if not signals.empty():
         return
     # What is loaded lives as long as the process: no collection need look at it again.
@@ -71,22 +73,51 @@ def _load(bundle: Path, config: ServerConfig) -> Engine:
     return engine
 
 
-def _with_previous(engine: Engine, store: Path, config: ServerConfig) -> Engines:
+def _variants(engine: Engine, store: Path, config: ServerConfig) -> dict[str, Engine]:
+    """Load what the variants of the experiment answer with, each version once.
+
+    Raises:
+        BundleError: A version cannot be used.
+    """
+    if config.experiment is None:
+        return {}
+    versions = {"": engine, engine.version: engine}
+    found = {}
+    for variant in config.experiment.variants:
+        if variant.version not in versions:
+            bundle = find_bundle(store, variant.version)
+            versions[variant.version] = _load(bundle, config)
+        its = versions[variant.version]
+        found[variant.name] = its.with_weights(variant.weights) if variant.weights else its
+    return found
+
+
+def _with_previous(
+    engine: Engine,
+    store: Path,
+    config: ServerConfig,
+    variants: Mapping[str, Engine] | None = None,
+) -> Engines:
     """Load the version before as well, if there is one that can still be asked for."""
+
+    def engines(previous: Engine | None = None) -> Engines:
+        experiment = config.experiment if variants else None
+        return Engines(engine, previous, until, experiment=experiment, variants=variants)
+
     until = (
         engine.manifest.create_time.ToDatetime(dt.UTC).timestamp() + config.previous_hours * 3600.0
     )
     is_store = not (store / MANIFEST).is_file()
     older = [v for v in list_versions(store) if v < engine.version] if is_store else []
     if not (older and time.time() < until and config.state_keys.shared):
-        return Engines(engine)
+        return engines()
     try:
         previous = _load(store / older[-1], config)
     except BundleError as error:
         _log.warning("states of version %s are refused: %s", older[-1], error)
-        return Engines(engine)
+        return engines()
     _log.info("version %s answers its states until %s", previous.version, time.ctime(until))
-    return Engines(engine, previous, until)
+    return engines(previous)
 
 
 def _drain(

@@ -5,9 +5,7 @@
 from __future__ import annotations
 
 import dataclasses
-import math
-import time
-from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from kinrec.engine import (
     MAX_LIMIT,
@@ -16,7 +14,6 @@ from kinrec.engine import (
     InvalidFieldError,
     Options,
     Query,
-    fingerprint_of,
 )
 from kinrec.server import convert
 from kinrec.server.errors import Failure, failure_of
@@ -37,15 +34,8 @@ if TYPE_CHECKING:
 
     import grpc
 
-    from kinrec.bundle.v1.manifest_pb2 import Manifest
-    from kinrec.engine import (
-        Encoding,
-        Event,
-        Ranking,
-        Recommendations,
-        SimilarItems,
-        SimilarUsers,
-    )
+    from kinrec.engine import Encoding, Recommendations
+    from kinrec.server.engines import Choice, Engines, RecommenderEngine
     from kinrec.server.states import StateKeys
 
 MAX_BATCH_EVENTS = 20_000
@@ -64,103 +54,11 @@ _Response = TypeVar(
 SERVICE_NAME = pb.DESCRIPTOR.services_by_name["RecommenderService"].full_name
 
 
-class RecommenderEngine(Protocol):
-    """What the server asks of an engine; `kinrec.engine.Engine` is one. Safe to call from threads."""
-
-    @property
-    def manifest(self) -> Manifest:
-        """What the bundle holds."""
-
-    @property
-    def name(self) -> str:
-        """The model's name."""
-
-    @property
-    def version(self) -> str:
-        """The model's version."""
-
-    @property
-    def fingerprint(self) -> bytes:
-        """What tells the bundle from every other."""
-
-    def encode(
-        self, *, user_id: str = "", events: Sequence[Event] = (), state: bytes = b""
-    ) -> Encoding:
-        """Encode a person's behaviour."""
-
-    def encode_many(self, queries: Sequence[Query]) -> list[Encoding | EngineError]:
-        """Encode many people's behaviour."""
-
-    def similar_users(
-        self,
-        *,
-        user_id: str = "",
-        events: Sequence[Event] = (),
-        state: bytes = b"",
-        limit: int = 10,
-        shared_items: int = 0,
-        search_effort: int = 1,
-        exact: bool = False,
-    ) -> SimilarUsers:
-        """Find the known users who behave most alike."""
-
-    def answer(self, query: Query) -> Recommendations:
-        """Recommend items."""
-
-    def recommend_many(self, queries: Sequence[Query]) -> list[Recommendations | EngineError]:
-        """Recommend items for many people."""
-
-    def rank(
-        self,
-        item_ids: Sequence[str],
-        *,
-        user_id: str = "",
-        events: Sequence[Event] = (),
-        state: bytes = b"",
-        reasons: bool = False,
-    ) -> Ranking:
-        """Put items in order."""
-
-    def similar_items(
-        self, item_id: str, *, limit: int = 10, options: Options = ...
-    ) -> SimilarItems:
-        """Find items like another."""
-
-
-class Engines:
-    """The engine that answers, and the one before it, which answers the states it gave.
-
-    Args:
-        current: Answers all else.
-        previous: None if no other answers.
-        previous_until: Seconds since 1970 UTC after which the previous one answers no more.
-    """
-
-    def __init__(
-        self,
-        current: RecommenderEngine,
-        previous: RecommenderEngine | None = None,
-        previous_until: float = math.inf,
-    ) -> None:
-        self.current = current
-        self._previous = previous
-        self._until = previous_until
-
-    def of(self, state: bytes) -> RecommenderEngine:
-        """Find the engine for a state, which is the current one for none."""
-        previous = self._previous
-        if previous is not None and time.time() >= self._until:
-            previous = self._previous = None  # its memory is of no more use
-        if not state or previous is None:
-            return self.current
-        return previous if fingerprint_of(state) == previous.fingerprint else self.current
-
-
 class _Asked(NamedTuple):
     """A request, and what is asked of which engine for it."""
 
     request: pb.RecommendRequest
-    engine: RecommenderEngine
+    choice: Choice
     page: Page
     query: Query
 
@@ -220,11 +118,11 @@ class RecommenderServicer(recommender_pb2_grpc.RecommenderServiceServicer):
     ) -> pb.EncodeSequenceResponse:
         """Encode a person's behaviour into a user-interest vector."""
         state = self._keys.open(request.state)
-        engine = self._engines.of(state)
-        encoding = engine.encode(
+        choice = self._engines.of(state, request.user_id)
+        encoding = choice.engine.encode(
             user_id=request.user_id, events=convert.events_from_proto(request.events), state=state
         )
-        return self._finish(convert.encoding_to_proto(encoding), engine, encoding.state)
+        return self._finish(convert.encoding_to_proto(encoding), choice, encoding.state)
 
     def SimilarUsers(
         self,
@@ -233,8 +131,8 @@ class RecommenderServicer(recommender_pb2_grpc.RecommenderServiceServicer):
     ) -> pb.SimilarUsersResponse:
         """Find the known users who behave most like a person."""
         state = self._keys.open(request.state)
-        engine = self._engines.of(state)
-        similar = engine.similar_users(
+        choice = self._engines.of(state, request.user_id)
+        similar = choice.engine.similar_users(
             user_id=request.user_id,
             events=convert.events_from_proto(request.events),
             state=state,
@@ -243,7 +141,7 @@ class RecommenderServicer(recommender_pb2_grpc.RecommenderServiceServicer):
             search_effort=request.search_effort or 1,
             exact=request.exact,
         )
-        return self._finish(convert.similar_users_to_proto(similar), engine, similar.state)
+        return self._finish(convert.similar_users_to_proto(similar), choice, similar.state)
 
     def Recommend(
         self,
@@ -252,7 +150,7 @@ class RecommenderServicer(recommender_pb2_grpc.RecommenderServiceServicer):
     ) -> pb.RecommendResponse:
         """Recommend the items that a person is most likely to want next."""
         asked = self._asked(request)
-        return self._answered(asked, asked.engine.answer(asked.query))
+        return self._answered(asked, asked.choice.engine.answer(asked.query))
 
     def RecommendStream(
         self,
@@ -275,7 +173,7 @@ class RecommenderServicer(recommender_pb2_grpc.RecommenderServiceServicer):
         if request.page_token:
             raise InvalidFieldError("start.page_token", "must be empty on a stream")
         asked = self._asked(request)
-        engine, query = asked.engine, asked.query
+        engine, query = asked.choice.engine, asked.query
         answer = engine.answer(query)
         yield self._on_stream(asked, answer)
         for message in messages:
@@ -316,7 +214,7 @@ class RecommenderServicer(recommender_pb2_grpc.RecommenderServiceServicer):
                 if isinstance(answer, Failure)
                 else pb.EncodeResult(
                     response=self._finish(
-                        convert.encoding_to_proto(answer), asked.engine, answer.state
+                        convert.encoding_to_proto(answer), asked.choice, answer.state
                     )
                 )
                 for asked, answer in found
@@ -356,19 +254,13 @@ class RecommenderServicer(recommender_pb2_grpc.RecommenderServiceServicer):
             except (EngineError, InvalidPageTokenError, StalePageTokenError) as error:
                 asked.append(failure_of(error))
         answers: dict[int, _Answer | EngineError] = {}
-        for engine in {
-            id(one.engine): one.engine for one in asked if isinstance(one, _Asked)
-        }.values():
-            places = [
-                place
-                for place, one in enumerate(asked)
-                if isinstance(one, _Asked) and one.engine is engine
-            ]
-            queries = [
-                one.query for one in asked if isinstance(one, _Asked) and one.engine is engine
-            ]
-            answers.update(zip(places, ask(engine, queries), strict=True))
-        nobody = _Asked(pb.RecommendRequest(), self._engines.current, Page(), Query())
+        prepared = [(place, one) for place, one in enumerate(asked) if isinstance(one, _Asked)]
+        engines = {id(one.choice.engine): one.choice.engine for _, one in prepared}
+        for engine in engines.values():
+            its = [(place, one) for place, one in prepared if one.choice.engine is engine]
+            said = ask(engine, [one.query for _, one in its])
+            answers.update((place, answer) for (place, _), answer in zip(its, said, strict=True))
+        nobody = _Asked(pb.RecommendRequest(), self._engines.of(b""), Page(), Query())
         found: list[tuple[_Asked, _Answer | Failure]] = []
         for place, one in enumerate(asked):
             if isinstance(one, Failure):
@@ -383,8 +275,8 @@ class RecommenderServicer(recommender_pb2_grpc.RecommenderServiceServicer):
     def Rank(self, request: pb.RankRequest, context: grpc.ServicerContext) -> pb.RankResponse:
         """Put given items in order."""
         state = self._keys.open(request.state)
-        engine = self._engines.of(state)
-        ranking = engine.rank(
+        choice = self._engines.of(state, request.user_id)
+        ranking = choice.engine.rank(
             request.item_ids,
             user_id=request.user_id,
             events=convert.events_from_proto(request.events),
@@ -392,7 +284,7 @@ class RecommenderServicer(recommender_pb2_grpc.RecommenderServiceServicer):
             reasons=request.reasons,
         )
         response = convert.ranking_to_proto(ranking, self._policy)
-        return self._finish(response, engine, ranking.recommendations.state)
+        return self._finish(response, choice, ranking.recommendations.state)
 
     def SimilarItems(
         self, request: pb.SimilarItemsRequest, context: grpc.ServicerContext
@@ -422,28 +314,30 @@ class RecommenderServicer(recommender_pb2_grpc.RecommenderServiceServicer):
     def _asked(self, request: pb.RecommendRequest) -> _Asked:
         """Find the engine for a request, and what to ask it."""
         state = self._keys.open(request.state)
-        engine = self._engines.of(state)
-        page = read_page(request, self._keys, engine.fingerprint)
-        return _Asked(request, engine, page, convert.query_from_proto(request, state, page))
+        choice = self._engines.of(state, request.user_id)
+        page = read_page(request, self._keys, choice.engine.fingerprint)
+        return _Asked(request, choice, page, convert.query_from_proto(request, state, page))
 
     def _asked_to_encode(self, request: pb.EncodeSequenceRequest) -> _Asked:
         state = self._keys.open(request.state)
         events = convert.events_from_proto(request.events)
         query = Query(request.user_id, events, state)
-        return _Asked(pb.RecommendRequest(), self._engines.of(state), Page(), query)
+        choice = self._engines.of(state, request.user_id)
+        return _Asked(pb.RecommendRequest(), choice, Page(), query)
 
     def _answered(self, asked: _Asked, answer: Recommendations) -> pb.RecommendResponse:
         response = convert.recommendations_to_proto(answer, self._policy)
-        request, engine, page, query = asked
+        request, choice, page, query = asked
         if answer.more and page.skip + query.limit < MAX_LIMIT:
             response.next_page_token = next_token(
-                request, self._keys, engine.fingerprint, page, query.limit
+                request, self._keys, choice.engine.fingerprint, page, query.limit
             )
-        return self._finish(response, engine, answer.state)
+        return self._finish(response, choice, answer.state)
 
-    def _finish(self, response: _Response, engine: RecommenderEngine, state: bytes) -> _Response:
+    def _finish(self, response: _Response, choice: Choice, state: bytes) -> _Response:
         """Say which model answered, and where the person stands."""
-        response.model_version = engine.version
+        response.model_version = choice.engine.version
+        response.variant = choice.variant
         response.state = self._keys.seal(state)
-        response.send_history = engine is not self._engines.current
+        response.send_history = not choice.is_expected
         return response

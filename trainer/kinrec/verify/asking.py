@@ -10,7 +10,7 @@ import numpy as np
 from kinrec import client
 from kinrec.server.app import RecommenderServer
 from kinrec.server.config import ServerConfig
-from kinrec.server.servicer import Engines
+from kinrec.server.engines import Engines
 from kinrec.verify.comparing import TOP, Answer
 
 if TYPE_CHECKING:

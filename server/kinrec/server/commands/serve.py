@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import argparse
 
+    from kinrec.server.experiments import Experiment
     from kinrec.server.states import StateKeys
 
 KEY_VARIABLE = "KINREC_STATE_KEY"
@@ -61,6 +62,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "(%(default)s)",
     )
     parser.add_argument(
+        "--max-streams",
+        type=int,
+        default=64,
+        metavar="N",
+        help="streams of events open at once, beyond them one is refused (%(default)s)",
+    )
+    parser.add_argument(
+        "--min-voters",
+        type=int,
+        default=5,
+        metavar="N",
+        help="reasons tell of similar users where at least so many voted for an item; 0 for never "
+        "(%(default)s)",
+    )
+    parser.add_argument(
+        "--experiment",
+        type=Path,
+        metavar="FILE",
+        help="a TOML file with variants among which people are shared out by their ids",
+    )
+    parser.add_argument(
         "--require-parity",
         action="store_true",
         help="refuse a bundle that 'kinrec verify' has not passed",
@@ -96,6 +118,9 @@ def run(args: argparse.Namespace) -> int:
             grace=args.grace,
             previous_hours=args.previous_hours,
             require_parity=args.require_parity,
+            max_streams=args.max_streams,
+            min_voters=args.min_voters,
+            experiment=_experiment(args.experiment),
             state_keys=_state_keys(args.state_key_file),
         )
     except ValueError as error:
@@ -105,6 +130,25 @@ def run(args: argparse.Namespace) -> int:
     except (BundleError, PortError) as error:
         return _refuse(error)
     return 0
+
+
+def _experiment(path: Path | None) -> Experiment | None:
+    """Read the experiment.
+
+    Raises:
+        ValueError: It cannot be used. The text is one line that names the file.
+    """
+    from kinrec.server.experiments import read_experiment  # noqa: PLC0415
+
+    if path is None:
+        return None
+    try:
+        return read_experiment(path)
+    except OSError as error:
+        raise ValueError(f"--experiment {path}: {error.strerror}") from error
+    except ValueError as error:
+        text = " ".join(str(error).split())
+        raise ValueError(f"--experiment {path}: {text}") from error
 
 
 def _state_keys(path: Path | None) -> StateKeys:
