@@ -1,15 +1,18 @@
 """What a call can ask for beside whom and how many, from the engine over the trained bundle."""
 
 import re
+from collections import Counter
 
 import numpy as np
 import pytest
 
 from kinrec.engine import (
+    AnyOf,
     CategoryCap,
     EngineError,
     Event,
     InvalidFieldError,
+    NumberRange,
     Options,
     Query,
     UnknownItemError,
@@ -276,3 +279,32 @@ def test_an_option_out_of_range_is_refused_by_name(engine, events, options, fiel
     with pytest.raises(InvalidFieldError) as caught:
         engine.recommend(events=events, options=options)
     assert caught.value.field == field
+
+
+def test_conditions_and_a_cap_by_category(engine, model, events):
+    """Only items that meet the conditions come, no category more often than the cap, and the list is full."""
+    attributes = model.attributes
+    categories = {attributes.values("category", item)[0] for item in range(len(model.items))}
+    wanted = tuple(sorted(categories)[:4])
+    options = Options(
+        conditions=[AnyOf("category", wanted), NumberRange("price", max=1e6)],
+        category_cap=CategoryCap("category", 3),
+    )
+    answer = engine.recommend(events=events, limit=12, include_seen=True, options=options)
+    found = [attributes.values("category", model.items.get(item))[0] for item in answer.item_ids]
+    assert sorted(Counter(found).values()) == [3, 3, 3, 3]
+    assert not answer.more
+    assert answer.allowed == sum(
+        attributes.values("category", item)[0] in wanted for item in range(len(model.items))
+    )
+    twelve = engine.recommend(events=events, limit=11, include_seen=True, options=options)
+    assert (twelve.item_ids, twelve.more) == (answer.item_ids[:11], True)
+
+
+def test_an_unknown_attribute_is_refused_by_name(engine, events):
+    """The error says where it stands, and which there are."""
+    for ask in (engine.recommend, lambda **how: engine.similar_items("i7", options=how["options"])):
+        with pytest.raises(InvalidFieldError) as caught:
+            ask(events=events, options=Options(conditions=[AnyOf("no such", ("x",))]))
+        assert caught.value.field == "conditions[0].attribute"
+        assert "category" in caught.value.rule

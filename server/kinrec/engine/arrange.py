@@ -15,9 +15,15 @@ if TYPE_CHECKING:
     from kinrec.engine.index import Found
     from kinrec.engine.mixture import Mixture
 
-# How many of the best are made diverse, at least, and for each that is asked for.
+# How many of the best are made diverse: at least, for each that is asked for, and at most.
 MIN_POOL = 100
 POOL_PER_ITEM = 5
+MAX_POOL = 1_000
+
+
+def pool_for(limit: int) -> int:
+    """Give how many of the best items a list of ``limit`` is chosen from."""
+    return min(max(MIN_POOL, POOL_PER_ITEM * limit), MAX_POOL)
 
 
 class Capped:

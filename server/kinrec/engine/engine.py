@@ -26,7 +26,7 @@ from kinrec.engine._types import (
     SimilarItems,
     SimilarUsers,
 )
-from kinrec.engine.arrange import MIN_POOL, POOL_PER_ITEM, Capped, arrange
+from kinrec.engine.arrange import Capped, arrange, pool_for
 from kinrec.engine.blend import Mixes, Person, encode_together
 from kinrec.engine.encoder import BatchingEncoder
 from kinrec.engine.events import NOTHING, check_id
@@ -487,23 +487,28 @@ class Engine:
                 blocked = np.concatenate([blocked, person.history.items])
         last = options.skip + query.limit
         depth = options.depth or query.limit
-        # With a cap any number of the best may be passed over.
-        fill = model.manifest.item_count if plan.cap is not None else last + 1 + len(blocked)
-        scope = Scope(plan.allowed, blocked, depth, fill)
-        mixture = mix(model, person, weights, self._discount, scope)
-        if options.min_score > 0.0:
-            mixture = mixture.above(options.min_score)
-        cap = None
-        if options.category_cap is not None and plan.cap is not None:
-            cap = Capped(*plan.cap, options.category_cap.limit)
-        numbers, scores = arrange(
-            mixture,
-            last + 1,
-            pool=max(MIN_POOL, POOL_PER_ITEM * depth),
-            diversity=options.diversity,
-            vectors=model.item_vectors,
-            cap=cap,
-        )
+        # With a cap any number of the best may be passed over, though that seldom happens.
+        fills = [last + 1 + len(blocked)]
+        if plan.cap is not None:
+            fills.append(model.manifest.item_count)
+        for fill in fills:
+            scope = Scope(plan.allowed, blocked, depth, fill)
+            mixture = mix(model, person, weights, self._discount, scope)
+            if options.min_score > 0.0:
+                mixture = mixture.above(options.min_score)
+            cap = None
+            if options.category_cap is not None and plan.cap is not None:
+                cap = Capped(*plan.cap, options.category_cap.limit)
+            numbers, scores = arrange(
+                mixture,
+                last + 1,
+                pool=pool_for(depth),
+                diversity=options.diversity,
+                vectors=model.item_vectors,
+                cap=cap,
+            )
+            if len(numbers) > last:
+                break
         more = len(numbers) > last
         numbers, scores = numbers[options.skip : last], scores[options.skip : last]
         reasons: list[Reason] = []

@@ -200,6 +200,7 @@ class RecommenderServicer(recommender_pb2_grpc.RecommenderServiceServicer):
     def _on_stream(self, asked: _Asked, answer: Recommendations) -> pb.RecommendStreamResponse:
         response = self._answered(asked, answer)
         response.ClearField("state")
+        response.ClearField("next_page_token")  # it would lead on from the first message alone
         return pb.RecommendStreamResponse(response=response)
 
     def BatchEncode(
