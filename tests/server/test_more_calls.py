@@ -314,6 +314,7 @@ def test_a_stream_goes_on_after_events_that_break_a_rule(stub):
         ([events("i1")], "start"),
         ([pb.RecommendStreamRequest()], "start"),
         ([start(user_id="u1"), start(user_id="u1")], "events"),
+        ([start(conditions=[pb.Condition(attribute="a")])], "start.conditions[0]"),
         ([start(user_id="u1", page_token="ab")], "start.page_token"),  # noqa: S106 - no secret
     ],
 )

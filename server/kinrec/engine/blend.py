@@ -23,7 +23,7 @@ from kinrec.engine.sources import (
 from kinrec.engine.state import State
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -158,7 +158,10 @@ class Person:
         search, how = self._model.user_index.search, self.search._replace(within=None)
         if self.user is None:
             return search(self.factors, count, how)
-        numbers, cosines = search(self.factors, count + 1, how)
+        return self._without_itself(search(self.factors, count + 1, how), count)
+
+    def _without_itself(self, found: Found, count: int) -> Found:
+        numbers, cosines = found
         others = numbers != self.user
         return numbers[others][:count], cosines[others][:count]
 
@@ -200,6 +203,34 @@ def encode_together(encoder: Encoder, people: Iterable[Person]) -> None:
         )
         for (person, _, _), encoded in zip(batch, found, strict=True):
             person._encoded = encoded  # noqa: SLF001
+
+
+def search_together(
+    model: Model, people: Sequence[Person], items: int, *, sources: Container[str]
+) -> None:
+    """Search for all whom nobody has searched for yet, among all items and users.
+
+    Args:
+        model: The model.
+        people: With at least one event each.
+        items: How many items the sequence proposes.
+        sources: What will be asked.
+    """
+    if not people:
+        return
+    if SEQUENCE in sources:
+        vectors = np.stack([person.vector for person in people])
+        found = model.item_index.search_many(vectors, items)
+        for person, its in zip(people, found, strict=True):
+            person._next_items[items] = its  # noqa: SLF001
+    if SIMILAR_USERS in sources:
+        count = model.manifest.blend.neighbours
+        factors = np.stack([person.factors for person in people])
+        # One more, because the person itself may be among them.
+        for person, its in zip(
+            people, model.user_index.search_many(factors, count + 1), strict=True
+        ):
+            person._neighbours[count] = person._without_itself(its, count)  # noqa: SLF001
 
 
 def _sequence(_model: Model, person: Person, blend: Blend, count: int) -> Shares:

@@ -27,7 +27,7 @@ from kinrec.engine._types import (
     SimilarUsers,
 )
 from kinrec.engine.arrange import Capped, arrange, pool_for
-from kinrec.engine.blend import Mixes, Person, encode_together
+from kinrec.engine.blend import Mixes, Person, encode_together, search_together
 from kinrec.engine.encoder import BatchingEncoder
 from kinrec.engine.events import NOTHING, check_id
 from kinrec.engine.index import Search, products, take_best
@@ -272,7 +272,7 @@ class Engine:
             queries: At most ``MAX_REQUESTS``, each as for ``recommend``.
 
         Returns:
-            For each what ``recommend`` returns or raises, in order.
+            For each what ``recommend`` returns or raises, in order; scores may differ by rounding.
 
         Raises:
             InvalidFieldError: There are too many.
@@ -286,7 +286,9 @@ class Engine:
                 asked.append((query, plan, subject))
             except EngineError as error:
                 asked.append(error)
-        self._encode_together([one[2] for one in asked if not isinstance(one, EngineError)])
+        answered = [one for one in asked if not isinstance(one, EngineError)]
+        self._encode_together([subject for _, _, subject in answered])
+        self._search_together(answered)
         return [one if isinstance(one, EngineError) else self._recommend(*one) for one in asked]
 
     def encode_many(self, queries: Sequence[Query]) -> list[Encoding | EngineError]:
@@ -434,6 +436,20 @@ class Engine:
         """Encode everyone who is not yet, in batches of like lengths."""
         waiting = [subject.person for subject in subjects if subject.has_history]
         encode_together(self._model.encoder, waiting)
+
+    def _search_together(self, asked: Sequence[tuple[Query, _Plan, _Subject]]) -> None:
+        """Search at once for all who are searched for in the same way."""
+        alike: dict[tuple[int, frozenset[str]], list[Person]] = {}
+        for query, plan, subject in asked:
+            options = query.options
+            if not subject.has_history or options.exact or options.search_effort > 1:
+                continue
+            events = len(subject.person.history)
+            sources = frozenset(self._mixes.of(events, include_seen=plan.include_seen))
+            count = max(self.manifest.blend.candidates, options.depth or query.limit)
+            alike.setdefault((count, sources), []).append(subject.person)
+        for (count, sources), people in alike.items():
+            search_together(self._model, people, count, sources=sources)
 
     def _numbers(self, field: str, item_ids: Sequence[str]) -> NDArray[np.int64]:
         if len(item_ids) > MAX_LISTED_ITEMS:

@@ -22,6 +22,7 @@ DOT = "dot"
 _NODE_HEAD_BYTES = 12
 _CHECKED_VECTORS = 64
 _GROUP = 16
+_TOGETHER = 16  # queries that a scan answers at once: their scores take so many times the memory
 _MARGIN = 1.5  # of what is asked for where only some may be found
 _MOST_ASKED_SHARE = 0.1  # of all vectors: beyond it a scan is as fast
 
@@ -59,6 +60,13 @@ class VectorIndex(Protocol):
 
         Returns:
             Their numbers and inner products, the greatest first.
+        """
+        ...
+
+    def search_many(self, queries: NDArray[np.float32], count: int) -> list[Found]:
+        """Search for each of some queries, (queries, dims), among all vectors, as ``search`` does.
+
+        The inner products may differ from those of ``search`` by rounding.
         """
         ...
 
@@ -110,6 +118,14 @@ class ExactIndex:
         if how.within is None:
             return take_best(self._numbers, self._vectors @ query, count)
         return take_best(how.within, products(self._vectors, how.within, query), count)
+
+    def search_many(self, queries: NDArray[np.float32], count: int) -> list[Found]:
+        """See VectorIndex. The vectors are read once for every few queries, not once for each."""
+        return [
+            take_best(self._numbers, scores, count)
+            for start in range(0, len(queries), _TOGETHER)
+            for scores in queries[start : start + _TOGETHER] @ self._vectors.T
+        ]
 
 
 def products(
@@ -180,6 +196,10 @@ class AnnoyForest:
             if len(numbers) < wanted:
                 return self._scan.search(query, count, how)
         return take_best(numbers, self._vectors[numbers] @ query, count)
+
+    def search_many(self, queries: NDArray[np.float32], count: int) -> list[Found]:
+        """See VectorIndex."""
+        return [self.search(query, count) for query in queries]
 
     def _propose(self, query: NDArray[np.float32], count: int, effort: int) -> NDArray[np.int64]:
         point = query.tolist()

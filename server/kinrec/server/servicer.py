@@ -172,9 +172,12 @@ class RecommenderServicer(recommender_pb2_grpc.RecommenderServiceServicer):
         request = first.start
         if request.page_token:
             raise InvalidFieldError("start.page_token", "must be empty on a stream")
-        asked = self._asked(request)
-        engine, query = asked.choice.engine, asked.query
-        answer = engine.answer(query)
+        try:
+            asked = self._asked(request)
+            engine, query = asked.choice.engine, asked.query
+            answer = engine.answer(query)
+        except InvalidFieldError as error:
+            raise InvalidFieldError(f"start.{error.field}", error.rule) from error
         yield self._on_stream(asked, answer)
         for message in messages:
             if message.WhichOneof("part") != "events":
