@@ -33,7 +33,7 @@ demo: $(READY)  ## Train on sample events, start the server, ask it through the 
 test: $(READY)  ## Run the tests
 	$(BIN)/python -m pytest
 
-check: $(READY) $(GEN_READY)  ## Check format, lint, types, walls, protos and generated code
+check: $(READY) $(GEN_READY)  ## Check format, lint, types, walls, protos, generated code and docs/api.md
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -47,7 +47,7 @@ format: $(READY)  ## Format the code and mend what lint can mend
 	$(BIN)/ruff check --fix .
 	$(BIN)/buf format --write protos
 
-protos: $(GEN_READY)  ## Generate the Python code of the protos anew
+protos: $(GEN_READY)  ## Generate the Python code of the protos and docs/api.md anew
 	scripts/generate-protos.sh
 
 # Generated code must import under old and new protobuf, so its generator is old and lives apart.
