@@ -13,7 +13,7 @@ MARCH := ,-march=x86-64-v2
 endif
 ANNOY_FLAGS := -D_CRT_SECURE_NO_WARNINGS,-fpermissive,-O3,-ffast-math,-fno-associative-math,-DANNOYLIB_MULTITHREADED_BUILD,-std=c++14$(MARCH)
 
-.PHONY: help setup demo test check format protos bench clean
+.PHONY: help setup demo test fuzz check format protos bench clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | expand -t 12
@@ -33,7 +33,11 @@ demo: $(READY)  ## Train on sample events, start the server, ask it through the 
 test: $(READY)  ## Run the tests
 	$(BIN)/python -m pytest
 
-check: $(READY) $(GEN_READY)  ## Check format, lint, types, walls, protos and generated code
+CALLS ?= 100000
+fuzz: $(READY)  ## Make CALLS=100000 hostile calls to a server; SEED=N makes those of another run again
+	PYTHONPATH=tests/fuzz $(BIN)/python -m fuzzing --calls $(CALLS) $(if $(SEED),--seed $(SEED))
+
+check: $(READY) $(GEN_READY)  ## Check format, lint, types, walls, protos, generated code and docs/api.md
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -47,7 +51,7 @@ format: $(READY)  ## Format the code and mend what lint can mend
 	$(BIN)/ruff check --fix .
 	$(BIN)/buf format --write protos
 
-protos: $(GEN_READY)  ## Generate the Python code of the protos anew
+protos: $(GEN_READY)  ## Generate the Python code of the protos and docs/api.md anew
 	scripts/generate-protos.sh
 
 # Generated code must import under old and new protobuf, so its generator is old and lives apart.

@@ -102,14 +102,14 @@ def test_every_condition_against_a_scan():
         (NumberRange("genre"), "attribute", "an attribute of numbers, this one is of text"),
         (NumberRange("made"), "attribute", "an attribute of numbers, this one is of times"),
         (TimeRange("price"), "attribute", "an attribute of times, this one is of numbers"),
-        (AllOf("genre", ()), "values", "must not be empty"),
-        (NoneOf("genre", ("x",) * (MAX_CONDITION_VALUES + 1)), "values", "at most 1000"),
-        (NumberRange("price", np.nan), "min", "must be finite"),
-        (NumberRange("price", 1.0, np.inf), "max", "must be finite"),
-        (NumberRange("price", 2.0, 1.0), "max", "must not be below min"),
-        (TimeRange("made", start=-np.inf), "start", "must be finite"),
-        (TimeRange("made", end=np.nan), "end", "must be finite"),
-        (TimeRange("made", 5.0, 5.0), "end", "must be after start"),
+        (AllOf("genre", ()), "all_of.values", "must not be empty"),
+        (NoneOf("genre", ("x",) * (MAX_CONDITION_VALUES + 1)), "none_of.values", "at most 1000"),
+        (NumberRange("price", np.nan), "number_range.min", "must be finite"),
+        (NumberRange("price", 1.0, np.inf), "number_range.max", "must be finite"),
+        (NumberRange("price", 2.0, 1.0), "number_range.max", "must not be below min"),
+        (TimeRange("made", start=-np.inf), "time_range.start", "must be finite"),
+        (TimeRange("made", end=np.nan), "time_range.end", "must be finite"),
+        (TimeRange("made", 5.0, 5.0), "time_range.end", "must be after start"),
     ],
 )
 def test_a_condition_that_breaks_a_rule(attributes, condition, field, rule):
@@ -128,7 +128,7 @@ def test_too_many_conditions(attributes):
 
     half = AnyOf("genre", ("war",) * (MAX_CONDITION_VALUES // 2))
     attributes.mask([half, half])
-    with pytest.raises(InvalidFieldError, match=r"conditions\[2\].values"):
+    with pytest.raises(InvalidFieldError, match=r"conditions\[2\].any_of.values"):
         attributes.mask([half, half, AnyOf("genre", ("war",))])
 
 

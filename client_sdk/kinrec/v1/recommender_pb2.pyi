@@ -29,29 +29,75 @@ class _ErrorReasonEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._En
     ERROR_REASON_UNSPECIFIED: _ErrorReason.ValueType  # 0
     """Not used."""
     ERROR_REASON_INVALID_FIELD: _ErrorReason.ValueType  # 1
-    """A field of the request breaks its rule. The BadRequest in the details names both."""
+    """A field of the request breaks its rule. The BadRequest in the details names both.
+    Status: INVALID_ARGUMENT.
+    What to do: mend the field. The same request is refused again.
+    SDK: raises InvalidRequestError, mostly before anything is sent; does not repeat the call.
+    """
     ERROR_REASON_NO_SUBJECT: _ErrorReason.ValueType  # 2
-    """Neither a user id nor an event nor a state was given."""
+    """Neither a user id nor an event nor a state was given.
+    Status: INVALID_ARGUMENT.
+    What to do: give at least one of them.
+    SDK: raises InvalidRequestError; does not repeat the call.
+    """
     ERROR_REASON_UNKNOWN_USER: _ErrorReason.ValueType  # 3
-    """The user id is not known to the model, and neither events nor a state were given."""
+    """The user id is not known to the model, and neither events nor a state were given.
+    Status: NOT_FOUND.
+    What to do: send what the person did as events, or show what you show to anyone. A later model
+    may know the user.
+    SDK: raises UnknownUserError; does not repeat the call.
+    """
     ERROR_REASON_MALFORMED_MESSAGE: _ErrorReason.ValueType  # 4
-    """The request's bytes are not a message of the expected type."""
+    """The request's bytes are not a message of the expected type.
+    Status: INVALID_ARGUMENT.
+    What to do: generate the client's code anew from the protos of the service. All strings are UTF-8.
+    SDK: raises InvalidRequestError; does not repeat the call.
+    """
     ERROR_REASON_INTERNAL: _ErrorReason.ValueType  # 5
-    """The service failed. The cause is in its log, not in the answer."""
+    """The service failed. The cause is in its log, not in the answer.
+    Status: INTERNAL.
+    What to do: look in the service's log for the request id that the text names, and report the bug.
+    The same call is likely to fail again.
+    SDK: raises ServerError; does not repeat the call.
+    """
     ERROR_REASON_UNAVAILABLE: _ErrorReason.ValueType  # 6
-    """The service is shutting down or has too much to do. Another replica may answer."""
+    """The service has too much to do. Another replica may answer.
+    Status: RESOURCE_EXHAUSTED.
+    What to do: wait and try again, or ask another replica.
+    SDK: raises UnavailableError; does not repeat the call.
+    """
     ERROR_REASON_STATE_INVALID: _ErrorReason.ValueType  # 7
-    """The state is not one that a replica with this service's key gave. Send the history again."""
+    """The state is not one that a replica with this service's key gave.
+    Status: INVALID_ARGUMENT.
+    What to do: send the history again, without the state. If it comes again and again, the replicas
+    do not share a key, or the state is not kept byte by byte.
+    SDK: raises StateError; a session sends the history by a second call at once.
+    """
     ERROR_REASON_STATE_STALE: _ErrorReason.ValueType  # 8
-    """The state is of a model that does not answer here. Send the history again."""
+    """The state is of a model that does not answer here.
+    Status: FAILED_PRECONDITION.
+    What to do: send the history again, without the state.
+    SDK: raises StateError; a session sends the history by a second call at once.
+    """
     ERROR_REASON_UNKNOWN_ITEM: _ErrorReason.ValueType  # 9
-    """The item that is asked about is not known to the model."""
+    """The item that is asked about is not known to the model.
+    Status: NOT_FOUND.
+    What to do: ask about another item, or show what you show to anyone. A later model may know it.
+    SDK: raises ServerError; does not repeat the call.
+    """
     ERROR_REASON_PAGE_TOKEN_INVALID: _ErrorReason.ValueType  # 10
-    """The page token is not one that a replica with this service's key gave for this request. Ask for
-    the first page again.
+    """The page token is not one that a replica with this service's key gave for this request.
+    Status: INVALID_ARGUMENT.
+    What to do: ask for the first page again. If it comes again and again, the replicas do not share a
+    key, or the request is not the one that the token was given for.
+    SDK: raises InvalidRequestError; does not repeat the call.
     """
     ERROR_REASON_PAGE_TOKEN_STALE: _ErrorReason.ValueType  # 11
-    """The page token is of a model that does not answer here. Ask for the first page again."""
+    """The page token is of a model that does not answer here.
+    Status: FAILED_PRECONDITION.
+    What to do: ask for the first page again.
+    SDK: raises ServerError; does not repeat the call.
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a call failed. The names are the `reason` of the google.rpc.ErrorInfo in the error's details."""
@@ -59,29 +105,75 @@ class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
 ERROR_REASON_UNSPECIFIED: ErrorReason.ValueType  # 0
 """Not used."""
 ERROR_REASON_INVALID_FIELD: ErrorReason.ValueType  # 1
-"""A field of the request breaks its rule. The BadRequest in the details names both."""
+"""A field of the request breaks its rule. The BadRequest in the details names both.
+Status: INVALID_ARGUMENT.
+What to do: mend the field. The same request is refused again.
+SDK: raises InvalidRequestError, mostly before anything is sent; does not repeat the call.
+"""
 ERROR_REASON_NO_SUBJECT: ErrorReason.ValueType  # 2
-"""Neither a user id nor an event nor a state was given."""
+"""Neither a user id nor an event nor a state was given.
+Status: INVALID_ARGUMENT.
+What to do: give at least one of them.
+SDK: raises InvalidRequestError; does not repeat the call.
+"""
 ERROR_REASON_UNKNOWN_USER: ErrorReason.ValueType  # 3
-"""The user id is not known to the model, and neither events nor a state were given."""
+"""The user id is not known to the model, and neither events nor a state were given.
+Status: NOT_FOUND.
+What to do: send what the person did as events, or show what you show to anyone. A later model
+may know the user.
+SDK: raises UnknownUserError; does not repeat the call.
+"""
 ERROR_REASON_MALFORMED_MESSAGE: ErrorReason.ValueType  # 4
-"""The request's bytes are not a message of the expected type."""
+"""The request's bytes are not a message of the expected type.
+Status: INVALID_ARGUMENT.
+What to do: generate the client's code anew from the protos of the service. All strings are UTF-8.
+SDK: raises InvalidRequestError; does not repeat the call.
+"""
 ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 5
-"""The service failed. The cause is in its log, not in the answer."""
+"""The service failed. The cause is in its log, not in the answer.
+Status: INTERNAL.
+What to do: look in the service's log for the request id that the text names, and report the bug.
+The same call is likely to fail again.
+SDK: raises ServerError; does not repeat the call.
+"""
 ERROR_REASON_UNAVAILABLE: ErrorReason.ValueType  # 6
-"""The service is shutting down or has too much to do. Another replica may answer."""
+"""The service has too much to do. Another replica may answer.
+Status: RESOURCE_EXHAUSTED.
+What to do: wait and try again, or ask another replica.
+SDK: raises UnavailableError; does not repeat the call.
+"""
 ERROR_REASON_STATE_INVALID: ErrorReason.ValueType  # 7
-"""The state is not one that a replica with this service's key gave. Send the history again."""
+"""The state is not one that a replica with this service's key gave.
+Status: INVALID_ARGUMENT.
+What to do: send the history again, without the state. If it comes again and again, the replicas
+do not share a key, or the state is not kept byte by byte.
+SDK: raises StateError; a session sends the history by a second call at once.
+"""
 ERROR_REASON_STATE_STALE: ErrorReason.ValueType  # 8
-"""The state is of a model that does not answer here. Send the history again."""
+"""The state is of a model that does not answer here.
+Status: FAILED_PRECONDITION.
+What to do: send the history again, without the state.
+SDK: raises StateError; a session sends the history by a second call at once.
+"""
 ERROR_REASON_UNKNOWN_ITEM: ErrorReason.ValueType  # 9
-"""The item that is asked about is not known to the model."""
+"""The item that is asked about is not known to the model.
+Status: NOT_FOUND.
+What to do: ask about another item, or show what you show to anyone. A later model may know it.
+SDK: raises ServerError; does not repeat the call.
+"""
 ERROR_REASON_PAGE_TOKEN_INVALID: ErrorReason.ValueType  # 10
-"""The page token is not one that a replica with this service's key gave for this request. Ask for
-the first page again.
+"""The page token is not one that a replica with this service's key gave for this request.
+Status: INVALID_ARGUMENT.
+What to do: ask for the first page again. If it comes again and again, the replicas do not share a
+key, or the request is not the one that the token was given for.
+SDK: raises InvalidRequestError; does not repeat the call.
 """
 ERROR_REASON_PAGE_TOKEN_STALE: ErrorReason.ValueType  # 11
-"""The page token is of a model that does not answer here. Ask for the first page again."""
+"""The page token is of a model that does not answer here.
+Status: FAILED_PRECONDITION.
+What to do: ask for the first page again.
+SDK: raises ServerError; does not repeat the call.
+"""
 global___ErrorReason = ErrorReason
 
 class _Source:

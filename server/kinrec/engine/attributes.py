@@ -34,6 +34,14 @@ KIND_NAMES = {
 """What the values of each kind are, for people."""
 
 _MOST_NAMES = 5
+# The part of a condition that its rule is in, for the path of a field.
+_PARTS: dict[type[Condition], str] = {
+    AnyOf: "any_of",
+    AllOf: "all_of",
+    NoneOf: "none_of",
+    NumberRange: "number_range",
+    TimeRange: "time_range",
+}
 _CACHED_MASKS = 256
 _CACHED_BYTES = 1 << 26
 
@@ -279,7 +287,7 @@ class Attributes:
 
         Raises:
             InvalidFieldError: A condition breaks a rule; the field is its path, such as
-                ``conditions[2].attribute``.
+                ``conditions[2].attribute`` or ``conditions[2].any_of.values``.
         """
         tests = self._read(conditions)
         found = self._masks.get(tests)
@@ -327,7 +335,7 @@ class Attributes:
             values += len(condition.values)
             if values > MAX_CONDITION_VALUES:
                 raise InvalidFieldError(
-                    f"{field}.values",
+                    f"{field}.{_PARTS[type(condition)]}.values",
                     f"at most {MAX_CONDITION_VALUES} are allowed in all conditions together",
                 )
             tests.add(self._read_values(condition, field))
@@ -336,7 +344,8 @@ class Attributes:
     def _read_values(self, condition: AnyOf | AllOf | NoneOf, field: str) -> _Test:
         column = self._text(condition.attribute, f"{field}.attribute")
         if not condition.values:
-            raise InvalidFieldError(f"{field}.values", "must not be empty")
+            part = f"{field}.{_PARTS[type(condition)]}"
+            raise InvalidFieldError(f"{part}.values", "must not be empty")
         codes = {column.values.get(value) for value in condition.values}
         if None in codes and isinstance(condition, AllOf):
             codes.clear()
@@ -348,17 +357,18 @@ class Attributes:
         wants_time = isinstance(condition, TimeRange)
         if not isinstance(column, NumberColumn) or column.is_time != wants_time:
             raise _wrong_kind(f"{field}.attribute", column, "times" if wants_time else "numbers")
+        part = f"{field}.{_PARTS[type(condition)]}"
         if isinstance(condition, TimeRange):
-            least = _bound(condition.start, f"{field}.start", -math.inf)
-            end = _bound(condition.end, f"{field}.end", math.inf)
+            least = _bound(condition.start, f"{part}.start", -math.inf)
+            end = _bound(condition.end, f"{part}.end", math.inf)
             if end <= least:
-                raise InvalidFieldError(f"{field}.end", "must be after start")
+                raise InvalidFieldError(f"{part}.end", "must be after start")
             # The last time before the end; where there is no end, the greatest there is.
             return _RangeTest(condition.attribute, least, math.nextafter(end, -math.inf))
-        least = _bound(condition.min, f"{field}.min", -math.inf)
-        greatest = _bound(condition.max, f"{field}.max", math.inf)
+        least = _bound(condition.min, f"{part}.min", -math.inf)
+        greatest = _bound(condition.max, f"{part}.max", math.inf)
         if greatest < least:
-            raise InvalidFieldError(f"{field}.max", "must not be below min")
+            raise InvalidFieldError(f"{part}.max", "must not be below min")
         return _RangeTest(condition.attribute, least, greatest)
 
     def _column(self, name: str, field: str) -> Column:
