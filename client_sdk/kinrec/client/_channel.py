@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 DEFAULT_TIMEOUT = 2.0  # seconds
 
 # Every method only reads, so a call that no server took may go to the next one. The throttle stops
-# retries while more than half of the calls fail, so that they do not keep a service down.
+# retries while more than half of the calls fail, so that they do not keep a service down. A stream is
+# opened likewise; from its first answer on gRPC repeats nothing of it.
 _SERVICE_CONFIG = {
     "loadBalancingConfig": [{"round_robin": {}}],
     "methodConfig": [
@@ -42,6 +43,13 @@ _OPTIONS: dict[str, str | int] = {
     # Finds connections that died without a word, within 20 s of the first unanswered ping. Pings
     # go out only while calls do; a server may close connections that ping more often.
     "grpc.keepalive_time_ms": 60_000,
+    # gRPC takes 4 MiB unless told. A batch of 20,000 items, each with a long id, a title and reasons, is
+    # about 60 MB, and the states of 256 people are up to 64 MiB: no answer within the service's own
+    # limits is refused for its size.
+    "grpc.max_receive_message_length": 128 * 2**20,
+    # What gRPC keeps of a call in order to repeat it, 256 KiB unless told; larger calls are not repeated.
+    # The server takes no message as large as this.
+    "grpc.per_rpc_retry_buffer_size": 16 * 2**20,
 }
 
 
