@@ -16,7 +16,7 @@ from google.rpc.status_pb2 import Status
 from kinrec.client import AsyncClient, Client
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from google.protobuf.message import Message
 
@@ -57,7 +57,8 @@ class ScriptedServer(grpc.GenericRpcHandler):
     """Answers each call with the next line of its script, and notes what it was sent.
 
     A line is a message, bytes to send as they are, or a `Refusal`; the last one is repeated. While
-    `gate` is closed no call is answered.
+    `gate` is closed no call is answered. On a stream each message of the caller is a call, and so is,
+    with no bytes, the end of its side.
     """
 
     def __init__(self) -> None:
@@ -83,6 +84,15 @@ class ScriptedServer(grpc.GenericRpcHandler):
                 context.abort(line.code, line.text)
             return line if isinstance(line, bytes) else line.SerializeToString()
 
+        def answer_each(
+            messages: Iterator[bytes], context: grpc.ServicerContext
+        ) -> Iterator[bytes]:
+            for data in messages:
+                yield answer(data, context)
+            yield answer(b"", context)
+
+        if method.endswith("/RecommendStream"):
+            return grpc.stream_stream_rpc_method_handler(answer_each)
         return grpc.unary_unary_rpc_method_handler(answer)
 
 

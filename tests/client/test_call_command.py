@@ -120,7 +120,8 @@ def test_recommend_as_json(server, call):
     done = call("recommend", "--user", "u42", "--json")
     (line,) = done.stdout.splitlines()
     answer = json.loads(line)
-    assert answer["recommendations"][0] == {"item_id": "i9", "score": 0.75, "title": "Grüner Tee"}
+    first = {"item_id": "i9", "score": 0.75, "title": "Grüner Tee", "reason": None}
+    assert answer["recommendations"][0] == first
     assert (answer["basis"], answer["known_user"]) == ("personal", True)
     assert answer["event_report"]["unknown_item"] == 1
 

@@ -11,22 +11,33 @@ from kinrec.client import (
     FieldViolation,
     InvalidRequestError,
     KinrecError,
+    PageTokenError,
+    Query,
     ServerError,
+    StateError,
     UnavailableError,
+    UnknownItemError,
     UnknownUserError,
 )
+from kinrec.client._errors import error_of_failure
+from kinrec.v1 import recommender_pb2 as pb
 
 from .conftest import Refusal, rich_details
 
-
-@pytest.mark.parametrize(
+TABLE = pytest.mark.parametrize(
     ("code", "reason", "kind"),
     [
         (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD", InvalidRequestError),
         (grpc.StatusCode.INVALID_ARGUMENT, "NO_SUBJECT", InvalidRequestError),
         (grpc.StatusCode.INVALID_ARGUMENT, "", InvalidRequestError),
         (grpc.StatusCode.NOT_FOUND, "UNKNOWN_USER", UnknownUserError),
+        (grpc.StatusCode.NOT_FOUND, "UNKNOWN_ITEM", UnknownItemError),
         (grpc.StatusCode.NOT_FOUND, "", ServerError),
+        (grpc.StatusCode.INVALID_ARGUMENT, "STATE_INVALID", StateError),
+        (grpc.StatusCode.FAILED_PRECONDITION, "STATE_STALE", StateError),
+        (grpc.StatusCode.INVALID_ARGUMENT, "PAGE_TOKEN_INVALID", PageTokenError),
+        (grpc.StatusCode.FAILED_PRECONDITION, "PAGE_TOKEN_STALE", PageTokenError),
+        (grpc.StatusCode.FAILED_PRECONDITION, "", ServerError),
         (grpc.StatusCode.UNAVAILABLE, "UNAVAILABLE", UnavailableError),
         (grpc.StatusCode.RESOURCE_EXHAUSTED, "UNAVAILABLE", UnavailableError),
         (grpc.StatusCode.RESOURCE_EXHAUSTED, "", ServerError),
@@ -36,6 +47,9 @@ from .conftest import Refusal, rich_details
         (grpc.StatusCode.CANCELLED, "", ServerError),
     ],
 )
+
+
+@TABLE
 def test_the_table(server, ask, code, reason, kind):
     """Each status ends as the error that the table says, with its code, reason and cause."""
     server.script = [Refusal(code, "as told", rich_details(reason) if reason else b"")]
@@ -45,6 +59,35 @@ def test_the_table(server, ask, code, reason, kind):
     assert type(error) is kind
     assert (error.code, error.reason) == (code, reason)
     assert isinstance(error.__cause__, grpc.RpcError)
+
+
+@TABLE
+def test_the_table_holds_for_a_failure_among_many(server, ask, code, reason, kind):
+    """The failure of one of a batch is the error that the call would have raised for it alone."""
+    number = pb.ErrorReason.Value(f"ERROR_REASON_{reason or 'UNSPECIFIED'}")
+    failure = pb.Failure(code=code.value[0], reason=number, message="as told")
+    server.script = [pb.BatchEncodeResponse(results=[pb.EncodeResult(failure=failure)])]
+    (error,) = ask("batch_encode", [Query(user_id="u")])
+    assert type(error) is kind
+    assert (error.code, error.reason, error.violations) == (code, reason, ())
+    assert error.message == "as told"
+
+
+def test_a_failure_of_a_later_server():
+    """A code and a reason that this client does not know are the server's error."""
+    error = error_of_failure(pb.Failure(code=99, reason=99))
+    assert type(error) is ServerError
+    assert (error.code, error.reason) == (grpc.StatusCode.UNKNOWN, "")
+    assert error.message == "the call ended with UNKNOWN"
+
+
+def test_the_field_of_a_failure_is_its_violation():
+    """The message begins with the field, and the rest is the rule."""
+    failure = pb.Failure(code=3, reason=1, message="limit: must be small", field="limit")
+    error = error_of_failure(failure)
+    assert type(error) is InvalidRequestError
+    assert error.violations == (FieldViolation("limit", "must be small"),)
+    assert error.message == "limit: must be small"
 
 
 def test_violations_come_along(server, ask):

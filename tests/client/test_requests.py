@@ -8,12 +8,27 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kinrec.client import Event, FieldViolation, InvalidRequestError
+from kinrec.client import (
+    AllOf,
+    AnyOf,
+    CategoryCap,
+    Event,
+    FieldViolation,
+    InvalidRequestError,
+    NoneOf,
+    NumberRange,
+    Options,
+    Query,
+    TimeRange,
+)
 from kinrec.client._requests import (
     encode_sequence_request,
+    rank_request,
     recommend_request,
+    similar_items_request,
     similar_users_request,
 )
+from kinrec.v1 import recommender_pb2 as pb
 
 AHEAD = timezone(timedelta(hours=5, minutes=30))
 
@@ -25,8 +40,7 @@ def encode(*events, user_id=None):
 
 def recommend(events=(), **changes):
     """A request for recommendations with everything left out that is not given."""
-    fields = {"user_id": None, "limit": None, "include_seen": None, "exclude_item_ids": ()}
-    return recommend_request(events, **{**fields, **changes})
+    return recommend_request(Query(events, **changes))
 
 
 def violation(call, *args, **kwargs):
@@ -161,6 +175,9 @@ def test_an_excluded_item_is_named_by_its_place():
 def test_what_is_left_out_is_not_sent():
     """Without arguments nothing is set, so that the service's defaults hold."""
     assert recommend().SerializeToString() == b""
+    assert recommend(options=Options()).SerializeToString() == b""
+    # Not the object that is the default, and sent as if it were.
+    assert recommend(options=Options(diversity=0)).SerializeToString() == b""
     assert similar_users_request((), user_id=None, limit=None).SerializeToString() == b""
 
 
@@ -170,3 +187,142 @@ def test_include_seen_is_sent_when_given(include_seen):
     request = recommend(include_seen=include_seen)
     assert request.HasField("include_seen")
     assert request.include_seen is include_seen
+
+
+def test_options_arrive_in_their_fields():
+    """Every option and every kind of condition is sent, and times in either form."""
+    new_year = datetime(2026, 1, 1, 5, 30, tzinfo=AHEAD)
+    options = Options(
+        allow_item_ids=iter(["i1", "i2"]),
+        conditions=[
+            AnyOf("a", {"x"}),
+            AllOf("b", ("x", "y")),
+            NoneOf("c", iter("z")),
+            NumberRange("d", max=2.5),
+            NumberRange("d", min=np.int64(0)),
+            TimeRange("e", start=9.5, end=new_year),
+            TimeRange("e"),
+        ],
+        min_score=0.5,
+        diversity=0.25,
+        category_cap=CategoryCap("a", 2),
+        reasons=True,
+        search_effort=3,
+        exact=True,
+        page_token="token",  # noqa: S106 - no secret
+    )
+    times = pb.TimeRange()
+    times.start.seconds, times.start.nanos = 9, 500_000_000
+    times.end.seconds = 1_767_225_600
+    expected = pb.RecommendRequest(
+        allow_item_ids=["i1", "i2"],
+        conditions=[
+            pb.Condition(attribute="a", any_of=pb.TextValues(values=["x"])),
+            pb.Condition(attribute="b", all_of=pb.TextValues(values=["x", "y"])),
+            pb.Condition(attribute="c", none_of=pb.TextValues(values=["z"])),
+            pb.Condition(attribute="d", number_range=pb.NumberRange(max=2.5)),
+            pb.Condition(attribute="d", number_range=pb.NumberRange(min=0)),
+            pb.Condition(attribute="e", time_range=times),
+            pb.Condition(attribute="e", time_range=pb.TimeRange()),
+        ],
+        min_score=0.5,
+        diversity=0.25,
+        category_cap=pb.CategoryCap(attribute="a", limit=2),
+        reasons=True,
+        search_effort=3,
+        exact=True,
+        page_token="token",  # noqa: S106 - no secret
+    )
+    assert recommend(options=options) == expected
+    assert recommend(options=options) == expected  # an iterator is not used up
+
+
+@pytest.mark.parametrize(
+    ("options", "field", "rule"),
+    [
+        ({"conditions": []}, "options", "must be Options, not dict"),
+        (Options(allow_item_ids=["i", 2]), "allow_item_ids[1]", "must be a string, not int"),
+        (Options(conditions=["a"]), "conditions[0]", "must be a condition, e.g. AnyOf, not str"),
+        (Options(conditions=[AnyOf(1, ["x"])]), "conditions[0].attribute", "a string, not int"),
+        (
+            Options(conditions=[NumberRange("d"), AllOf("b", ["x", None])]),
+            "conditions[1].values[1]",
+            "must be a string, not NoneType",
+        ),
+        (Options(conditions=[NumberRange("d", min="1")]), "conditions[0].min", "a number, not str"),
+        (Options(conditions=[NumberRange("d", max=10**400)]), "conditions[0].max", "be finite"),
+        (Options(conditions=[TimeRange("e", math.nan)]), "conditions[0].start", "unix seconds"),
+        (
+            Options(conditions=[TimeRange("e", end=datetime(2026, 1, 1))]),  # noqa: DTZ001 - the rule
+            "conditions[0].end",
+            "must have a time zone",
+        ),
+        (Options(min_score="1"), "min_score", "must be a number, not str"),
+        (Options(diversity=True), "diversity", "must be a number, not bool"),
+        (Options(category_cap=("a", 2)), "category_cap", "must be a CategoryCap, not tuple"),
+        (Options(category_cap=CategoryCap("a", 2.0)), "category_cap.limit", "an integer"),
+        (Options(category_cap=CategoryCap("a", 0)), "category_cap.limit", "from 1 to 1000, not 0"),
+        (Options(reasons=1), "reasons", "must be a bool, not int"),
+        (Options(search_effort=0), "search_effort", "must be from 1 to 100, not 0"),
+        (Options(exact=None), "exact", "must be a bool, not NoneType"),
+        (Options(page_token=b"t"), "page_token", "must be a string, not bytes"),
+    ],
+)
+def test_an_option_that_a_message_cannot_hold_is_named(options, field, rule):
+    """The option, the place in it and the rule are named."""
+    fault = violation(recommend, options=options)
+    assert fault.field == field
+    assert rule in fault.rule
+
+
+@pytest.mark.parametrize(
+    ("make", "field"),
+    [
+        (lambda: AnyOf("a", "tea"), "values"),
+        (lambda: AllOf("a", b"tea"), "values"),
+        (lambda: NoneOf("a", None), "values"),
+        (lambda: Options(allow_item_ids="i7"), "allow_item_ids"),
+        (lambda: Options(conditions=AnyOf("a", ["tea"])), "conditions"),
+        (lambda: Query("i7"), "events"),
+        (lambda: Query(exclude_item_ids=7), "exclude_item_ids"),
+    ],
+)
+def test_a_single_value_is_not_taken_for_many(make, field):
+    """A string is no list of texts; it is refused where it is given."""
+    fault = violation(make)
+    assert fault.field == field
+    assert fault.rule.startswith("must be a sequence of ")
+
+
+def test_options_are_values():
+    """Of the same content they are equal, whatever the values came in, and may be keys."""
+    one = Options(conditions=[AnyOf("a", ["x", "y"])], allow_item_ids=["i"])
+    other = Options(conditions=(AnyOf("a", iter("xy")),), allow_item_ids=("i",))
+    assert one == other
+    assert len({one, other}) == 1
+    assert AnyOf("a", ["x"]) != AllOf("a", ["x"])
+
+
+def test_the_other_questions_send_what_is_asked():
+    """Ranking, similar items and similar users have all their fields."""
+    ranking = rank_request(iter(["i1"]), [Event("i7")], user_id="u", state=b"s", reasons=True)
+    assert ranking == pb.RankRequest(
+        user_id="u", events=[pb.Event(item_id="i7")], state=b"s", item_ids=["i1"], reasons=True
+    )
+    similar = similar_items_request(
+        "i1", limit=3, allow_item_ids=["i2"], conditions=[AnyOf("a", ["x"])]
+    )
+    assert similar == pb.SimilarItemsRequest(
+        item_id="i1",
+        limit=3,
+        allow_item_ids=["i2"],
+        conditions=[pb.Condition(attribute="a", any_of=pb.TextValues(values=["x"]))],
+    )
+    users = similar_users_request(
+        (), user_id="u", limit=None, shared_items=4, search_effort=5, exact=True
+    )
+    assert users == pb.SimilarUsersRequest(user_id="u", shared_items=4, search_effort=5, exact=True)
+    fault = violation(similar_users_request, (), user_id="u", limit=None, shared_items=-1)
+    assert fault == FieldViolation("shared_items", "must be from 0 to 100, not -1")
+    fault = violation(rank_request, "i7", (), user_id="u", state=b"", reasons=False)
+    assert fault.field == "item_ids"

@@ -5,7 +5,15 @@ import asyncio
 import grpc
 import pytest
 
-from kinrec.client import AsyncClient, Client, Event, InvalidRequestError, StateError
+from kinrec.client import (
+    AsyncClient,
+    Client,
+    Event,
+    InvalidRequestError,
+    Options,
+    PageTokenError,
+    StateError,
+)
 from kinrec.v1 import recommender_pb2 as pb
 
 from .conftest import Refusal, rich_details
@@ -22,7 +30,7 @@ def run(request, server):
     """
 
     def outcome(error):
-        if not isinstance(error, (StateError, InvalidRequestError)):
+        if not isinstance(error, (StateError, InvalidRequestError, PageTokenError)):
             raise error
         return error
 
@@ -86,26 +94,85 @@ def test_all_calls_share_the_state(server, run):
         pb.EncodeSequenceResponse(state=b"1"),
         pb.SimilarUsersResponse(state=b"2"),
         pb.RecommendResponse(state=b"3"),
+        pb.RankResponse(state=b"4"),
     ]
     more = {"limit": 3, "include_seen": False, "exclude_item_ids": iter("xy")}
+    more["options"] = Options(diversity=0.5)
     run(
         [
             ("encode_sequence", [Event("a")], {}),
-            ("similar_users", [Event("b")], {"limit": 7}),
+            ("similar_users", [Event("b")], {"limit": 7, "shared_items": 2, "exact": True}),
             ("recommend", [Event("c")], more),
+            ("rank", iter("xy"), {"events": [Event("d")], "reasons": True}),
         ]
     )
-    (_, encode), (_, similar), (_, recommend) = server.calls
+    (_, encode), (_, similar), (_, recommend), (_, rank) = server.calls
     assert pb.EncodeSequenceRequest.FromString(encode).state == b""
     found = pb.SimilarUsersRequest.FromString(similar)
     assert (found.state, found.limit) == (b"1", 7)
+    assert (found.shared_items, found.exact) == (2, True)
     assert pb.RecommendRequest.FromString(recommend) == pb.RecommendRequest(
         events=[pb.Event(item_id="c")],
         state=b"2",
         limit=3,
         include_seen=False,
         exclude_item_ids=["x", "y"],
+        diversity=0.5,
     )
+    assert pb.RankRequest.FromString(rank) == pb.RankRequest(
+        events=[pb.Event(item_id="d")], state=b"3", item_ids=["x", "y"], reasons=True
+    )
+
+
+def page(events=()):
+    """Ask for the next page."""
+    return ("recommend", events, {"options": Options(page_token="t"), "limit": 3})  # noqa: S106 - no secret
+
+
+def test_a_page_is_asked_for_as_the_one_before(server, run):
+    """It has the events and the state of the last recommendations, and the session stands where it did."""
+    server.script = [
+        *answers(b"1", b"2"),
+        pb.SimilarUsersResponse(state=b"3"),
+        *answers(b"2", b"2", b"4"),
+    ]
+    similar = ("similar_users", [Event("c")], {})
+    run([*asking("a", "b"), similar, page(), page(), *asking("d")], user_id="u")
+    calls = sent(server)
+    del calls[2]  # another kind of request
+    assert calls == [("a", b"", "u"), ("b", b"1", "u"), *[("b", b"1", "u")] * 2, ("d", b"3", "u")]
+    requests = [pb.RecommendRequest.FromString(data) for _, data in server.calls]
+    assert (requests[3].page_token, requests[3].limit) == ("t", 3)
+
+
+def test_new_events_have_no_place_on_a_page(server, run):
+    """They would change what it is a page of."""
+    server.script = answers(b"1")
+    _, found = run([*asking("a"), page([Event("b")])])
+    assert found.message == "events: must be empty with a page token"
+    assert len(server.calls) == 1
+
+
+def test_a_page_of_a_model_that_is_gone_is_not_asked_for_twice(server, run):
+    """The first page has to be asked for again, which is the caller's to do."""
+    stale = Refusal(grpc.StatusCode.FAILED_PRECONDITION, "gone", rich_details("PAGE_TOKEN_STALE"))
+    server.script = [*answers(b"1"), stale, STALE, STALE, *answers(b"2")]
+    found = run([*asking("a"), page(), page(), *asking("b")])
+    assert [type(answer) for answer in found[1:3]] == [PageTokenError, StateError]
+    assert sent(server)[3:] == [("b", b"1", ""), ("ab", b"", "")]
+
+
+def test_a_string_is_no_list_of_items(server, run):
+    """It is refused, not taken for the items that its letters are."""
+    found = run(
+        [("rank", "xy", {}), ("recommend", [], {"exclude_item_ids": "xy"}), ("recommend", "xy", {})]
+    )
+    assert [error.violations[0].field for error in found] == [
+        "item_ids",
+        "exclude_item_ids",
+        "events",
+    ]
+    assert not server.calls
 
 
 @pytest.mark.parametrize("refusal", [STALE, INVALID])

@@ -10,7 +10,9 @@ import grpc
 from kinrec.client import _calls
 from kinrec.client._channel import DEFAULT_TIMEOUT, ChannelConfig
 from kinrec.client._errors import ClientClosedError, error_of
+from kinrec.client._options import PLAIN, Query
 from kinrec.client._session import DEFAULT_KEEP, AsyncSession
+from kinrec.client._streams import AsyncRecommendStream
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -18,13 +20,16 @@ if TYPE_CHECKING:
     from typing import Self
 
     from kinrec.client._calls import Call
-    from kinrec.client._errors import FailedCall
+    from kinrec.client._errors import FailedCall, KinrecError
+    from kinrec.client._options import Condition, Options
     from kinrec.client._types import (
         EncodeSequenceResult,
         Event,
         Health,
         Model,
+        RankResult,
         RecommendResult,
+        SimilarItemsResult,
         SimilarUsersResult,
     )
 
@@ -79,12 +84,22 @@ class AsyncClient:
         user_id: str | None = None,
         state: bytes = b"",
         limit: int | None = None,
+        shared_items: int = 0,
+        search_effort: int = 1,
+        exact: bool = False,
         timeout: float | None = None,
     ) -> SimilarUsersResult:
         """Find the known users who behave most like a person. See `Client`."""
-        return await self._ask(
-            _calls.similar_users(events, user_id=user_id, state=state, limit=limit), timeout
+        call = _calls.similar_users(
+            events,
+            user_id=user_id,
+            state=state,
+            limit=limit,
+            shared_items=shared_items,
+            search_effort=search_effort,
+            exact=exact,
         )
+        return await self._ask(call, timeout)
 
     async def recommend(
         self,
@@ -95,18 +110,91 @@ class AsyncClient:
         limit: int | None = None,
         include_seen: bool | None = None,
         exclude_item_ids: Iterable[str] = (),
+        options: Options = PLAIN,
         timeout: float | None = None,
     ) -> RecommendResult:
         """Recommend the items that a person is most likely to want next. See `Client`."""
-        call = _calls.recommend(
+        query = Query(
             events,
             user_id=user_id,
             state=state,
             limit=limit,
             include_seen=include_seen,
             exclude_item_ids=exclude_item_ids,
+            options=options,
+        )
+        return await self._ask(_calls.recommend(query), timeout)
+
+    def recommend_stream(
+        self,
+        events: Iterable[Event] = (),
+        *,
+        user_id: str | None = None,
+        state: bytes = b"",
+        limit: int | None = None,
+        include_seen: bool | None = None,
+        exclude_item_ids: Iterable[str] = (),
+        options: Options = PLAIN,
+        timeout: float | None = None,
+    ) -> AsyncRecommendStream:
+        """Open a stream that recommends anew whenever the person does something. See `Client`.
+
+        It is opened by ``async with client.recommend_stream(...) as stream``, or by ``await``.
+        """
+        query = Query(
+            events,
+            user_id=user_id,
+            state=state,
+            limit=limit,
+            include_seen=include_seen,
+            exclude_item_ids=exclude_item_ids,
+            options=options,
+        )
+        start, seconds = _calls.stream_start(query), self._config.seconds(timeout)
+        if self._closed:
+            raise ClientClosedError
+        return AsyncRecommendStream(self._connect, start, seconds, self._explained)
+
+    async def rank(
+        self,
+        item_ids: Iterable[str],
+        events: Iterable[Event] = (),
+        *,
+        user_id: str | None = None,
+        state: bytes = b"",
+        reasons: bool = False,
+        timeout: float | None = None,
+    ) -> RankResult:
+        """Put given items in the order in which a person is most likely to want them. See `Client`."""
+        call = _calls.rank(item_ids, events, user_id=user_id, state=state, reasons=reasons)
+        return await self._ask(call, timeout)
+
+    async def similar_items(
+        self,
+        item_id: str,
+        *,
+        limit: int | None = None,
+        allow_item_ids: Iterable[str] = (),
+        conditions: Iterable[Condition] = (),
+        timeout: float | None = None,
+    ) -> SimilarItemsResult:
+        """Find the items that people come to in the same company as an item. See `Client`."""
+        call = _calls.similar_items(
+            item_id, limit=limit, allow_item_ids=allow_item_ids, conditions=conditions
         )
         return await self._ask(call, timeout)
+
+    async def batch_encode(
+        self, queries: Iterable[Query], *, timeout: float | None = None
+    ) -> list[EncodeSequenceResult | KinrecError]:
+        """Encode many people's behaviour, for less than as many calls cost. See `Client`."""
+        return await self._ask(_calls.batch_encode(queries), timeout)
+
+    async def batch_recommend(
+        self, queries: Iterable[Query], *, timeout: float | None = None
+    ) -> list[RecommendResult | KinrecError]:
+        """Recommend for many people, for less than as many calls cost. See `Client`."""
+        return await self._ask(_calls.batch_recommend(queries), timeout)
 
     async def get_model(self, *, timeout: float | None = None) -> Model:
         """Describe the model that answers."""
@@ -149,20 +237,38 @@ class AsyncClient:
         seconds = self._config.seconds(timeout)
         if self._closed:
             raise ClientClosedError
-        if self._channel is None:
-            self._channel = _open(self._config)
         try:
             send: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]
-            send = self._channel.unary_unary(call.method)
+            send = self._opened().unary_unary(call.method)
             response = await send(call.request, timeout=seconds)
-        except grpc.aio.AioRpcError as error:
-            raise error_of(cast("FailedCall", error), seconds, self._config.target) from error
-        except asyncio.CancelledError as error:
-            # Closing a channel cancels its calls, which looks as if their tasks were cancelled.
-            if self._closed and not _is_cancelled():
-                raise ClientClosedError from error
-            raise
+        except (grpc.aio.AioRpcError, asyncio.CancelledError) as error:
+            explained = self._explained(error, seconds)
+            if explained is error:
+                raise
+            raise explained from error
         return call.read(response)
+
+    def _opened(self) -> grpc.aio.Channel:
+        if self._channel is None:
+            self._channel = _open(self._config)
+        return self._channel
+
+    def _connect(self) -> grpc.aio.StreamStreamCall[bytes, bytes]:
+        if self._closed:
+            raise ClientClosedError
+        connect: grpc.aio.StreamStreamMultiCallable[bytes, bytes]
+        connect = self._opened().stream_stream(_calls.STREAM_METHOD)
+        return connect()
+
+    def _explained(self, error: BaseException, seconds: float, note: str = "") -> BaseException:
+        """The client's error for what grpc raised; what is none of grpc's is given back."""
+        if isinstance(error, grpc.aio.AioRpcError):
+            return error_of(cast("FailedCall", error), seconds, self._config.target, note)
+        # Closing a channel cancels its calls, which looks as if their tasks were cancelled.
+        is_ours = isinstance(error, asyncio.CancelledError) and not _is_cancelled()
+        return (
+            ClientClosedError(f"the client is closed{note}") if self._closed and is_ours else error
+        )
 
 
 def _is_cancelled() -> bool:

@@ -3,10 +3,13 @@
 KinrecError
 ├── InvalidRequestError     a field breaks its rule; found before anything is sent, or by the server
 ├── UnknownUserError        the user id is not known, and neither events nor a state were given
+├── UnknownItemError        the item that is asked about is not known
 ├── StateError              the state is not one that the service takes; the history has to be sent
+├── PageTokenError          the page token is not one for this request; begin with the first page
 ├── UnavailableError        no server could be reached, or none would take the call; retries included
 ├── DeadlineExceededError   no answer within the timeout
 ├── ServerError             every other failure, and answers that cannot be read
+├── StreamClosedError       the stream was closed, or something broke it before
 └── ClientClosedError       the client was closed before the call or during it
 """
 
@@ -21,6 +24,8 @@ from google.protobuf.message import DecodeError
 # The package ships stubs without saying so by a py.typed.
 from google.rpc.error_details_pb2 import BadRequest, ErrorInfo  # type: ignore[import-untyped]
 from google.rpc.status_pb2 import Status  # type: ignore[import-untyped]
+
+from kinrec.v1 import recommender_pb2 as pb
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -88,8 +93,16 @@ class UnknownUserError(KinrecError):
     """The user id is not known to the model, and neither events nor a state were given."""
 
 
+class UnknownItemError(KinrecError):
+    """The item that is asked about is not known to the model."""
+
+
 class StateError(KinrecError):
     """The state was changed, or is of a model or a key that is gone. Send the history instead."""
+
+
+class PageTokenError(KinrecError):
+    """The page token is of another request, or of a model or a key that is gone. Begin anew."""
 
 
 class UnavailableError(KinrecError):
@@ -102,6 +115,10 @@ class DeadlineExceededError(KinrecError):
 
 class ServerError(KinrecError):
     """The call failed for a reason that the caller cannot mend."""
+
+
+class StreamClosedError(KinrecError):
+    """The stream takes no more: it was closed, or an earlier message broke it."""
 
 
 class ClientClosedError(KinrecError):
@@ -129,10 +146,19 @@ _TABLE: Mapping[tuple[grpc.StatusCode, str], type[KinrecError]] = {
     (grpc.StatusCode.INVALID_ARGUMENT, ""): InvalidRequestError,
     (grpc.StatusCode.INVALID_ARGUMENT, "STATE_INVALID"): StateError,
     (grpc.StatusCode.FAILED_PRECONDITION, "STATE_STALE"): StateError,
+    (grpc.StatusCode.INVALID_ARGUMENT, "PAGE_TOKEN_INVALID"): PageTokenError,
+    (grpc.StatusCode.FAILED_PRECONDITION, "PAGE_TOKEN_STALE"): PageTokenError,
     (grpc.StatusCode.NOT_FOUND, "UNKNOWN_USER"): UnknownUserError,
+    (grpc.StatusCode.NOT_FOUND, "UNKNOWN_ITEM"): UnknownItemError,
     (grpc.StatusCode.UNAVAILABLE, ""): UnavailableError,
     (grpc.StatusCode.RESOURCE_EXHAUSTED, "UNAVAILABLE"): UnavailableError,
     (grpc.StatusCode.DEADLINE_EXCEEDED, ""): DeadlineExceededError,
+}
+
+_CODES = {code.value[0]: code for code in grpc.StatusCode}
+# Numbers of a later server are left out, and with them the one that is not used.
+_REASONS = {
+    number: name.removeprefix("ERROR_REASON_") for name, number in pb.ErrorReason.items() if number
 }
 
 
@@ -143,23 +169,47 @@ def invalid_field(field: str, rule: str) -> InvalidRequestError:
     )
 
 
-def error_of(call: FailedCall, timeout: float, target: str) -> KinrecError:
+def error_of(call: FailedCall, timeout: float, target: str, note: str = "") -> KinrecError:
     """The error of a call that failed.
 
     Args:
         call: The call, or what grpc raised for it.
         timeout: The seconds that it was given.
         target: Where the server should be.
+        note: What to say behind the message.
     """
     code = call.code()
     reason, violations = _details_of(call)
-    kind = _TABLE.get((code, reason)) or _TABLE.get((code, ""), ServerError)
+    kind = _kind_of(code, reason)
     message = _one_line(call.details() or "") or f"the call ended with {code.name}"
     if kind is DeadlineExceededError:
-        message = f"no answer within {timeout:g} s"
-    elif kind is UnavailableError and message.startswith(_NOT_REACHED):
+        return late_error(timeout, note)
+    if kind is UnavailableError and message.startswith(_NOT_REACHED):
         message = f"no server could be reached at {target}"
-    return kind(message, code=code, reason=reason, violations=violations)
+    return kind(message + note, code=code, reason=reason, violations=violations)
+
+
+def late_error(timeout: float, note: str = "") -> DeadlineExceededError:
+    """The error of a call that had no answer in so many seconds."""
+    return DeadlineExceededError(
+        f"no answer within {timeout:g} s{note}", code=grpc.StatusCode.DEADLINE_EXCEEDED
+    )
+
+
+def error_of_failure(failure: pb.Failure) -> KinrecError:
+    """The error of one of many requests: what the call would have raised for it alone."""
+    code = _CODES.get(failure.code, grpc.StatusCode.UNKNOWN)
+    reason = _REASONS.get(failure.reason, "")
+    message = _one_line(failure.message) or f"the call ended with {code.name}"
+    violations: tuple[FieldViolation, ...] = ()
+    if failure.field:
+        rule = message.removeprefix(f"{failure.field}: ")
+        violations = (FieldViolation(failure.field, rule),)
+    return _kind_of(code, reason)(message, code=code, reason=reason, violations=violations)
+
+
+def _kind_of(code: grpc.StatusCode, reason: str) -> type[KinrecError]:
+    return _TABLE.get((code, reason)) or _TABLE.get((code, ""), ServerError)
 
 
 def _details_of(call: FailedCall) -> tuple[str, tuple[FieldViolation, ...]]:

@@ -6,28 +6,32 @@ of a request, are the server's to apply.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable
-from datetime import UTC, datetime
-from numbers import Integral, Real
-from typing import TypeVar
+from typing import TYPE_CHECKING
 
-from google.protobuf.timestamp_pb2 import Timestamp
-
+from kinrec.client import _checks
 from kinrec.client._errors import InvalidRequestError, invalid_field
+from kinrec.client._options import (
+    PLAIN,
+    AllOf,
+    AnyOf,
+    CategoryCap,
+    NoneOf,
+    NumberRange,
+    Options,
+    Query,
+    TimeRange,
+)
 from kinrec.client._types import Event
 from kinrec.v1 import recommender_pb2 as pb
 
-_T = TypeVar("_T")
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MAX_INT32 = 2**31 - 1
-_NUMBERS = (float, Real)  # float first: to ask an abstract class is slow
-_NANOS = 1_000_000_000
+    from kinrec.client._options import Condition
 
-# google.protobuf.Timestamp holds the years 1 to 9999.
-_MIN_SECONDS = -62_135_596_800
-_MAX_SECONDS = 253_402_300_799
+_MAX_LIMIT = 1_000
+_MAX_SEARCH_EFFORT = 100
+_MAX_SHARED_ITEMS = 100
 
 
 def encode_sequence_request(
@@ -40,7 +44,14 @@ def encode_sequence_request(
 
 
 def similar_users_request(
-    events: Iterable[Event], *, user_id: str | None, state: bytes = b"", limit: int | None
+    events: Iterable[Event],
+    *,
+    user_id: str | None,
+    state: bytes = b"",
+    limit: int | None,
+    shared_items: int = 0,
+    search_effort: int = 1,
+    exact: bool = False,
 ) -> pb.SimilarUsersRequest:
     """A request for the users who behave alike."""
     return pb.SimilarUsersRequest(
@@ -48,61 +59,168 @@ def similar_users_request(
         events=_events(events),
         state=_state(state),
         limit=_limit(limit),
+        shared_items=_checks.integer(shared_items, "shared_items", 0, _MAX_SHARED_ITEMS),
+        search_effort=_search_effort(search_effort),
+        exact=_checks.flag(exact, "exact"),
     )
 
 
-def recommend_request(
+def recommend_request(query: Query) -> pb.RecommendRequest:
+    """A request for recommendations."""
+    options, include_seen = query.options, query.include_seen
+    if not isinstance(options, Options):
+        raise invalid_field("options", f"must be Options, not {_checks.kind_of(options)}")
+    request = pb.RecommendRequest(
+        user_id=_user_id(query.user_id),
+        events=_events(query.events),
+        state=_state(query.state),
+        limit=_limit(query.limit),
+        include_seen=None if include_seen is None else _checks.flag(include_seen, "include_seen"),
+        exclude_item_ids=_checks.texts(query.exclude_item_ids, "exclude_item_ids", "item ids"),
+    )
+    if options is not PLAIN:
+        _add_options(request, options)
+    return request
+
+
+def rank_request(
+    item_ids: Iterable[str],
     events: Iterable[Event],
     *,
     user_id: str | None,
-    state: bytes = b"",
-    limit: int | None,
-    include_seen: bool | None,
-    exclude_item_ids: Iterable[str],
-) -> pb.RecommendRequest:
-    """A request for recommendations."""
-    if include_seen is not None and not isinstance(include_seen, bool):
-        raise invalid_field("include_seen", f"must be a bool, not {_kind(include_seen)}")
-    return pb.RecommendRequest(
+    state: bytes,
+    reasons: bool,
+) -> pb.RankRequest:
+    """A request to put items in order."""
+    return pb.RankRequest(
         user_id=_user_id(user_id),
         events=_events(events),
         state=_state(state),
+        item_ids=_checks.texts(item_ids, "item_ids", "item ids"),
+        reasons=_checks.flag(reasons, "reasons"),
+    )
+
+
+def similar_items_request(
+    item_id: str,
+    *,
+    limit: int | None,
+    allow_item_ids: Iterable[str],
+    conditions: Iterable[Condition],
+) -> pb.SimilarItemsRequest:
+    """A request for items like another."""
+    return pb.SimilarItemsRequest(
+        item_id=_checks.text(item_id, "item_id"),
         limit=_limit(limit),
-        include_seen=include_seen,
-        exclude_item_ids=[
-            _text(item_id, f"exclude_item_ids[{number}]")
-            for number, item_id in enumerate(
-                _iterable(exclude_item_ids, "exclude_item_ids", "item ids")
-            )
-        ],
+        allow_item_ids=_checks.texts(allow_item_ids, "allow_item_ids", "item ids"),
+        conditions=_conditions(conditions),
+    )
+
+
+def stream_start(query: Query) -> pb.RecommendStreamRequest:
+    """The first message of a stream."""
+    return pb.RecommendStreamRequest(start=recommend_request(query))
+
+
+def stream_events(events: Iterable[Event]) -> pb.RecommendStreamRequest:
+    """A later message of a stream."""
+    return pb.RecommendStreamRequest(events=pb.EventList(events=_events(events)))
+
+
+def _add_options(request: pb.RecommendRequest, options: Options) -> None:
+    request.allow_item_ids.extend(
+        _checks.texts(options.allow_item_ids, "allow_item_ids", "item ids")
+    )
+    request.conditions.extend(_conditions(options.conditions))
+    request.min_score = _checks.number(options.min_score, "min_score")
+    request.diversity = _checks.number(options.diversity, "diversity")
+    if options.category_cap is not None:
+        request.category_cap.CopyFrom(_category_cap(options.category_cap))
+    request.reasons = _checks.flag(options.reasons, "reasons")
+    request.search_effort = _search_effort(options.search_effort)
+    request.exact = _checks.flag(options.exact, "exact")
+    request.page_token = _checks.text(options.page_token, "page_token")
+
+
+def _category_cap(cap: CategoryCap) -> pb.CategoryCap:
+    if not isinstance(cap, CategoryCap):
+        raise invalid_field("category_cap", f"must be a CategoryCap, not {_checks.kind_of(cap)}")
+    return pb.CategoryCap(
+        attribute=_checks.text(cap.attribute, "category_cap.attribute"),
+        limit=_checks.integer(cap.limit, "category_cap.limit", 1, _MAX_LIMIT),
+    )
+
+
+def _conditions(conditions: Iterable[Condition]) -> list[pb.Condition]:
+    return [
+        _condition(condition, f"conditions[{number}]")
+        for number, condition in enumerate(_checks.iterable(conditions, "conditions", "conditions"))
+    ]
+
+
+def _condition(condition: Condition, field: str) -> pb.Condition:
+    match condition:
+        case AnyOf():
+            message = pb.Condition(any_of=_values(condition.values, field))
+        case AllOf():
+            message = pb.Condition(all_of=_values(condition.values, field))
+        case NoneOf():
+            message = pb.Condition(none_of=_values(condition.values, field))
+        case NumberRange():
+            message = pb.Condition(number_range=_number_range(condition, field))
+        case TimeRange():
+            message = pb.Condition(time_range=_time_range(condition, field))
+        case _:
+            rule = f"must be a condition, e.g. AnyOf, not {_checks.kind_of(condition)}"
+            raise invalid_field(field, rule)
+    message.attribute = _checks.text(condition.attribute, f"{field}.attribute")
+    return message
+
+
+def _values(values: Iterable[str], field: str) -> pb.TextValues:
+    return pb.TextValues(values=_checks.texts(values, f"{field}.values", "texts"))
+
+
+def _number_range(numbers: NumberRange, field: str) -> pb.NumberRange:
+    least, most = numbers.min, numbers.max
+    return pb.NumberRange(
+        min=None if least is None else _checks.number(least, f"{field}.min"),
+        max=None if most is None else _checks.number(most, f"{field}.max"),
+    )
+
+
+def _time_range(times: TimeRange, field: str) -> pb.TimeRange:
+    start, end = times.start, times.end
+    return pb.TimeRange(
+        start=None if start is None else _checks.timestamp(start, f"{field}.start"),
+        end=None if end is None else _checks.timestamp(end, f"{field}.end"),
     )
 
 
 def _user_id(user_id: str | None) -> str:
-    return "" if user_id is None else _text(user_id, "user_id")
+    return "" if user_id is None else _checks.text(user_id, "user_id")
 
 
 def _state(state: bytes) -> bytes:
     if not isinstance(state, bytes):
-        raise invalid_field("state", f"must be bytes, not {_kind(state)}")
+        raise invalid_field("state", f"must be bytes, not {_checks.kind_of(state)}")
     return state
 
 
 def _limit(limit: int | None) -> int:
     """The limit as the wire has it, where zero asks for the service's default."""
-    if limit is None:
-        return 0
-    if isinstance(limit, bool) or not isinstance(limit, Integral):
-        raise invalid_field("limit", f"must be an integer, not {_kind(limit)}")
-    # Above what it answers with at most, the service itself says so while the message can hold it.
-    if not 1 <= limit <= _MAX_INT32:
-        raise invalid_field("limit", f"must be from 1 to 1000, not {limit}")
-    return int(limit)
+    return 0 if limit is None else _checks.integer(limit, "limit", 1, _MAX_LIMIT)
+
+
+def _search_effort(effort: int) -> int:
+    """The effort as the wire has it, where zero is the usual one."""
+    effort = _checks.integer(effort, "search_effort", 1, _MAX_SEARCH_EFFORT)
+    return 0 if effort == 1 else effort
 
 
 def _events(events: Iterable[Event]) -> list[pb.Event]:
     messages: list[pb.Event] = []
-    for event in _iterable(events, "events", "events"):
+    for event in _checks.iterable(events, "events", "events"):
         # The path is put together only for an event at fault: there may be thousands.
         try:
             messages.append(_event(event))
@@ -116,78 +234,10 @@ def _events(events: Iterable[Event]) -> list[pb.Event]:
 def _event(event: Event) -> pb.Event:
     """Convert an event; the fields of errors are relative to it."""
     if not isinstance(event, Event):
-        raise invalid_field("", f"must be an Event, not {_kind(event)}")
+        raise invalid_field("", f"must be an Event, not {_checks.kind_of(event)}")
     return pb.Event(
-        item_id=_text(event.item_id, ".item_id"),
-        event_type=_text(event.event_type, ".event_type"),
-        time=None if event.time is None else _timestamp(event.time),
-        value=None if event.value is None else _number(event.value, ".value"),
+        item_id=_checks.text(event.item_id, ".item_id"),
+        event_type=_checks.text(event.event_type, ".event_type"),
+        time=None if event.time is None else _checks.timestamp(event.time, ".time"),
+        value=None if event.value is None else _checks.number(event.value, ".value"),
     )
-
-
-def _timestamp(time: datetime | float) -> Timestamp:
-    if isinstance(time, datetime):
-        seconds, nanos = _split_datetime(time)
-    elif _is_number(time):
-        seconds, nanos = _split_seconds(_number(time, ".time"))
-    else:
-        rule = f"must be a datetime with a time zone or unix seconds, not {_kind(time)}"
-        raise invalid_field(".time", rule)
-    if not _MIN_SECONDS <= seconds <= _MAX_SECONDS:
-        raise invalid_field(".time", "must lie in the years 1 to 9999")
-    return Timestamp(seconds=seconds, nanos=nanos)
-
-
-def _split_datetime(time: datetime) -> tuple[int, int]:
-    try:
-        has_zone = time.utcoffset() is not None
-    except ValueError as error:  # pandas' NaT is a datetime and has no parts
-        raise invalid_field(".time", "must be a moment in time") from error
-    if not has_zone:
-        raise invalid_field(".time", "must have a time zone, e.g. datetime.now(UTC)")
-    since = time - _EPOCH
-    return since.days * 86_400 + since.seconds, since.microseconds * 1000
-
-
-def _split_seconds(time: float) -> tuple[int, int]:
-    if not _MIN_SECONDS <= time <= _MAX_SECONDS:
-        rule = "must be unix seconds within the years 1 to 9999"
-        raise invalid_field(".time", f"{rule}; are these milliseconds?" if time > 0 else rule)
-    seconds = math.floor(time)
-    carry, nanos = divmod(round((time - seconds) * _NANOS), _NANOS)
-    return seconds + carry, nanos
-
-
-def _number(value: float, field: str) -> float:
-    if not _is_number(value):
-        raise invalid_field(field, f"must be a number, not {_kind(value)}")
-    try:
-        return float(value)
-    except OverflowError as error:
-        raise invalid_field(field, "must be finite") from error
-
-
-def _text(value: str, field: str) -> str:
-    if not isinstance(value, str):
-        raise invalid_field(field, f"must be a string, not {_kind(value)}")
-    if not value.isascii():
-        try:
-            value.encode()
-        except UnicodeEncodeError as error:
-            raise invalid_field(field, "must be Unicode text without lone surrogates") from error
-    return value
-
-
-def _iterable(values: Iterable[_T], field: str, what: str) -> Iterable[_T]:
-    # A string is an iterable of strings, and never what was meant.
-    if isinstance(values, str | bytes) or not isinstance(values, Iterable):
-        raise invalid_field(field, f"must be a sequence of {what}, not {_kind(values)}")
-    return values
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, _NUMBERS) and not isinstance(value, bool)
-
-
-def _kind(value: object) -> str:
-    return type(value).__name__

@@ -7,7 +7,10 @@ from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
+from kinrec.client._checks import iterable
 from kinrec.client._errors import StateError, invalid_field
+from kinrec.client._options import PLAIN, Options
+from kinrec.client._types import RecommendResult
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
@@ -17,11 +20,15 @@ if TYPE_CHECKING:
     from kinrec.client._types import (
         EncodeSequenceResult,
         Event,
-        RecommendResult,
+        RankResult,
         SimilarUsersResult,
     )
 
-_Result = TypeVar("_Result", "EncodeSequenceResult", "SimilarUsersResult", "RecommendResult")
+    Answer = EncodeSequenceResult | SimilarUsersResult | RecommendResult | RankResult
+
+_Result = TypeVar(
+    "_Result", "EncodeSequenceResult", "SimilarUsersResult", "RecommendResult", "RankResult"
+)
 
 DEFAULT_KEEP = 500
 MAX_KEEP = 2_000  # what a request may have
@@ -44,6 +51,7 @@ class Memory:
         self._events: deque[Event] = deque(maxlen=keep)
         # Of what came before a given state nothing is kept.
         self._taken = 1 if state else 0
+        self._asked: tuple[list[Event], bytes] = ([], b"")
 
     def to_send(self, new: list[Event]) -> list[Event]:
         """The events to send with the state, or without one with what is kept before them."""
@@ -59,15 +67,31 @@ class Memory:
         """Send the history next time."""
         self.state = b""
 
-    def take(
-        self, new: list[Event], result: EncodeSequenceResult | SimilarUsersResult | RecommendResult
-    ) -> None:
-        """Take over what an answer says. Not before: events of a call that failed are not kept."""
+    def take(self, new: list[Event], asked: tuple[list[Event], bytes], result: Answer) -> None:
+        """Take over what an answer says. Not before: events of a call that failed are not kept.
+
+        Args:
+            new: The new events.
+            asked: The events that were sent, and the state.
+            result: The answer.
+        """
         self._events.extend(new)
         self._taken += len(new)
         # The history is worth sending while all of it is kept; else the state knows more.
         is_whole = self._taken == len(self._events)
         self.state = b"" if result.send_history and is_whole else result.state
+        if isinstance(result, RecommendResult):
+            self._asked = asked
+
+    def asked_before(self, new: list[Event]) -> tuple[list[Event], bytes]:
+        """What the last recommendations were asked for with, and a further page of them must be.
+
+        Raises:
+            InvalidRequestError: There are new events.
+        """
+        if new:
+            raise invalid_field("events", "must be empty with a page token")
+        return self._asked
 
 
 class Session:
@@ -79,9 +103,11 @@ class Session:
     call that raises are not taken: the call can be made again with them.
 
     Example:
-        >>> session = client.session()  # doctest: +SKIP
-        >>> session.recommend([Event("i7", "view")])  # doctest: +SKIP
-        >>> session.recommend([Event("i9", "view")], limit=5)  # doctest: +SKIP
+        >>> session = client.session()
+        >>> before = session.recommend([Event("i7", "view")])
+        >>> answer = session.recommend([Event("i9", "view")], limit=5)
+        >>> answer.event_report.received, len(answer.recommendations)
+        (1, 5)
     """
 
     def __init__(self, client: Client, user_id: str | None, state: bytes, keep: int) -> None:
@@ -104,12 +130,21 @@ class Session:
         events: Iterable[Event] = (),
         *,
         limit: int | None = None,
+        shared_items: int = 0,
+        search_effort: int = 1,
+        exact: bool = False,
         timeout: float | None = None,
     ) -> SimilarUsersResult:
         """Find who behaves like the person. See `Client.similar_users`."""
-        return self._go_on(
-            partial(self._client.similar_users, limit=limit, timeout=timeout), events
+        ask = partial(
+            self._client.similar_users,
+            limit=limit,
+            shared_items=shared_items,
+            search_effort=search_effort,
+            exact=exact,
+            timeout=timeout,
         )
+        return self._go_on(ask, events)
 
     def recommend(
         self,
@@ -118,29 +153,60 @@ class Session:
         limit: int | None = None,
         include_seen: bool | None = None,
         exclude_item_ids: Iterable[str] = (),
+        options: Options = PLAIN,
         timeout: float | None = None,
     ) -> RecommendResult:
-        """Recommend what the person is most likely to want next. See `Client.recommend`."""
+        """Recommend what the person is most likely to want next. See `Client.recommend`.
+
+        With a page token, further items of the last recommendations, whatever was asked in between.
+
+        Raises:
+            InvalidRequestError: There are events beside a page token.
+        """
         ask = partial(
             self._client.recommend,
             limit=limit,
             include_seen=include_seen,
-            exclude_item_ids=list(exclude_item_ids),
+            exclude_item_ids=list(iterable(exclude_item_ids, "exclude_item_ids", "item ids")),
+            options=options,
             timeout=timeout,
         )
+        if _has_page_token(options):
+            return self._next_page(ask, events)
         return self._go_on(ask, events)
 
+    def rank(
+        self,
+        item_ids: Iterable[str],
+        events: Iterable[Event] = (),
+        *,
+        reasons: bool = False,
+        timeout: float | None = None,
+    ) -> RankResult:
+        """Put given items in the order in which the person wants them. See `Client.rank`."""
+        items = list(iterable(item_ids, "item_ids", "item ids"))
+        ask = partial(self._client.rank, items, reasons=reasons, timeout=timeout)
+        return self._go_on(ask, events)
+
+    def _next_page(
+        self, ask: Callable[..., RecommendResult], events: Iterable[Event]
+    ) -> RecommendResult:
+        sent, state = self._memory.asked_before(list(iterable(events, "events", "events")))
+        return ask(sent, user_id=self._memory.user_id, state=state)
+
     def _go_on(self, ask: Callable[..., _Result], events: Iterable[Event]) -> _Result:
-        new, memory = list(events), self._memory
+        new, memory = list(iterable(events, "events", "events")), self._memory
         user_id = memory.user_id
+        sent, state = memory.to_send(new), memory.state
         try:
-            result = ask(memory.to_send(new), user_id=user_id, state=memory.state)
+            result = ask(sent, user_id=user_id, state=state)
         except StateError:
             if not memory.can_mend(new):
                 raise
             memory.forget_state()
-            result = ask(memory.to_send(new), user_id=user_id)
-        memory.take(new, result)
+            sent, state = memory.to_send(new), memory.state
+            result = ask(sent, user_id=user_id, state=state)
+        memory.take(new, (sent, state), result)
         return result
 
 
@@ -171,12 +237,21 @@ class AsyncSession:
         events: Iterable[Event] = (),
         *,
         limit: int | None = None,
+        shared_items: int = 0,
+        search_effort: int = 1,
+        exact: bool = False,
         timeout: float | None = None,
     ) -> SimilarUsersResult:
         """Find who behaves like the person. See `Client.similar_users`."""
-        return await self._go_on(
-            partial(self._client.similar_users, limit=limit, timeout=timeout), events
+        ask = partial(
+            self._client.similar_users,
+            limit=limit,
+            shared_items=shared_items,
+            search_effort=search_effort,
+            exact=exact,
+            timeout=timeout,
         )
+        return await self._go_on(ask, events)
 
     async def recommend(
         self,
@@ -185,30 +260,67 @@ class AsyncSession:
         limit: int | None = None,
         include_seen: bool | None = None,
         exclude_item_ids: Iterable[str] = (),
+        options: Options = PLAIN,
         timeout: float | None = None,
     ) -> RecommendResult:
-        """Recommend what the person is most likely to want next. See `Client.recommend`."""
+        """Recommend what the person is most likely to want next. See `Client.recommend`.
+
+        With a page token, further items of the last recommendations, whatever was asked in between.
+
+        Raises:
+            InvalidRequestError: There are events beside a page token.
+        """
         ask = partial(
             self._client.recommend,
             limit=limit,
             include_seen=include_seen,
-            exclude_item_ids=list(exclude_item_ids),
+            exclude_item_ids=list(iterable(exclude_item_ids, "exclude_item_ids", "item ids")),
+            options=options,
             timeout=timeout,
         )
+        if _has_page_token(options):
+            return await self._next_page(ask, events)
         return await self._go_on(ask, events)
+
+    async def rank(
+        self,
+        item_ids: Iterable[str],
+        events: Iterable[Event] = (),
+        *,
+        reasons: bool = False,
+        timeout: float | None = None,
+    ) -> RankResult:
+        """Put given items in the order in which the person wants them. See `Client.rank`."""
+        items = list(iterable(item_ids, "item_ids", "item ids"))
+        ask = partial(self._client.rank, items, reasons=reasons, timeout=timeout)
+        return await self._go_on(ask, events)
+
+    async def _next_page(
+        self, ask: Callable[..., Awaitable[RecommendResult]], events: Iterable[Event]
+    ) -> RecommendResult:
+        async with self._turn:
+            sent, state = self._memory.asked_before(list(iterable(events, "events", "events")))
+        return await ask(sent, user_id=self._memory.user_id, state=state)
 
     async def _go_on(
         self, ask: Callable[..., Awaitable[_Result]], events: Iterable[Event]
     ) -> _Result:
-        new, memory = list(events), self._memory
+        new, memory = list(iterable(events, "events", "events")), self._memory
         user_id = memory.user_id
         async with self._turn:
+            sent, state = memory.to_send(new), memory.state
             try:
-                result = await ask(memory.to_send(new), user_id=user_id, state=memory.state)
+                result = await ask(sent, user_id=user_id, state=state)
             except StateError:
                 if not memory.can_mend(new):
                     raise
                 memory.forget_state()
-                result = await ask(memory.to_send(new), user_id=user_id)
-            memory.take(new, result)
+                sent, state = memory.to_send(new), memory.state
+                result = await ask(sent, user_id=user_id, state=state)
+            memory.take(new, (sent, state), result)
             return result
+
+
+def _has_page_token(options: object) -> bool:
+    """Whether a further page is asked for; what are no options is refused when it is sent."""
+    return isinstance(options, Options) and bool(options.page_token)

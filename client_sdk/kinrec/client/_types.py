@@ -106,10 +106,13 @@ class SimilarUser:
     Attributes:
         user_id: The user's id.
         similarity: The cosine of the two users' factors, -1 to 1.
+        shared_item_ids: Items that both did something with, those that the person did last first;
+            empty unless asked for.
     """
 
     user_id: str
     similarity: float
+    shared_item_ids: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +137,82 @@ class SimilarUsersResult:
     send_history: bool = False
 
 
+class Source(Enum):
+    """Where a recommendation can come from."""
+
+    UNSPECIFIED = "unspecified"
+    """The server named none that this client knows."""
+    SEQUENCE = "sequence"
+    """The encoder: what follows such a sequence."""
+    SIMILAR_USERS = "similar users"
+    """What similar users did."""
+    FACTORS = "factors"
+    """The factors of person and item."""
+    TRANSITIONS = "transitions"
+    """What others did next after the same items."""
+    HISTORY = "history"
+    """The person did something with the item before."""
+    POPULARITY = "popularity"
+    """What most people want."""
+
+
+@dataclass(frozen=True, slots=True)
+class SourceShare:
+    """How much of a score a source gave.
+
+    Attributes:
+        source: The source.
+        share: Its share, above 0; those of an item sum to one.
+    """
+
+    source: Source
+    share: float
+
+
+@dataclass(frozen=True, slots=True)
+class Voter:
+    """A similar user who did something with a recommended item.
+
+    Attributes:
+        pseudonym: A name that stays the same with the key of the replicas, and is not the user's id.
+        similarity: The cosine of the two users' factors.
+    """
+
+    pseudonym: str
+    similarity: float
+
+
+@dataclass(frozen=True, slots=True)
+class OwnItem:
+    """How much an item of the person's own history counts for a recommended one.
+
+    Attributes:
+        item_id: The item's id.
+        share: Its share of what the last 20 events count.
+    """
+
+    item_id: str
+    share: float
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """Why an item is recommended.
+
+    Attributes:
+        sources: What the sources gave, the greatest share first.
+        voter_count: How many similar users voted for the item; 0 where they were too few to be told
+            of.
+        voters: The most similar of them, at most 5; none where they were too few to be told of.
+        own_items: The items of the person's own history that count most for it, at most 3.
+    """
+
+    sources: tuple[SourceShare, ...] = ()
+    voter_count: int = 0
+    voters: tuple[Voter, ...] = ()
+    own_items: tuple[OwnItem, ...] = ()
+
+
 @dataclass(frozen=True, slots=True)
 class Recommendation:
     """A recommended item.
@@ -142,11 +221,13 @@ class Recommendation:
         item_id: The item's id.
         score: Greater is better; comparable within one answer only.
         title: The item's title; empty if the model has none.
+        reason: Why it is recommended; None unless asked for.
     """
 
     item_id: str
     score: float
     title: str
+    reason: Reason | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +243,10 @@ class RecommendResult:
         state: To send back with the next events; empty if nothing usable is known of the person.
         send_history: Whether the state sent was of the model before, which will answer no more one
             day: better send the history than this state.
+        allowed_item_count: How many items of the catalogue `Options.allow_item_ids` and
+            `Options.conditions` leave; None if both were empty.
+        next_page_token: For `Options.page_token`, to ask for the items behind these; empty if there
+            are none.
     """
 
     recommendations: tuple[Recommendation, ...]
@@ -171,6 +256,92 @@ class RecommendResult:
     known_user: bool
     state: bytes = field(default=b"", repr=False)
     send_history: bool = False
+    allowed_item_count: int | None = None
+    next_page_token: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class RankResult:
+    """Given items in the order in which a person is most likely to want them.
+
+    Attributes:
+        recommendations: The items that the model knows, the best first. Items of the person's own
+            history are among them.
+        unknown_item_ids: The ids that the model does not know, in the order given.
+        basis: What the order rests on.
+        model_version: The version of the model that answered.
+        event_report: What became of the events.
+        known_user: Whether a user id known to the model was given, or the state of one.
+        state: To send back with the next events; empty if nothing usable is known of the person.
+        send_history: Whether the state sent was of the model before, which will answer no more one
+            day: better send the history than this state.
+    """
+
+    recommendations: tuple[Recommendation, ...]
+    unknown_item_ids: tuple[str, ...]
+    basis: Basis
+    model_version: str
+    event_report: EventReport
+    known_user: bool
+    state: bytes = field(default=b"", repr=False)
+    send_history: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SimilarItem:
+    """An item like the one asked about.
+
+    Attributes:
+        item_id: The item's id.
+        similarity: The cosine of the two items' embeddings, -1 to 1.
+        title: The item's title; empty if the model has none.
+    """
+
+    item_id: str
+    similarity: float
+    title: str
+
+
+@dataclass(frozen=True, slots=True)
+class SimilarItemsResult:
+    """Items that people come to in the same company as an item.
+
+    Attributes:
+        similar_items: The most similar first, without the item itself.
+        model_version: The version of the model that answered.
+        allowed_item_count: How many items of the catalogue the allowed ids and the conditions leave;
+            None if both were empty.
+    """
+
+    similar_items: tuple[SimilarItem, ...]
+    model_version: str
+    allowed_item_count: int | None = None
+
+
+class AttributeKind(Enum):
+    """What the values of an attribute are."""
+
+    UNSPECIFIED = "unspecified"
+    """The server named none that this client knows."""
+    TEXT = "text"
+    """Texts, any number of them for an item: for `AnyOf`, `AllOf`, `NoneOf` and `CategoryCap`."""
+    NUMBER = "number"
+    """A number, or none: for `NumberRange`."""
+    TIME = "time"
+    """A time, or none: for `TimeRange`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attribute:
+    """An attribute of items.
+
+    Attributes:
+        name: Its name.
+        kind: What its values are.
+    """
+
+    name: str
+    kind: AttributeKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,6 +363,8 @@ class Model:
             request does not say.
         carries_state: Whether a call with a state costs the same however long the history.
         max_state_bytes: The most bytes a state may have.
+        attributes: The attributes of items that conditions can name.
+        max_requests: The most queries in a batch.
     """
 
     name: str
@@ -207,3 +380,5 @@ class Model:
     include_seen_default: bool
     carries_state: bool = False
     max_state_bytes: int = 0
+    attributes: tuple[Attribute, ...] = ()
+    max_requests: int = 0

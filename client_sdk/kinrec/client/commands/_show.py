@@ -13,17 +13,21 @@ from typing import TYPE_CHECKING
 from kinrec.client import (
     EncodeSequenceResult,
     Health,
+    KinrecError,
     Model,
+    RankResult,
     RecommendResult,
+    SimilarItemsResult,
     SimilarUsersResult,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from kinrec.client import EventReport
+    from kinrec.client import EventReport, Reason, Recommendation
 
-    Answer = EncodeSequenceResult | SimilarUsersResult | RecommendResult | Model | Health
+    AboutPerson = EncodeSequenceResult | SimilarUsersResult | RecommendResult | RankResult
+    Answer = AboutPerson | SimilarItemsResult | Model | Health
 
 _COLUMNS = 8  # numbers of a vector on a line
 
@@ -32,6 +36,28 @@ def as_json(answer: Answer) -> str:
     """The answer as one line of JSON, with the names of the result's fields; bytes are in base64."""
     row = {"status": answer} if isinstance(answer, Health) else asdict(answer)
     return json.dumps(row, default=_plain) + "\n"
+
+
+def error_as_json(error: BaseException, text: str = "") -> str:
+    """An error as one line of JSON; without a status, a reason or violations if it is none of a call.
+
+    Args:
+        error: The error.
+        text: What to say instead of its own text.
+    """
+    known = error if isinstance(error, KinrecError) else KinrecError(str(error))
+    row = {
+        "message": text or known.message,
+        "code": known.code.name if known.code else None,
+        "reason": known.reason,
+        "violations": [asdict(violation) for violation in known.violations],
+    }
+    return json.dumps({"error": row}) + "\n"
+
+
+def as_line(answer: RecommendResult) -> str:
+    """The ids of the recommended items on one line."""
+    return "  ".join(_printable(item.item_id) for item in answer.recommendations) + "\n"
 
 
 def _plain(value: object) -> object:
@@ -60,7 +86,9 @@ def _(answer: Model) -> str:
     rows = []
     for field in fields(answer):
         value = getattr(answer, field.name)
-        if isinstance(value, tuple):
+        if field.name == "attributes":
+            value = [f"{attribute.name} ({attribute.kind.value})" for attribute in value]
+        if isinstance(value, (tuple, list)):
             value = ", ".join(value)
         rows.append((field.name.replace("_", " "), "" if value is None else str(value)))
     return _table(rows)
@@ -78,21 +106,67 @@ def _(answer: EncodeSequenceResult) -> str:
 
 @as_text.register
 def _(answer: SimilarUsersResult) -> str:
-    rows = [("", "user", "similarity")]
+    shares = any(user.shared_item_ids for user in answer.similar_users)
+    rows = [("", "user", "similarity", "shared items" if shares else "")]
     for place, user in enumerate(answer.similar_users, start=1):
-        rows.append((str(place), user.user_id, f"{user.similarity:.4f}"))
+        shared = ", ".join(user.shared_item_ids)
+        rows.append((str(place), user.user_id, f"{user.similarity:.4f}", shared))
     return _table(rows) + _footer(answer)
 
 
 @as_text.register
 def _(answer: RecommendResult) -> str:
+    more = [f"basis {answer.basis.value}", *_allowed(answer.allowed_item_count)]
+    text = _items(answer.recommendations) + _footer(answer, *more)
+    token = answer.next_page_token
+    return f"{text}more: --page-token {_printable(token)}\n" if token else text
+
+
+@as_text.register
+def _(answer: RankResult) -> str:
+    text = _items(answer.recommendations)
+    if answer.unknown_item_ids:
+        text += f"\nunknown items: {_printable(', '.join(answer.unknown_item_ids))}\n"
+    return text + _footer(answer, f"basis {answer.basis.value}")
+
+
+@as_text.register
+def _(answer: SimilarItemsResult) -> str:
+    rows = [("", "item", "similarity", "title")]
+    for place, item in enumerate(answer.similar_items, start=1):
+        rows.append((str(place), item.item_id, f"{item.similarity:.4f}", item.title))
+    parts = (f"model {_printable(answer.model_version)}", *_allowed(answer.allowed_item_count))
+    return f"{_table(rows)}\n{'; '.join(parts)}\n"
+
+
+def _items(items: Sequence[Recommendation]) -> str:
+    """A table of items, with the reasons below each that has them."""
     rows = [("", "item", "score", "title")]
-    for place, item in enumerate(answer.recommendations, start=1):
+    for place, item in enumerate(items, start=1):
         rows.append((str(place), item.item_id, f"{item.score:.4f}", item.title))
-    return _table(rows) + _footer(answer, f"basis {answer.basis.value}")
+    heading, *lines = _table(rows).splitlines(keepends=True)
+    reasons = (_reason(item.reason) if item.reason else "" for item in items)
+    return heading + "".join(line + reason for line, reason in zip(lines, reasons, strict=True))
 
 
-def _footer(answer: EncodeSequenceResult | SimilarUsersResult | RecommendResult, *more: str) -> str:
+def _reason(reason: Reason) -> str:
+    """Why an item is recommended, in indented lines."""
+    lines = [", ".join(f"{one.source.value} {one.share:.0%}" for one in reason.sources)]
+    if reason.own_items:
+        lines.append(
+            "own items: " + ", ".join(f"{one.item_id} {one.share:.0%}" for one in reason.own_items)
+        )
+    if reason.voter_count:
+        nearest = ", ".join(f"{one.pseudonym} {one.similarity:.2f}" for one in reason.voters)
+        lines.append(f"{reason.voter_count} similar users: {nearest}")
+    return "".join(f"     {_printable(line)}\n" for line in lines if line)
+
+
+def _allowed(count: int | None) -> list[str]:
+    return [] if count is None else [f"{count} items allowed"]
+
+
+def _footer(answer: AboutPerson, *more: str) -> str:
     user = "known user" if answer.known_user else "no known user"
     if answer.send_history:
         more = (*more, "by the model before: better send the history than the state")
