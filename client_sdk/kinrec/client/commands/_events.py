@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import json
 import sys
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
-from kinrec.client import Event
+from kinrec.client import Event, InvalidRequestError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
+
+_T = TypeVar("_T")
 
 _STANDARD_INPUT = "-"
 
 
-class EventsFileError(Exception):
-    """A file of events cannot be read. The text is one line that names the file and the line."""
+class LinesFileError(Exception):
+    """A file of JSON lines cannot be read. The text is one line that names the file and the line."""
 
 
 def parse_event(text: str) -> Event:
@@ -30,56 +33,15 @@ def parse_event(text: str) -> Event:
     event_type, _, time = rest.partition(":")
     if not item_id:
         raise ValueError("the item id is missing")
-    return Event(item_id, event_type, time=_parse_time(time) if time else None)
+    return Event(item_id, event_type, time=parse_time(time) if time else None)
 
 
-def read_events(path: str) -> list[Event]:
-    """Read a file with an event per line; empty lines are passed over.
-
-    Args:
-        path: The file; ``-`` is standard input.
+def parse_time(text: str) -> datetime | float:
+    """Read unix seconds, or ISO 8601 with a time zone.
 
     Raises:
-        EventsFileError: The file or a line cannot be read.
+        ValueError: The text is neither.
     """
-    try:
-        if path == _STANDARD_INPUT:
-            return list(_read_lines(sys.stdin, "standard input"))
-        with Path(path).open(encoding="utf-8") as lines:
-            return list(_read_lines(lines, path))
-    except OSError as error:
-        raise EventsFileError(f"{path}: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise EventsFileError(f"{path}: not UTF-8 text") from error
-
-
-def _read_lines(lines: Iterable[str], name: str) -> Iterator[Event]:
-    for number, line in enumerate(lines, start=1):
-        if line.strip():
-            try:
-                yield _read_line(line)
-            except ValueError as error:
-                raise EventsFileError(f"{name}, line {number}: {error}") from error
-
-
-def _read_line(line: str) -> Event:
-    """Read an event. Fields of a log that an event does not have are passed over."""
-    try:
-        row = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise ValueError("not JSON") from error
-    if not isinstance(row, dict) or "item_id" not in row:
-        raise ValueError("must be a JSON object with an item_id")
-    time = row.get("timestamp")
-    return Event(
-        item_id=row["item_id"],
-        event_type=row.get("event_type") or "",
-        time=_parse_time(time) if isinstance(time, str) else time,
-        value=row.get("value"),
-    )
-
-
-def _parse_time(text: str) -> datetime | float:
     try:
         return float(text)
     except ValueError:
@@ -91,3 +53,64 @@ def _parse_time(text: str) -> datetime | float:
     if time.tzinfo is None:
         raise ValueError(f"a time needs a time zone, e.g. {time.isoformat()}Z")
     return time
+
+
+def read_lines(path: str, read: Callable[[object], _T]) -> Iterator[_T]:
+    """Read a file with a JSON value per line, line by line as they come; empty ones are passed over.
+
+    Args:
+        path: The file; ``-`` is standard input.
+        read: From the value of a line; it raises ValueError or InvalidRequestError if it cannot be.
+
+    Raises:
+        LinesFileError: The file or a line cannot be read.
+    """
+    with _reading(path) as (name, lines):
+        for number, line in enumerate(lines, start=1):
+            if line.strip():
+                try:
+                    value = read(_decode(line))
+                except (ValueError, InvalidRequestError) as error:
+                    raise LinesFileError(f"{name}, line {number}: {error}") from error
+                yield value
+
+
+def event_of(row: object) -> Event:
+    """Read an event. Fields of a log that an event does not have are passed over.
+
+    Raises:
+        ValueError: It is none.
+    """
+    if not isinstance(row, dict) or "item_id" not in row:
+        raise ValueError("must be a JSON object with an item_id")
+    time = row.get("timestamp")
+    return Event(
+        item_id=row["item_id"],
+        event_type=row.get("event_type") or "",
+        time=parse_time(time) if isinstance(time, str) else time,
+        value=row.get("value"),
+    )
+
+
+def _decode(line: str) -> object:
+    try:
+        value: object = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise ValueError("not JSON") from error
+    return value
+
+
+@contextmanager
+def _reading(path: str) -> Iterator[tuple[str, Iterable[str]]]:
+    """Open a file, or standard input, and give its name."""
+    name = "standard input" if path == _STANDARD_INPUT else path
+    try:
+        if path == _STANDARD_INPUT:
+            yield name, sys.stdin
+        else:
+            with Path(path).open(encoding="utf-8") as lines:
+                yield name, lines
+    except OSError as error:
+        raise LinesFileError(f"{name}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise LinesFileError(f"{name}: not UTF-8 text") from error

@@ -2,43 +2,58 @@
 
 from __future__ import annotations
 
-import argparse
-import os
 import sys
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kinrec.client import Client, Health, KinrecError, Model, StateError
-from kinrec.client.commands import _show
-from kinrec.client.commands._events import EventsFileError, parse_event, read_events
+from kinrec.client import Client, Health, KinrecError, Model, SimilarItemsResult, StateError
+from kinrec.client.commands import _arguments, _show
+from kinrec.client.commands._arguments import (
+    StateFileError,
+    add_filters,
+    add_limit,
+    add_page_token,
+    add_person,
+    add_reasons,
+    add_recommending,
+    add_search,
+    events_of,
+    keep_state,
+    options_of,
+    state_of,
+)
+from kinrec.client.commands._events import LinesFileError, event_of, read_lines
+from kinrec.client.commands._queries import batches_of, query_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    import argparse
+    from collections.abc import Callable, Iterator
 
     from kinrec.client import (
         EncodeSequenceResult,
         Event,
+        RankResult,
         RecommendResult,
+        RecommendStream,
         SimilarUsersResult,
     )
-
-    Answer = EncodeSequenceResult | SimilarUsersResult | RecommendResult | Model | Health
+    from kinrec.client.commands._show import Answer
 
 _FAILED = 1
 _BAD_USAGE = 2
 
-_EVENT_HELP = (
-    "something the person did, oldest first; repeatable. TYPE ends at the second colon and TIME is "
-    "the rest: unix seconds or ISO 8601 with a time zone. For an item id with a colon use --events"
+_BATCH_HELP = (
+    "a file with a query per line, - for standard input: a JSON object with user_id, events, state, limit, "
+    "include_seen, exclude_item_ids, allow_item_ids, conditions, min_score, diversity, category_cap, "
+    "reasons, search_effort, exact and page_token, all of them optional. Events are as in --events of the "
+    'other questions, a state is in base64, a condition is {"attribute": ..., "any_of": [...]}, likewise '
+    'all_of and none_of, or has min and max, or start and end, a category cap is {"attribute": ..., '
+    '"limit": ...}'
 )
-_EVENTS_HELP = (
-    'a file with an event per line, {"item_id": ..., "event_type": ..., "timestamp": ..., "value": '
-    "...}, all but the first optional, before those of --event; - is standard input"
-)
-_STATE_HELP = (
-    "a file that carries the person's state from call to call: read if it is there, then written anew; "
-    "with it, give only the events that came since"
+_STREAM_HELP = (
+    "a file with an event per line, or a list of events, each sent as it is read and answered by a line; "
+    "- for standard input, which is the default. Without --user, --event and --state the first line opens "
+    "the stream"
 )
 
 
@@ -49,19 +64,12 @@ class _Question:
     Attributes:
         help: In one line.
         add_arguments: Adds the arguments that it takes beside the common ones.
-        ask: Asks it.
+        ask: Asks it and shows what comes back. Returns the exit code.
     """
 
     help: str
     add_arguments: Callable[[argparse.ArgumentParser], None]
-    ask: Callable[[Client, argparse.Namespace], Answer]
-
-
-class StateFileError(Exception):
-    """The file of a state cannot be read or written. The text is one line that names it."""
-
-    def __init__(self, path: Path, error: OSError) -> None:
-        super().__init__(f"--state {path}: {error.strerror}")
+    ask: Callable[[Client, argparse.Namespace], int]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -70,7 +78,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for name, question in _QUESTIONS.items():
         sub = questions.add_parser(name, help=question.help, description=question.help)
         sub.set_defaults(question=name)
-        _add_common(sub)
+        _arguments.add_common(sub)
         question.add_arguments(sub)
 
 
@@ -78,136 +86,221 @@ def run(args: argparse.Namespace) -> int:
     """Ask and show the answer.
 
     Returns:
-        0; 1 if the call failed or the server is not serving; 2 if it could not be sent. With one
-        line on standard error for each failure.
+        0; 1 if the call failed, or one of a batch or a stream, or the server is not serving; 2 if it
+        could not be sent. With one line on standard error for what ended it.
     """
     try:
         with Client(args.target, timeout=args.timeout) as client:
-            answer = _QUESTIONS[args.question].ask(client, args)
-    except (EventsFileError, StateFileError) as error:
-        return _refuse(args.question, error, _BAD_USAGE)
+            return _QUESTIONS[args.question].ask(client, args)
+    except LinesFileError as error:
+        return _refuse(args, error, _BAD_USAGE)
+    except StateFileError as error:
+        return _refuse(args, error, _BAD_USAGE)
+    except _StateNotKeptError as error:
+        return _refuse(args, error.__cause__ or error, _FAILED)
     except StateError as error:
         hint = f"{error}; remove {args.state} to begin anew"
-        return _refuse(args.question, hint, _FAILED)
+        return _refuse(args, error, _FAILED, hint)
     except KinrecError as error:
         # Without a status it was not sent.
-        return _refuse(args.question, error, _FAILED if error.code else _BAD_USAGE)
-    sys.stdout.write(_show.as_json(answer) if args.json else _show.as_text(answer))
-    try:
-        _keep_state(args, answer)
-    except StateFileError as error:
-        return _refuse(args.question, error, _FAILED)
-    return _FAILED if isinstance(answer, Health) and answer is not Health.SERVING else 0
+        return _refuse(args, error, _FAILED if error.code else _BAD_USAGE)
 
 
-def _state(args: argparse.Namespace) -> bytes:
-    """Read the state of the call before, if there is one."""
-    try:
-        return args.state.read_bytes() if args.state and args.state.exists() else b""
-    except OSError as error:
-        raise StateFileError(args.state, error) from error
+class _StateNotKeptError(Exception):
+    """The answer was shown, and the state that came with it could not be written."""
 
 
-def _keep_state(args: argparse.Namespace, answer: Answer) -> None:
-    path = getattr(args, "state", None)
-    if path and not isinstance(answer, (Model, Health)):
-        try:
-            partial = path.with_name(f".{path.name}.{os.getpid()}")
-            partial.write_bytes(answer.state)
-            partial.replace(path)
-        except OSError as error:
-            raise StateFileError(path, error) from error
-
-
-def _refuse(question: str, error: Exception | str, code: int) -> int:
-    sys.stderr.write(f"kinrec call {question}: {error}\n")
+def _refuse(args: argparse.Namespace, error: BaseException, code: int, text: str = "") -> int:
+    if args.json:
+        sys.stderr.write(_show.error_as_json(error, text))
+    else:
+        sys.stderr.write(f"kinrec call {args.question}: {text or error}\n")
     return code
 
 
-def _add_common(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--target", default="localhost:50051", metavar="HOST:PORT", help="(%(default)s)"
-    )
-    parser.add_argument(
-        "--timeout",
-        type=float,
-        default=2.0,
-        metavar="SECONDS",
-        help="for the whole call, with repeats (%(default)s)",
-    )
-    parser.add_argument("--json", action="store_true", help="print one line of JSON")
+def _show_answer(args: argparse.Namespace, answer: Answer) -> int:
+    sys.stdout.write(_show.as_json(answer) if args.json else _show.as_text(answer))
+    if not isinstance(answer, (Model, Health, SimilarItemsResult)):
+        _keep(args, answer.state)
+    return _FAILED if isinstance(answer, Health) and answer is not Health.SERVING else 0
+
+
+def _keep(args: argparse.Namespace, state: bytes) -> None:
+    try:
+        keep_state(args, state)
+    except StateFileError as error:
+        raise _StateNotKeptError from error
+
+
+def _answering(
+    ask: Callable[[Client, argparse.Namespace], Answer],
+) -> Callable[[Client, argparse.Namespace], int]:
+    """Ask a question that has one answer, and show it."""
+    return lambda client, args: _show_answer(args, ask(client, args))
 
 
 def _add_nothing(_parser: argparse.ArgumentParser) -> None:
     """A question about the server takes no person."""
 
 
-def _add_person(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--user", metavar="ID", help="a known user, whose history comes first")
+def _add_similar_users(parser: argparse.ArgumentParser) -> None:
+    add_person(parser)
+    add_limit(parser)
     parser.add_argument(
-        "--event",
-        type=_event,
-        action="append",
-        default=[],
-        metavar="ITEM[:TYPE[:TIME]]",
-        help=_EVENT_HELP,
+        "--shared",
+        type=int,
+        default=0,
+        metavar="N",
+        help="name so many of the items that both did something with, 0 to 100 (%(default)s)",
     )
-    parser.add_argument("--events", metavar="FILE", help=_EVENTS_HELP)
-    parser.add_argument("--state", type=Path, metavar="FILE", help=_STATE_HELP)
+    add_search(parser)
 
 
-def _add_person_and_limit(parser: argparse.ArgumentParser) -> None:
-    _add_person(parser)
-    parser.add_argument("--limit", type=int, metavar="N", help="how many (default: the server's)")
+def _add_recommend(parser: argparse.ArgumentParser) -> None:
+    add_person(parser)
+    add_recommending(parser)
+    add_page_token(parser)
 
 
-def _add_person_and_items(parser: argparse.ArgumentParser) -> None:
-    _add_person_and_limit(parser)
+def _add_rank(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("items", nargs="+", metavar="ITEM", help="the items")
+    add_person(parser)
+    add_reasons(parser)
+
+
+def _add_similar_items(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("item", metavar="ITEM", help="the item")
+    add_limit(parser)
+    add_filters(parser)
+
+
+def _add_batch(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("queries", metavar="FILE", help=_BATCH_HELP)
     parser.add_argument(
-        "--include-seen",
-        action=argparse.BooleanOptionalAction,
-        help="whether to recommend items of the person's own history (default: the model's)",
+        "--encode",
+        action="store_true",
+        help="ask for vectors; of each query user_id, events and state are looked at",
     )
-    parser.add_argument(
-        "--exclude",
-        action="extend",
-        nargs="+",
-        default=[],
-        metavar="ITEM",
-        help="items that must not be recommended; repeatable",
+    parser.description = (
+        "What will many people want next? One line of JSON for each query, in their order, with the "
+        'answer or {"error": ...}. Ends with 1 if there is an error among them.'
     )
 
 
-def _event(text: str) -> Event:
-    try:
-        return parse_event(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
-
-
-def _events(args: argparse.Namespace) -> list[Event]:
-    return [*(read_events(args.events) if args.events else ()), *args.event]
+def _add_stream(parser: argparse.ArgumentParser) -> None:
+    add_person(parser, events=False)
+    parser.add_argument("--events", default="-", metavar="FILE", help=_STREAM_HELP)
+    add_recommending(parser)
+    parser.description = (
+        "What will a person want next, after every event? Prints a line of item ids, the best first, when "
+        "the stream is open, and one more for each line of events; with --json the whole answer. Events "
+        "that break a rule are answered by a line with the error, and the exit code is 1 at the end."
+    )
 
 
 def _encode(client: Client, args: argparse.Namespace) -> EncodeSequenceResult:
-    return client.encode_sequence(_events(args), user_id=args.user, state=_state(args))
+    return client.encode_sequence(events_of(args), user_id=args.user, state=state_of(args))
 
 
 def _similar_users(client: Client, args: argparse.Namespace) -> SimilarUsersResult:
     return client.similar_users(
-        _events(args), user_id=args.user, state=_state(args), limit=args.limit
+        events_of(args),
+        user_id=args.user,
+        state=state_of(args),
+        limit=args.limit,
+        shared_items=args.shared,
+        search_effort=args.search_effort,
+        exact=args.exact,
     )
 
 
 def _recommend(client: Client, args: argparse.Namespace) -> RecommendResult:
     return client.recommend(
-        _events(args),
+        events_of(args),
         user_id=args.user,
-        state=_state(args),
+        state=state_of(args),
         limit=args.limit,
         include_seen=args.include_seen,
         exclude_item_ids=args.exclude,
+        options=options_of(args),
     )
+
+
+def _rank(client: Client, args: argparse.Namespace) -> RankResult:
+    return client.rank(
+        args.items,
+        events_of(args),
+        user_id=args.user,
+        state=state_of(args),
+        reasons=args.reasons,
+    )
+
+
+def _similar_items(client: Client, args: argparse.Namespace) -> SimilarItemsResult:
+    return client.similar_items(
+        args.item, limit=args.limit, allow_item_ids=args.allow, conditions=args.conditions
+    )
+
+
+def _batch(client: Client, args: argparse.Namespace) -> int:
+    # All are read before any is asked: a file with a mistake is not half answered.
+    queries = list(read_lines(args.queries, query_of))
+    code = 0
+    for batch in batches_of(queries):
+        for result in client.batch_encode(batch) if args.encode else client.batch_recommend(batch):
+            if isinstance(result, KinrecError):
+                sys.stdout.write(_show.error_as_json(result))
+                code = _FAILED
+            else:
+                sys.stdout.write(_show.as_json(result))
+    return code
+
+
+def _stream(client: Client, args: argparse.Namespace) -> int:
+    lines = read_lines(args.events, _events_of_line)
+    opening, state = args.event, state_of(args)
+    if not (args.user or opening or state):
+        opening = next(lines, [])
+    with client.recommend_stream(
+        opening,
+        user_id=args.user,
+        state=state,
+        limit=args.limit,
+        include_seen=args.include_seen,
+        exclude_item_ids=args.exclude,
+        options=options_of(args),
+    ) as stream:
+        code = _follow(stream, lines, args)
+    _keep(args, stream.state)
+    return code
+
+
+def _follow(stream: RecommendStream, lines: Iterator[list[Event]], args: argparse.Namespace) -> int:
+    """Show the first answer, send line after line, and show what comes back."""
+    code = 0
+    _show_line(args, stream.first)
+    for events in lines:
+        try:
+            _show_line(args, stream.send(events))
+        except KinrecError as error:
+            if not stream.is_open:
+                raise
+            _show_line(args, error)
+            code = _FAILED
+    return code
+
+
+def _show_line(args: argparse.Namespace, answer: RecommendResult | KinrecError) -> None:
+    if isinstance(answer, KinrecError):
+        line = _show.error_as_json(answer) if args.json else f"error: {answer}\n"
+    else:
+        line = _show.as_json(answer) if args.json else _show.as_line(answer)
+    sys.stdout.write(line)
+    sys.stdout.flush()
+
+
+def _events_of_line(value: object) -> list[Event]:
+    return [event_of(row) for row in (value if isinstance(value, list) else [value])]
 
 
 def _health(client: Client, _args: argparse.Namespace) -> Health:
@@ -219,9 +312,21 @@ def _model(client: Client, _args: argparse.Namespace) -> Model:
 
 
 _QUESTIONS = {
-    "encode": _Question("What does a behaviour sequence say about a person?", _add_person, _encode),
-    "similar-users": _Question("Who behaves alike?", _add_person_and_limit, _similar_users),
-    "recommend": _Question("What will a person want next?", _add_person_and_items, _recommend),
-    "health": _Question("Does the server take calls?", _add_nothing, _health),
-    "model": _Question("Which model answers?", _add_nothing, _model),
+    "encode": _Question(
+        "What does a behaviour sequence say about a person?", add_person, _answering(_encode)
+    ),
+    "similar-users": _Question(
+        "Who behaves alike?", _add_similar_users, _answering(_similar_users)
+    ),
+    "recommend": _Question("What will a person want next?", _add_recommend, _answering(_recommend)),
+    "stream": _Question("What will a person want next, after every event?", _add_stream, _stream),
+    "batch": _Question("What will many people want next?", _add_batch, _batch),
+    "rank": _Question(
+        "Which of these items will a person want most?", _add_rank, _answering(_rank)
+    ),
+    "similar-items": _Question(
+        "Which items are like this one?", _add_similar_items, _answering(_similar_items)
+    ),
+    "health": _Question("Does the server take calls?", _add_nothing, _answering(_health)),
+    "model": _Question("Which model answers?", _add_nothing, _answering(_model)),
 }
