@@ -141,7 +141,9 @@ def test_reasons_stand_below_each_item(server, call):
         pb.Recommendation(item_id="i9", score=0.75, title="Tea", reason=REASON),
         pb.Recommendation(item_id="i8", score=0.5, reason=pb.Reason()),
     ]
-    server.script = [pb.RecommendResponse(recommendations=items, allowed_item_count=2)]
+    server.script = [
+        pb.RecommendResponse(recommendations=items, allowed_item_count=2, variant="control")
+    ]
     done = call("recommend", "--user", "u42", "--reasons", "--allow", "i8", "i9")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines()[:6] == [
@@ -152,7 +154,7 @@ def test_reasons_stand_below_each_item(server, call):
         "     7 similar users: 3f2a 0.50, 77 0.25",
         "2  i8    0.5000",
     ]
-    assert "; 2 items allowed; " in done.stdout
+    assert "; 2 items allowed; variant control; " in done.stdout
     request = sent(server, pb.RecommendRequest)
     assert request == pb.RecommendRequest(user_id="u42", reasons=True, allow_item_ids=["i8", "i9"])
 

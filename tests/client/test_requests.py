@@ -246,15 +246,27 @@ def test_options_arrive_in_their_fields():
         (Options(conditions=[AnyOf(1, ["x"])]), "conditions[0].attribute", "a string, not int"),
         (
             Options(conditions=[NumberRange("d"), AllOf("b", ["x", None])]),
-            "conditions[1].values[1]",
+            "conditions[1].all_of.values[1]",
             "must be a string, not NoneType",
         ),
-        (Options(conditions=[NumberRange("d", min="1")]), "conditions[0].min", "a number, not str"),
-        (Options(conditions=[NumberRange("d", max=10**400)]), "conditions[0].max", "be finite"),
-        (Options(conditions=[TimeRange("e", math.nan)]), "conditions[0].start", "unix seconds"),
+        (
+            Options(conditions=[NumberRange("d", min="1")]),
+            "conditions[0].number_range.min",
+            "a number, not str",
+        ),
+        (
+            Options(conditions=[NumberRange("d", max=10**400)]),
+            "conditions[0].number_range.max",
+            "be finite",
+        ),
+        (
+            Options(conditions=[TimeRange("e", math.nan)]),
+            "conditions[0].time_range.start",
+            "unix seconds",
+        ),
         (
             Options(conditions=[TimeRange("e", end=datetime(2026, 1, 1))]),  # noqa: DTZ001 - the rule
-            "conditions[0].end",
+            "conditions[0].time_range.end",
             "must have a time zone",
         ),
         (Options(min_score="1"), "min_score", "must be a number, not str"),

@@ -109,6 +109,21 @@ def test_reasons_and_pages():
     assert (empty.allowed_item_count, empty.next_page_token) == (None, "")
 
 
+@pytest.mark.parametrize(
+    ("read", "message"),
+    [
+        (_responses.encode_sequence_result, pb.EncodeSequenceResponse),
+        (_responses.similar_users_result, pb.SimilarUsersResponse),
+        (_responses.recommend_result, pb.RecommendResponse),
+        (_responses.rank_result, pb.RankResponse),
+    ],
+)
+def test_the_variant_of_an_experiment(read, message):
+    """Every answer about a person names it."""
+    assert read(message(variant="control").SerializeToString()).variant == "control"
+    assert read(b"").variant == ""
+
+
 def test_a_ranking():
     """Known items in order, unknown ids, and all that an answer about a person has."""
     message = pb.RankResponse(

@@ -161,15 +161,17 @@ def _conditions(conditions: Iterable[Condition]) -> list[pb.Condition]:
 def _condition(condition: Condition, field: str) -> pb.Condition:
     match condition:
         case AnyOf():
-            message = pb.Condition(any_of=_values(condition.values, field))
+            message = pb.Condition(any_of=_values(condition.values, f"{field}.any_of"))
         case AllOf():
-            message = pb.Condition(all_of=_values(condition.values, field))
+            message = pb.Condition(all_of=_values(condition.values, f"{field}.all_of"))
         case NoneOf():
-            message = pb.Condition(none_of=_values(condition.values, field))
+            message = pb.Condition(none_of=_values(condition.values, f"{field}.none_of"))
         case NumberRange():
-            message = pb.Condition(number_range=_number_range(condition, field))
+            numbers = _number_range(condition, f"{field}.number_range")
+            message = pb.Condition(number_range=numbers)
         case TimeRange():
-            message = pb.Condition(time_range=_time_range(condition, field))
+            times = _time_range(condition, f"{field}.time_range")
+            message = pb.Condition(time_range=times)
         case _:
             rule = f"must be a condition, e.g. AnyOf, not {_checks.kind_of(condition)}"
             raise invalid_field(field, rule)

@@ -85,6 +85,7 @@ def similar_users_result(data: bytes) -> SimilarUsersResult:
         known_user=response.known_user,
         state=response.state,
         send_history=response.send_history,
+        variant=response.variant,
     )
 
 
@@ -105,6 +106,7 @@ def rank_result(data: bytes) -> RankResult:
         known_user=response.known_user,
         state=response.state,
         send_history=response.send_history,
+        variant=response.variant,
     )
 
 
@@ -182,6 +184,7 @@ def _encoding(response: pb.EncodeSequenceResponse) -> EncodeSequenceResult:
         known_user=response.known_user,
         state=response.state,
         send_history=response.send_history,
+        variant=response.variant,
     )
 
 
@@ -195,6 +198,7 @@ def _recommended(response: pb.RecommendResponse) -> RecommendResult:
         known_user=response.known_user,
         state=response.state,
         send_history=response.send_history,
+        variant=response.variant,
         allowed_item_count=_allowed(response),
         next_page_token=response.next_page_token,
     )

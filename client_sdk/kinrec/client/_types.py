@@ -89,6 +89,7 @@ class EncodeSequenceResult:
         state: To send back with the next events; empty if nothing usable is known of the person.
         send_history: Whether the state sent was of the model before, which will answer no more one
             day: better send the history than this state.
+        variant: The person's variant in the running experiment; empty without one, or a user id.
     """
 
     vector: tuple[float, ...]
@@ -97,6 +98,7 @@ class EncodeSequenceResult:
     known_user: bool
     state: bytes = field(default=b"", repr=False)
     send_history: bool = False
+    variant: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +129,7 @@ class SimilarUsersResult:
         state: To send back with the next events; empty if nothing usable is known of the person.
         send_history: Whether the state sent was of the model before, which will answer no more one
             day: better send the history than this state.
+        variant: The person's variant in the running experiment; empty without one, or a user id.
     """
 
     similar_users: tuple[SimilarUser, ...]
@@ -135,6 +138,7 @@ class SimilarUsersResult:
     known_user: bool
     state: bytes = field(default=b"", repr=False)
     send_history: bool = False
+    variant: str = ""
 
 
 class Source(Enum):
@@ -243,6 +247,7 @@ class RecommendResult:
         state: To send back with the next events; empty if nothing usable is known of the person.
         send_history: Whether the state sent was of the model before, which will answer no more one
             day: better send the history than this state.
+        variant: The person's variant in the running experiment; empty without one, or a user id.
         allowed_item_count: How many items of the catalogue `Options.allow_item_ids` and
             `Options.conditions` leave; None if both were empty.
         next_page_token: For `Options.page_token`, to ask for the items behind these; empty if there
@@ -256,6 +261,7 @@ class RecommendResult:
     known_user: bool
     state: bytes = field(default=b"", repr=False)
     send_history: bool = False
+    variant: str = ""
     allowed_item_count: int | None = None
     next_page_token: str = field(default="", repr=False)
 
@@ -275,6 +281,7 @@ class RankResult:
         state: To send back with the next events; empty if nothing usable is known of the person.
         send_history: Whether the state sent was of the model before, which will answer no more one
             day: better send the history than this state.
+        variant: The person's variant in the running experiment; empty without one, or a user id.
     """
 
     recommendations: tuple[Recommendation, ...]
@@ -285,6 +292,7 @@ class RankResult:
     known_user: bool
     state: bytes = field(default=b"", repr=False)
     send_history: bool = False
+    variant: str = ""
 
 
 @dataclass(frozen=True, slots=True)

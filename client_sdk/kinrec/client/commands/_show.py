@@ -168,6 +168,8 @@ def _allowed(count: int | None) -> list[str]:
 
 def _footer(answer: AboutPerson, *more: str) -> str:
     user = "known user" if answer.known_user else "no known user"
+    if answer.variant:
+        more = (*more, f"variant {_printable(answer.variant)}")
     if answer.send_history:
         more = (*more, "by the model before: better send the history than the state")
     parts = (f"model {_printable(answer.model_version)}", user, *more, _events(answer.event_report))
