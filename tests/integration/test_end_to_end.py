@@ -1,14 +1,33 @@
 """The whole way: a trained bundle, the real server, and both clients, who find what was planted."""
 
 import asyncio
+import csv
 import signal
 import subprocess
 import sys
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from kinrec.client import AsyncClient, Basis, Client, Event, Health, UnknownUserError
+from kinrec.client import (
+    AnyOf,
+    AsyncClient,
+    AttributeKind,
+    Basis,
+    CategoryCap,
+    Client,
+    Event,
+    Health,
+    InvalidRequestError,
+    NumberRange,
+    Options,
+    PageTokenError,
+    Query,
+    UnknownItemError,
+    UnknownUserError,
+)
 from kinrec.engine import Engine
 from kinrec.trainer.sample import make_sample
 
@@ -173,6 +192,159 @@ def test_the_asynchronous_client_gets_the_same_answers(served, client):
     assert recommended == [client.recommend(user_id=user, limit=5) for user in users]
     assert similar == client.similar_users(UNKNOWN, user_id="u1")
     assert encoded.vector == pytest.approx(client.encode_sequence([Event("i1")]).vector, abs=1e-5)
+
+
+@pytest.fixture(scope="module")
+def items(sample_dir):
+    """The items that the bundle is trained on, by their ids: the columns of their file."""
+    with (sample_dir / "items.csv").open(encoding="utf-8") as file:
+        return {row["item_id"]: row for row in csv.DictReader(file)}
+
+
+def test_filters_caps_and_reasons(client, items):
+    """What is recommended meets all that was asked, is filled to the limit, and says why."""
+    kinds = {one.name: one.kind for one in client.get_model().attributes}
+    assert kinds["category"] is AttributeKind.TEXT
+    assert kinds["price"] is AttributeKind.NUMBER
+    wanted = sorted({row["category"] for row in items.values()})[:3]
+    conditions = [AnyOf("category", wanted), NumberRange("price", min=20)]
+    allowed = [
+        item_id
+        for item_id, row in items.items()
+        if row["category"] in wanted and float(row["price"]) >= 20
+    ]
+    options = Options(conditions=conditions, category_cap=CategoryCap("category", 4), reasons=True)
+    answer = client.recommend(user_id="u1", limit=12, include_seen=True, options=options)
+    assert answer.allowed_item_count == len(allowed)
+    found = [one.item_id for one in answer.recommendations]
+    assert set(found) <= set(allowed)
+    counts = Counter(items[item_id]["category"] for item_id in found)
+    assert max(counts.values()) <= 4
+    for one in answer.recommendations:
+        assert sum(part.share for part in one.reason.sources) == pytest.approx(1, abs=1e-4)
+        assert len(one.reason.own_items) <= 3
+    listed = client.recommend(user_id="u1", options=Options(allow_item_ids=found[:2]))
+    assert {one.item_id for one in listed.recommendations} <= set(found[:2])
+    assert listed.allowed_item_count == 2
+    with pytest.raises(InvalidRequestError, match=r"conditions\[0\]\.attribute"):
+        client.recommend(user_id="u1", options=Options(conditions=[AnyOf("colour", ["red"])]))
+
+
+def test_diversity_changes_the_list(client):
+    """The best item stays first, and others come in."""
+    plain = client.recommend(user_id="u1", limit=20)
+    varied = client.recommend(user_id="u1", limit=20, options=Options(diversity=0.9))
+    assert varied.recommendations[0] == plain.recommendations[0]
+    assert varied.recommendations != plain.recommendations
+
+
+def test_pages_are_parts_of_one_list(client):
+    """Page after page gives the list, of a client and of a session, and a token is good for its request."""
+    whole = client.recommend(user_id="u1", limit=30).recommendations
+
+    def pages(ask, **person):
+        options, found = Options(), []
+        while len(found) < 30:
+            page = ask(**person, limit=10, options=options)
+            found += page.recommendations
+            options = replace(options, page_token=page.next_page_token)
+        return tuple(one.item_id for one in found), options
+
+    ids = tuple(one.item_id for one in whole)
+    # Each page searches as deep as the first, which need not be as deep as the whole list does.
+    found, options = pages(client.recommend, user_id="u1")
+    assert found[:10] == ids[:10]
+    assert len(set(found)) == 30
+    session = client.session(user_id="u1")
+    assert pages(session.recommend)[0] == found
+    assert session.recommend([Event("i7", "view")]).event_report.used == 1
+    with pytest.raises(PageTokenError):
+        client.recommend(user_id="u2", limit=10, options=options)
+
+
+def test_a_batch_is_answered_as_its_queries_alone(served, client):
+    """Each in its place, by either client, and what fails alone fails in its place."""
+    options = Options(diversity=0.5, reasons=True)
+    queries = [
+        Query(user_id="u1", limit=5),
+        Query([Event("i7", "view")], limit=3, options=options),
+        Query(user_id="nobody"),
+        Query(UNKNOWN),
+    ]
+
+    async def both():
+        async with AsyncClient(served[1], timeout=30) as other:
+            return await asyncio.gather(
+                other.batch_recommend(queries), other.batch_encode(queries[:3])
+            )
+
+    found, vectors = asyncio.run(both())
+    alone = (
+        client.recommend(user_id="u1", limit=5),
+        client.recommend([Event("i7", "view")], limit=3, options=options),
+    )
+    for first, second, third, fourth in (found, client.batch_recommend(queries)):
+        for many, one in zip((first, second), alone, strict=True):
+            scores = {item.item_id: item.score for item in one.recommendations}
+            # Sequences that are encoded together differ from those alone by what rounding gives.
+            assert {item.item_id: item.score for item in many.recommendations} == pytest.approx(
+                scores, rel=1e-4
+            )
+        assert second.recommendations[0].reason.sources
+        assert isinstance(third, UnknownUserError)
+        assert fourth.basis is Basis.POPULAR
+    encoded = client.encode_sequence(user_id="u1")
+    assert vectors[0].vector == pytest.approx(encoded.vector, abs=1e-5)
+    assert vectors[1].known_user is False
+    assert isinstance(vectors[2], UnknownUserError)
+    with pytest.raises(InvalidRequestError, match="requests: at most 256"):
+        client.batch_recommend([Query(user_id="u1")] * 257)
+
+
+def test_a_stream_is_answered_as_a_session(served, client):
+    """Message after message by either client; the state at the end is that of all events."""
+    events = [Event(f"i{number * 7 % 200}", "view", 1e9 + 60.0 * number) for number in range(8)]
+    whole = client.recommend(events, user_id="u1", limit=10)
+
+    async def stream_of_the_other():
+        async with (
+            AsyncClient(served[1], timeout=30) as other,
+            other.recommend_stream(events[:4], user_id="u1", limit=10) as stream,
+        ):
+            answer = await stream.send(events[4:])
+        return answer, stream.state
+
+    with client.recommend_stream(user_id="u1", limit=10) as stream:
+        for event in events:
+            answer = stream.send([event])
+        with pytest.raises(InvalidRequestError, match=r"events\[0\]\.item_id"):
+            stream.send([Event("")])
+        assert stream.send([]).recommendations == answer.recommendations
+    for found, state in ((answer, stream.state), asyncio.run(stream_of_the_other())):
+        assert found.recommendations == whole.recommendations
+        assert client.recommend(state=state, limit=10).recommendations == whole.recommendations
+
+
+def test_ranking_and_similar_items(client):
+    """Given items come in the order of recommendations; items like one are found, and none like nothing."""
+    listed = [one.item_id for one in client.recommend(user_id="u1", limit=5).recommendations]
+    ranking = client.rank([*reversed(listed), "?"], user_id="u1")
+    assert [one.item_id for one in ranking.recommendations] == listed
+    assert ranking.unknown_item_ids == ("?",)
+    similar = client.similar_items("i7", limit=5).similar_items
+    assert len(similar) == 5
+    assert "i7" not in {one.item_id for one in similar}
+    with pytest.raises(UnknownItemError):
+        client.similar_items("?")
+
+
+def test_what_similar_users_share(client):
+    """Shared items are named as far as they are asked for, and more effort loses no one."""
+    exact = client.similar_users(user_id="u1", limit=5, shared_items=2, exact=True)
+    assert any(user.shared_item_ids for user in exact.similar_users)
+    assert all(len(user.shared_item_ids) <= 2 for user in exact.similar_users)
+    found = client.similar_users(user_id="u1", limit=5, search_effort=100).similar_users
+    assert [user.user_id for user in found] == [user.user_id for user in exact.similar_users]
 
 
 def test_planted_tastes_are_found(client, truth):

@@ -17,6 +17,7 @@ ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
 BLOCKS = re.findall(r"```(\w+)\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.DOTALL)
 PYTHON = [code for language, code in BLOCKS if language == "python"]
+LINES = [text for language, text in BLOCKS if language == "json"]
 CALLS = [
     line
     for language, code in BLOCKS
@@ -28,13 +29,14 @@ CALLS = [
 
 def test_there_are_examples():
     """The patterns above find the examples."""
-    assert len(PYTHON) == 4
-    assert len(CALLS) == 8
+    assert len(PYTHON) == 7
+    assert len(CALLS) == 13
+    assert len(LINES) == 2
 
 
 def test_the_file_of_settings_is_taken(tmp_path):
     """The settings in TOML are settings, and make a configuration that can be trained with."""
-    (text,) = (code for language, code in BLOCKS if language == "toml")
+    text, *_ = (code for language, code in BLOCKS if language == "toml")
     file = tmp_path / "shop.toml"
     file.write_text(text)
     own = [Setting("events", PATHS, ""), Setting("out", PATH, "")]
@@ -62,7 +64,11 @@ def test_python_examples_run(code, address, bundle_store):
 def test_commands_run(line, address, bundle_store, tmp_path):
     """Each command that reads a store or calls a server ends well and prints something."""
     line = line.replace("localhost:50051", address).replace("models/shop", str(bundle_store))
+    for name, text in zip(("people.jsonl", "clicks.jsonl"), LINES, strict=True):
+        (tmp_path / name).write_text(text)
     program, *arguments = shlex.split(line)
+    if line.startswith("kinrec call") and "--target" not in arguments:  # the default, in the README
+        arguments += ["--target", address]
     done = subprocess.run(
         [BIN / program, *arguments],
         capture_output=True,
