@@ -83,20 +83,20 @@ class _ErrorReasonEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._En
     """The item that is asked about is not known to the model.
     Status: NOT_FOUND.
     What to do: ask about another item, or show what you show to anyone. A later model may know it.
-    SDK: raises ServerError; does not repeat the call.
+    SDK: raises UnknownItemError; does not repeat the call.
     """
     ERROR_REASON_PAGE_TOKEN_INVALID: _ErrorReason.ValueType  # 10
     """The page token is not one that a replica with this service's key gave for this request.
     Status: INVALID_ARGUMENT.
     What to do: ask for the first page again. If it comes again and again, the replicas do not share a
     key, or the request is not the one that the token was given for.
-    SDK: raises InvalidRequestError; does not repeat the call.
+    SDK: raises PageTokenError; does not repeat the call.
     """
     ERROR_REASON_PAGE_TOKEN_STALE: _ErrorReason.ValueType  # 11
     """The page token is of a model that does not answer here.
     Status: FAILED_PRECONDITION.
     What to do: ask for the first page again.
-    SDK: raises ServerError; does not repeat the call.
+    SDK: raises PageTokenError; does not repeat the call.
     """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
@@ -159,20 +159,20 @@ ERROR_REASON_UNKNOWN_ITEM: ErrorReason.ValueType  # 9
 """The item that is asked about is not known to the model.
 Status: NOT_FOUND.
 What to do: ask about another item, or show what you show to anyone. A later model may know it.
-SDK: raises ServerError; does not repeat the call.
+SDK: raises UnknownItemError; does not repeat the call.
 """
 ERROR_REASON_PAGE_TOKEN_INVALID: ErrorReason.ValueType  # 10
 """The page token is not one that a replica with this service's key gave for this request.
 Status: INVALID_ARGUMENT.
 What to do: ask for the first page again. If it comes again and again, the replicas do not share a
 key, or the request is not the one that the token was given for.
-SDK: raises InvalidRequestError; does not repeat the call.
+SDK: raises PageTokenError; does not repeat the call.
 """
 ERROR_REASON_PAGE_TOKEN_STALE: ErrorReason.ValueType  # 11
 """The page token is of a model that does not answer here.
 Status: FAILED_PRECONDITION.
 What to do: ask for the first page again.
-SDK: raises ServerError; does not repeat the call.
+SDK: raises PageTokenError; does not repeat the call.
 """
 global___ErrorReason = ErrorReason
 
