@@ -1137,7 +1137,7 @@ class BatchEncodeRequest(google.protobuf.message.Message):
     REQUESTS_FIELD_NUMBER: builtins.int
     @property
     def requests(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___EncodeSequenceRequest]:
-        """At most 256. Their events are at most 20,000 in all."""
+        """At most 256. Their events are at most 20,000 in all, and the message has at most 13 MiB."""
 
     def __init__(
         self,
@@ -1205,7 +1205,7 @@ class BatchRecommendRequest(google.protobuf.message.Message):
     REQUESTS_FIELD_NUMBER: builtins.int
     @property
     def requests(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___RecommendRequest]:
-        """At most 256. Their events are at most 20,000 in all."""
+        """At most 256. Their events are at most 20,000 in all, and the message has at most 13 MiB."""
 
     def __init__(
         self,

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from kinrec.server.experiments import Experiment
 
 # Two ids per event, one per excluded and per allowed item and per value of a condition, and room for
-# times, values and framing: a request that keeps every other limit is never refused for its size.
+# times, values and framing: a request about one person that keeps every other limit is never refused
+# for its size.
 _FRAMING_BYTES = 64
 MAX_REQUEST_BYTES = (
     MAX_EVENTS * (2 * MAX_ID_BYTES + _FRAMING_BYTES)
