@@ -420,7 +420,9 @@ def test_a_stream_that_breaks(server, call, tmp_path):
     path = tmp_path / "me.state"
     done = call("stream", "--user", "u", "--state", path, stdin='{"item_id": "a"}\n')
     assert (done.returncode, done.stdout) == (1, "v1  z\n")
-    assert done.stderr == ("kinrec call stream: gone; the stream has ended and its state is lost\n")
+    assert done.stderr == (
+        "kinrec call stream: gone; the stream has ended; its state is that of its last answer\n"
+    )
     assert not path.exists()
 
 

@@ -29,7 +29,7 @@ from kinrec.v1 import recommender_pb2 as pb
 from .conftest import Refusal, rich_details
 
 UNAVAILABLE = Refusal(grpc.StatusCode.UNAVAILABLE, "busy", rich_details("UNAVAILABLE"))
-LOST = "; the stream has ended and its state is lost"
+LOST = "; the stream has ended; its state is that of its last answer"
 
 
 def answers(*versions):
@@ -185,7 +185,7 @@ def test_an_opening_that_no_server_took_is_repeated(server, step):
 
 
 def test_a_stream_that_the_server_breaks_is_not_repeated(server, step):
-    """The error says that the state is lost, and the stream takes no more."""
+    """The error says what state is left, and the stream takes no more."""
     server.script = [*answers("v1"), UNAVAILABLE]
     step.open("a")
     with pytest.raises(UnavailableError) as raised:
@@ -204,7 +204,7 @@ def test_an_answer_that_is_none(server, step, line):
     """What cannot be read, or comes out of turn, breaks the stream."""
     server.script = [*answers("v1"), line, line]
     step.open("a")
-    with pytest.raises(ServerError, match="its state is lost"):
+    with pytest.raises(ServerError, match="its state is that of its last answer"):
         step.send("b")
     assert not step.stream.is_open
 
@@ -213,7 +213,7 @@ def test_an_end_that_is_none(server, step):
     """A state that does not come is missed."""
     server.script = answers("v1")
     step.open("a")
-    with pytest.raises(ServerError, match="its state is lost"):
+    with pytest.raises(ServerError, match="its state is that of its last answer"):
         step.close()
     assert step.stream.state == b""
 

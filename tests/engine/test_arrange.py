@@ -1,5 +1,7 @@
 """The order in which scored items are shown: diverse, and capped by category."""
 
+import time
+
 import numpy as np
 import pytest
 
@@ -81,6 +83,21 @@ def test_what_the_cap_refuses_repels_nothing():
     capped = Capped(np.array([0, 1, 2, 2, 2, 2]), np.array([0, 0], np.int32), 1)
     # 1 is refused; with it counted, 2 would still be as near to 0.
     assert shown(4, diversity=0.3, cap=capped) == [0, 3, 4, 2]
+
+
+def test_a_full_category_is_passed_over_however_large_it_is():
+    """Behind thousands of one category the few of others are found, in a moment."""
+    count = 200_000
+    codes = np.zeros(count, np.int32)
+    codes[-3:] = [1, 2, 3]
+    capped = Capped(np.arange(count + 1), codes, 2)
+    scores = np.linspace(1.0, 0.1, count, dtype=np.float32)
+    large = Mixture(np.arange(count), scores, [])
+    vectors = np.ones((count, 2), np.float32)
+    before = time.process_time()
+    items, _ = arrange(large, 100, pool=100, diversity=0.0, vectors=vectors, cap=capped)
+    assert items.tolist() == [0, 1, count - 3, count - 2, count - 1]
+    assert time.process_time() - before < 5
 
 
 def test_nothing_to_show():

@@ -6,7 +6,7 @@ from annoy import AnnoyIndex
 
 from kinrec.bundle.v1.manifest_pb2 import Index
 from kinrec.engine import BundleError
-from kinrec.engine.index import COSINE, DOT, ExactIndex, Search, augment, open_index
+from kinrec.engine.index import COSINE, DOT, ExactIndex, Search, augment, open_index, take_best
 
 COUNT, DIMS = 1500, 16
 
@@ -158,3 +158,33 @@ def test_an_exact_search_of_a_forest_misses_nothing(both, vectors):
         )
     usual, wide = np.sum(missed, axis=0)
     assert wide <= usual
+
+
+def test_ties_at_the_cut_go_to_the_lower_numbers():
+    """The best few are the first of all in order, for every count, however many scores are equal."""
+    rng = np.random.default_rng(2)
+    for size in (9, 100, 3_000):
+        scores = rng.integers(0, 6, size).astype(np.float32)
+        numbers = np.arange(size) * 2
+        order = np.lexsort((numbers, -scores))
+        for count in {1, 2, 5, size // 3, size - 1, size, size + 1}:
+            found, best = take_best(numbers, scores, count)
+            assert found.tolist() == numbers[order][:count].tolist()
+            assert best.tolist() == scores[order][:count].tolist()
+
+
+def test_the_widest_search_of_a_forest_is_no_wider_than_the_forest(both, vectors):
+    """However much effort and however long an answer is asked for, Annoy takes the number."""
+    forest, exact = both
+    truth = exact.search(vectors[1], 1_000)[0].tolist()
+    for effort in (100, 10**9):
+        found = forest.search(vectors[1], 1_000, Search(effort=effort))[0]
+        assert np.isin(truth, found).mean() > 0.99
+
+
+def test_one_more_than_was_measured_is_searched_for_no_wider(both, vectors):
+    """Who may be among its own neighbours asks for one more, and finds the same others."""
+    forest, _ = both
+    for query in vectors[::100]:
+        twenty = forest.search(query, 20)[0]
+        assert np.isin(twenty, forest.search(query, 21)[0]).all()

@@ -116,6 +116,27 @@ def test_pages_are_the_parts_of_one_list(engine, events, ranking):
     assert (end.item_ids, end.more) == (ranking[-3:], False)
 
 
+@pytest.mark.parametrize("diversity", [0.0, 0.3, 0.9])
+def test_no_item_is_on_two_pages(engine, history_of, users, diversity):
+    """Pages of ten together are one list without repeats, for a stranger and for people in the log."""
+    for events in ([Event("no such item")], history_of(users[5])[:7]):
+        shown = []
+        for page in range(8):
+            options = Options(diversity=diversity, skip=10 * page, depth=10)
+            shown += engine.recommend(events=events, limit=10, options=options).item_ids
+        assert len(set(shown)) == len(shown) == 80
+        options = Options(diversity=diversity, depth=10)
+        assert shown == engine.recommend(events=events, limit=80, options=options).item_ids
+
+
+def test_other_weights_are_another_ranking(engine):
+    """A page of the one is none of the other; the states are of the same model."""
+    other, third = (engine.with_weights({"popularity": weight}) for weight in (1.0, 2.0))
+    assert other.fingerprint == engine.fingerprint == engine.ranking
+    assert len({engine.ranking, other.ranking, third.ranking}) == 3
+    assert other.ranking == engine.with_weights({"popularity": 1.0}).ranking
+
+
 def test_reasons_add_up(engine, events):
     """Every item has one; the shares of the sources sum to one, and so do those of all own items."""
     answer = engine.recommend(events=events, limit=20, options=Options(reasons=True))

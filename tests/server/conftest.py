@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from kinrec.engine import Event, Query
 
 
-REASON = Reason({"transitions": 0.25, "sequence": 0.75}, 7, [("u9", 0.5)], [("i3", 1.0)])
+REASON = Reason({"transitions": 0.25, "sequence": 0.75}, 7, [("u9", 0.4789)], [("i3", 1.0)])
 
 
 class StandInEngine:
@@ -60,6 +60,11 @@ class StandInEngine:
                 event_types=[EventType(name="view", weight=1)], include_seen_default=True
             ),
         )
+
+    @property
+    def ranking(self) -> bytes:
+        """As the fingerprint."""
+        return self.fingerprint
 
     def encode(
         self, *, user_id: str = "", events: Sequence[Event] = (), state: bytes = b""

@@ -126,6 +126,7 @@ def test_an_experiment_is_read_from_a_file(tmp_path):
         ('name = "july"', 'name = "x"\ntitle = 1', "title: is no key; there are name, variants"),
         ("share = 10", "share = 0", "variants[1].share: must be above 0, is 0"),
         ("share = 10", "share = nan", "variants[1].share: must be above 0, is nan"),
+        ("share = 10", "share = 1" + "0" * 400, "variants[1].share: is too large"),
         ("share = 10", 'share = "10"', "variants[1].share: must be a number, is '10'"),
         ("share = 10", "shares = 10", "variants[1].shares: is no key"),
         ('name = "control"', 'name = "sequence"', "variants: every name must be another"),

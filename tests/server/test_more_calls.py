@@ -104,7 +104,7 @@ def test_reasons_tell_of_enough_voters_and_by_another_name(stub):
     ]
     assert first.reason.voter_count == 7
     (voter,) = first.reason.voters
-    assert voter.similarity == 0.5
+    assert voter.similarity == 0.5  # rounded, so that it tells nobody who it is
     assert len(voter.pseudonym) == 24
     assert voter.pseudonym != "u9"
     assert [(one.item_id, one.share) for one in first.reason.own_items] == [("i3", 1.0)]
@@ -289,7 +289,9 @@ def test_a_stream_answers_every_message_and_hands_over_the_state(stub, engine):
     assert len(answers) == 3
     for answer in answers:
         assert [item.item_id for item in answer.response.recommendations] == ["i1", "i2"]
-        assert answer.response.state == b""
+        assert stub.Recommend(pb.RecommendRequest(state=answer.response.state)).recommendations
+        assert not answer.response.next_page_token
+    engine.asked = [asked for asked in engine.asked if asked["user_id"]]
     assert [asked["state"] for asked in engine.asked] == [b"", engine.state, engine.state]
     assert [[one.item_id for one in asked["events"]] for asked in engine.asked] == [
         [],
@@ -304,8 +306,10 @@ def test_a_stream_goes_on_after_events_that_break_a_rule(stub):
     """They are answered by a failure and not applied."""
     bad = pb.EventList(events=[pb.Event(item_id="i", time=Timestamp(nanos=-1))])
     messages = [start(user_id="u1"), pb.RecommendStreamRequest(events=bad), events("i1")]
-    parts = [answer.WhichOneof("part") for answer in stub.RecommendStream(iter(messages))]
+    answers = list(stub.RecommendStream(iter(messages)))
+    parts = [answer.WhichOneof("part") for answer in answers]
     assert parts == ["response", "failure", "response", "end"]
+    assert answers[1].failure.field == "events.events[0].time"
 
 
 @pytest.mark.parametrize(

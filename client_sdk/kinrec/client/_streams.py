@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from kinrec.client._types import Event, RecommendResult
 
 _LOST_STATUS = "Internal error from Core"
-_LOST = "; the stream has ended and its state is lost"
+_LOST = "; the stream has ended; its state is that of its last answer"
 _ENDED = "the server ended the stream before its time"
 _OUT_OF_TURN = "the server sent what was not asked for"
 
@@ -48,11 +48,11 @@ class _Call(Protocol):
 class RecommendStream:
     """Recommendations that follow what a person does. Made by `Client.recommend_stream`.
 
-    The server keeps the person's state between the messages and hands it over at the end. A server
-    asks its clients to connect anew after 300 seconds (``max_connection_age``) and breaks what is open
-    30 seconds later: end a stream before, and go on from its `state` by another. A stream that breaks,
-    by the server, the network or the deadline of a message, takes the state with it; a `Session` does
-    not. Nothing of a stream is sent twice, but for the opening of one that no server took.
+    A server asks its clients to connect anew after 300 seconds (``max_connection_age``) and breaks what
+    is open 30 seconds later: end a stream before, and go on from its `state` by another. If a stream
+    breaks, by the server, the network or the deadline of a message, its `state` is that of the last
+    answer; only the events that were not answered have to be sent again. Nothing of a stream is sent
+    twice, but for the opening of one that no server took.
 
     Threads may share a stream; they take turns. Leaving its ``with`` block closes it.
 
@@ -98,7 +98,7 @@ class RecommendStream:
 
     @property
     def state(self) -> bytes:
-        """Where the person stands, to go on from; empty until the stream is closed, or if it broke."""
+        """Where the person stood at the last answer, to go on from; empty if nothing usable is known."""
         return self._state
 
     @property
@@ -115,7 +115,7 @@ class RecommendStream:
         Raises:
             StreamClosedError: The stream was closed, or broke before.
             UnavailableError, DeadlineExceededError, ServerError, ClientClosedError: The stream broke;
-                its state is lost.
+                `state` is that of its last answer.
             KinrecError: Every other one says what is wrong with the events, which are not applied; the
                 stream goes on.
         """
@@ -127,11 +127,11 @@ class RecommendStream:
         """End the stream. It may be called again.
 
         Returns:
-            The state, to go on from; empty if the stream broke before, or nothing usable is known.
+            The state, to go on from; empty if nothing usable is known.
 
         Raises:
             UnavailableError, DeadlineExceededError, ServerError, ClientClosedError: The stream broke;
-                its state is lost.
+                `state` is that of its last answer.
         """
         with self._turn:
             if self._takes_more:
@@ -167,6 +167,7 @@ class RecommendStream:
             raise self._broken(ServerError(_OUT_OF_TURN + self._note))
         if isinstance(part, KinrecError):
             raise part
+        self._state = part.state
         return part
 
     def _exchange(self, message: bytes | None) -> RecommendResult | KinrecError | StreamEnd:
@@ -262,7 +263,7 @@ class AsyncRecommendStream:
 
     @property
     def state(self) -> bytes:
-        """Where the person stands, to go on from; empty until the stream is closed, or if it broke."""
+        """Where the person stood at the last answer, to go on from; empty if nothing usable is known."""
         return self._state
 
     @property
@@ -279,7 +280,7 @@ class AsyncRecommendStream:
         Raises:
             StreamClosedError: The stream is not open yet, was closed, or broke before.
             UnavailableError, DeadlineExceededError, ServerError, ClientClosedError: The stream broke;
-                its state is lost.
+                `state` is that of its last answer.
             KinrecError: Every other one says what is wrong with the events, which are not applied; the
                 stream goes on.
         """
@@ -293,11 +294,11 @@ class AsyncRecommendStream:
         """End the stream. It may be called again.
 
         Returns:
-            The state, to go on from; empty if the stream broke before, or nothing usable is known.
+            The state, to go on from; empty if nothing usable is known.
 
         Raises:
             UnavailableError, DeadlineExceededError, ServerError, ClientClosedError: The stream broke;
-                its state is lost.
+                `state` is that of its last answer.
         """
         async with self._turn:
             if self._call is not None and not self._is_closed:
@@ -348,6 +349,7 @@ class AsyncRecommendStream:
             raise self._broken(ServerError(_OUT_OF_TURN + self._note))
         if isinstance(part, KinrecError):
             raise part
+        self._state = part.state
         return part
 
     async def _exchange(

@@ -710,7 +710,7 @@ class TextValues(google.protobuf.message.Message):
     VALUES_FIELD_NUMBER: builtins.int
     @property
     def values(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
-        """1 to 1,000 texts, of at most 512 bytes."""
+        """At least one; at most 1,000 in all conditions of a request together."""
 
     def __init__(
         self,
@@ -830,7 +830,9 @@ class Voter(google.protobuf.message.Message):
     pseudonym: builtins.str
     """A name that is the same whenever the same replicas give it, and is not the user's id."""
     similarity: builtins.float
-    """The cosine of the two users' factors."""
+    """The cosine of the two users' factors, to one decimal: to the last one it would tell which of the
+    users that SimilarUsers names it is.
+    """
     def __init__(
         self,
         *,
@@ -1057,7 +1059,7 @@ class RecommendStreamResponse(google.protobuf.message.Message):
     END_FIELD_NUMBER: builtins.int
     @property
     def response(self) -> global___RecommendResponse:
-        """What is recommended now; its state is empty."""
+        """What is recommended now."""
 
     @property
     def failure(self) -> global___Failure:
@@ -1205,7 +1207,9 @@ class BatchRecommendRequest(google.protobuf.message.Message):
     REQUESTS_FIELD_NUMBER: builtins.int
     @property
     def requests(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___RecommendRequest]:
-        """At most 256. Their events are at most 20,000 in all, and the message has at most 13 MiB."""
+        """At most 256. Their events are at most 20,000 in all, their limits too, and the
+        message has at most 13 MiB.
+        """
 
     def __init__(
         self,

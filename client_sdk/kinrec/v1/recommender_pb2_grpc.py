@@ -135,8 +135,9 @@ class RecommenderServiceServicer(object):
 
     def RecommendStream(self, request_iterator, context):
         """Recommends anew whenever something is done. The first message asks; each one after it brings
-        events, and is answered by what is now recommended. The service keeps the person's state and hands
-        it over at the end of the stream. Events that break a rule are answered by a failure and not
+        events, and is answered by what is now recommended. The service keeps the person's state; every
+        answer and the end of the stream hand it over too, because a stream ends with its connection, which
+        lives for some minutes. Events that break a rule are answered by a failure and not
         applied, and the stream goes on.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -58,8 +58,9 @@ class RecommenderServiceStub:
         kinrec.v1.recommender_pb2.RecommendStreamResponse,
     ]
     """Recommends anew whenever something is done. The first message asks; each one after it brings
-    events, and is answered by what is now recommended. The service keeps the person's state and hands
-    it over at the end of the stream. Events that break a rule are answered by a failure and not
+    events, and is answered by what is now recommended. The service keeps the person's state; every
+    answer and the end of the stream hand it over too, because a stream ends with its connection, which
+    lives for some minutes. Events that break a rule are answered by a failure and not
     applied, and the stream goes on.
     """
 
@@ -133,8 +134,9 @@ class RecommenderServiceAsyncStub:
         kinrec.v1.recommender_pb2.RecommendStreamResponse,
     ]
     """Recommends anew whenever something is done. The first message asks; each one after it brings
-    events, and is answered by what is now recommended. The service keeps the person's state and hands
-    it over at the end of the stream. Events that break a rule are answered by a failure and not
+    events, and is answered by what is now recommended. The service keeps the person's state; every
+    answer and the end of the stream hand it over too, because a stream ends with its connection, which
+    lives for some minutes. Events that break a rule are answered by a failure and not
     applied, and the stream goes on.
     """
 
@@ -216,8 +218,9 @@ class RecommenderServiceServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[collections.abc.Iterator[kinrec.v1.recommender_pb2.RecommendStreamResponse], collections.abc.AsyncIterator[kinrec.v1.recommender_pb2.RecommendStreamResponse]]:
         """Recommends anew whenever something is done. The first message asks; each one after it brings
-        events, and is answered by what is now recommended. The service keeps the person's state and hands
-        it over at the end of the stream. Events that break a rule are answered by a failure and not
+        events, and is answered by what is now recommended. The service keeps the person's state; every
+        answer and the end of the stream hand it over too, because a stream ends with its connection, which
+        lives for some minutes. Events that break a rule are answered by a failure and not
         applied, and the stream goes on.
         """
 

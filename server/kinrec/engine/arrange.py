@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from kinrec.engine.sources import ranges
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 MIN_POOL = 100
 POOL_PER_ITEM = 5
 MAX_POOL = 1_000
+_CHUNK = 1_024
 
 
 def pool_for(limit: int) -> int:
@@ -40,6 +43,14 @@ class Capped:
         self._codes = codes
         self._most = most
         self._taken: dict[int, int] = {}
+
+    def open(self, items: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Say of which of some items no category is full, (n,)."""
+        full = [code for code, taken in self._taken.items() if taken >= self._most]
+        lengths = self._offsets[items + 1] - self._offsets[items]
+        owners = np.repeat(np.arange(len(items)), lengths)
+        is_full = np.isin(self._codes[ranges(self._offsets[items], lengths)], full)
+        return np.asarray(np.bincount(owners, is_full, len(items)) == 0)
 
     def take(self, item: int) -> bool:
         """Take an item, unless one of its categories is full."""
@@ -84,9 +95,16 @@ def arrange(
     chosen: list[int] = []
     if diversity:
         chosen += islice(_diverse(items[:pool], scores, vectors, diversity, take), count)
-    done = set(chosen)
-    rest = (place for place in range(len(items)) if place not in done and take(place))
-    chosen += islice(rest, count - len(chosen))
+    rest = np.ones(len(items), np.bool_)
+    rest[chosen] = False
+    places = np.flatnonzero(rest)
+    for start in range(0, len(places), _CHUNK):
+        if len(chosen) == count:
+            break
+        chunk = places[start : start + _CHUNK]
+        if cap is not None:  # at once: of the whole catalogue nearly all may be of full categories
+            chunk = chunk[cap.open(items[chunk])]
+        chosen += islice(filter(take, chunk.tolist()), count - len(chosen))
     return items[chosen], scores[chosen]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -92,6 +93,7 @@ class Engine:
 
     def __init__(self, model: Model) -> None:
         self._model = model
+        self._ranking = model.fingerprint
         self._encoder = BatchingEncoder(model.encoder)
         self._mixes = Mixes(model.manifest.blend)
         self._lengths = np.linalg.norm(model.item_vectors, axis=1)
@@ -121,6 +123,8 @@ class Engine:
         other = Engine(self._model)
         mix = Mix(min_events=1, weights=weights, weights_with_seen=weights)
         other._mixes = Mixes(Blend(mixes=[mix]))
+        named = repr(sorted(weights.items())).encode()
+        other._ranking = hashlib.sha256(self.fingerprint + named).digest()[: len(self.fingerprint)]
         return other
 
     @property
@@ -132,6 +136,11 @@ class Engine:
     def fingerprint(self) -> bytes:
         """What tells the bundle from every other; see ``fingerprint_of``."""
         return self._model.fingerprint
+
+    @property
+    def ranking(self) -> bytes:
+        """What tells the order of its answers from that of every other engine's."""
+        return self._ranking
 
     @property
     def name(self) -> str:
@@ -503,8 +512,11 @@ class Engine:
                 blocked = np.concatenate([blocked, person.history.items])
         last = options.skip + query.limit
         depth = options.depth or query.limit
+        pool = pool_for(depth)
+        # Of nobody's history only popular items come, and the pool must be the same for every page.
+        fill = max(last + 1, pool if options.diversity else 0) + len(blocked)
         # With a cap any number of the best may be passed over, though that seldom happens.
-        fills = [last + 1 + len(blocked)]
+        fills = [fill]
         if plan.cap is not None:
             fills.append(model.manifest.item_count)
         for fill in fills:
@@ -518,7 +530,7 @@ class Engine:
             numbers, scores = arrange(
                 mixture,
                 last + 1,
-                pool=pool_for(depth),
+                pool=pool,
                 diversity=options.diversity,
                 vectors=model.item_vectors,
                 cap=cap,

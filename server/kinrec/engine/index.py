@@ -23,8 +23,9 @@ _NODE_HEAD_BYTES = 12
 _CHECKED_VECTORS = 64
 _GROUP = 16
 _TOGETHER = 16  # queries that a scan answers at once: their scores take so many times the memory
+_MAX_INT = 2**31 - 1  # Annoy takes a C int; it inspects each node once, however large this is
 _MARGIN = 1.5  # of what is asked for where only some may be found
-_MOST_ASKED_SHARE = 0.1  # of all vectors: beyond it a scan is as fast
+_MOST_NODES_SHARE = 0.125  # of all vectors: where more nodes are inspected a scan is as fast
 
 Found = tuple["NDArray[np.int64]", "NDArray[np.float32]"]
 
@@ -101,9 +102,11 @@ def _greatest(scores: NDArray[np.float32], count: int) -> NDArray[np.int64]:
         least = np.partition(maxima, len(maxima) - count)[len(maxima) - count]
         places = np.flatnonzero(scores >= least)
         scores = scores[places]
-    best = places[np.argpartition(scores, len(scores) - count)[len(scores) - count :]]
-    best.sort()
-    return best
+    least = np.partition(scores, len(scores) - count)[len(scores) - count]
+    best = np.flatnonzero(scores > least)
+    # Of those that equal the last one the first: which it is must not depend on how many are asked for.
+    equal = np.flatnonzero(scores == least)[: count - len(best)]
+    return np.asarray(places[np.sort(np.concatenate([best, equal]))])
 
 
 class ExactIndex:
@@ -187,7 +190,7 @@ class AnnoyForest:
         else:
             total, wanted = len(self._vectors), min(count, len(how.within))
             asked = int(_MARGIN * wanted * total / max(1, len(how.within)))
-            if asked > _MOST_ASKED_SHARE * total:
+            if self._nodes(asked, how.effort) > _MOST_NODES_SHARE * total:
                 return self._scan.search(query, count, how)
             allowed = np.zeros(total, np.bool_)
             allowed[how.within] = True
@@ -205,11 +208,17 @@ class AnnoyForest:
         point = query.tolist()
         if self._augmented:
             point.append(0.0)
-        # A longer answer needs a wider search for the recall that was measured.
-        search_k = effort * self._search_k * max(1, -(-count // self._neighbours))
+        search_k = min(self._nodes(count, effort), _MAX_INT)
         numbers = np.array(self._forest.get_nns_by_vector(point, count, search_k), np.int64)
         numbers.sort()
         return numbers
+
+    def _nodes(self, count: int, effort: int) -> int:
+        """Give how many nodes a search inspects: a longer answer needs more for the same recall.
+
+        One more than was measured, where somebody is asked about who may be found, needs no more.
+        """
+        return effort * self._search_k * max(1, -(-(count - 1) // self._neighbours))
 
 
 def _check_size(path: Path, count: int, dims: int) -> None:

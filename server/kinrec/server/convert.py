@@ -300,7 +300,8 @@ def _reason_to_proto(reason: Reason, policy: ReasonPolicy) -> pb.Reason:
     if policy.tells_of(reason.voters):
         message.voter_count = reason.voters
         message.voters.extend(
-            pb.Voter(pseudonym=policy.pseudonym(user_id), similarity=similarity)
+            # Rounded: exact, it would say which of the users that SimilarUsers names it is.
+            pb.Voter(pseudonym=policy.pseudonym(user_id), similarity=round(similarity, 1))
             for user_id, similarity in reason.neighbours
         )
     return message

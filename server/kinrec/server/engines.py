@@ -45,6 +45,10 @@ class RecommenderEngine(Protocol):
     def fingerprint(self) -> bytes:
         """What tells the bundle from every other."""
 
+    @property
+    def ranking(self) -> bytes:
+        """What tells the order of its answers from that of every other engine's."""
+
     def encode(
         self, *, user_id: str = "", events: Sequence[Event] = (), state: bytes = b""
     ) -> Encoding:

@@ -148,4 +148,7 @@ def _text(key: str, value: object) -> str:
 def _number(key: str, value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ExperimentError(f"{key}: must be a number, is {value!r}")
-    return float(value)
+    try:
+        return float(value)
+    except OverflowError as error:
+        raise ExperimentError(f"{key}: is too large") from error

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from kinrec.v1 import recommender_pb2 as pb
 
 _DIGEST_BYTES = 16
-# Format, fingerprint of the bundle, items before the page, limit of the first page, digest.
+# Format, fingerprint of the ranking, items before the page, limit of the first page, digest.
 _TOKEN = struct.Struct(f"<4s{FINGERPRINT_BYTES}sHH{_DIGEST_BYTES}s")
 _FORMAT = b"kpg1"
 
@@ -44,12 +44,12 @@ class Page(NamedTuple):
     depth: int = 0
 
 
-def read_page(request: pb.RecommendRequest, keys: StateKeys, fingerprint: bytes) -> Page:
+def read_page(request: pb.RecommendRequest, keys: StateKeys, ranking: bytes) -> Page:
     """Find where the page that a request asks for begins.
 
     Raises:
         InvalidPageTokenError: The token was changed, or is of another key or request.
-        StalePageTokenError: It is of another bundle.
+        StalePageTokenError: It is of another bundle, or of other weights of an experiment.
     """
     if not request.page_token:
         return Page()
@@ -60,20 +60,20 @@ def read_page(request: pb.RecommendRequest, keys: StateKeys, fingerprint: bytes)
     data = keys.find_signed(sealed)
     if data is None or len(data) != _TOKEN.size or not data.startswith(_FORMAT):
         raise InvalidPageTokenError
-    _, of_bundle, skip, depth, digest = _TOKEN.unpack(data)
+    _, its_ranking, skip, depth, digest = _TOKEN.unpack(data)
     if digest != _digest(request):
         raise InvalidPageTokenError
-    if of_bundle != fingerprint:
+    if its_ranking != ranking:
         raise StalePageTokenError
     return Page(skip, depth)
 
 
 def next_token(
-    request: pb.RecommendRequest, keys: StateKeys, fingerprint: bytes, page: Page, limit: int
+    request: pb.RecommendRequest, keys: StateKeys, ranking: bytes, page: Page, limit: int
 ) -> str:
     """Give the token of the page after one of ``limit`` items."""
     depth = page.depth or limit
-    data = _TOKEN.pack(_FORMAT, fingerprint, page.skip + limit, depth, _digest(request))
+    data = _TOKEN.pack(_FORMAT, ranking, page.skip + limit, depth, _digest(request))
     return keys.seal(data).hex()
 
 

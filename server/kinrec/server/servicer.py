@@ -16,7 +16,7 @@ from kinrec.engine import (
     Query,
 )
 from kinrec.server import convert
-from kinrec.server.errors import Failure, failure_of
+from kinrec.server.errors import CallEndedError, Failure, failure_of
 from kinrec.server.pages import (
     InvalidPageTokenError,
     Page,
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
 MAX_BATCH_EVENTS = 20_000
 MAX_BATCH_RESULTS = 20_000
+_AT_ONCE = 64  # requests of a batch; between them it is looked whether somebody still waits
 
 _Request = TypeVar("_Request")
 _Answer = TypeVar("_Answer", "Encoding", "Recommendations")
@@ -192,6 +193,9 @@ class RecommenderServicer(recommender_pb2_grpc.RecommenderServiceServicer):
                     user_id=request.user_id,
                 )
                 answer = engine.answer(query) if events or answer.state else answer
+            except InvalidFieldError as error:
+                found = failure_of(InvalidFieldError(f"events.{error.field}", error.rule))
+                yield pb.RecommendStreamResponse(failure=convert.failure_to_proto(found))
             except EngineError as error:
                 failure = convert.failure_to_proto(failure_of(error))
                 yield pb.RecommendStreamResponse(failure=failure)
@@ -202,7 +206,6 @@ class RecommenderServicer(recommender_pb2_grpc.RecommenderServiceServicer):
 
     def _on_stream(self, asked: _Asked, answer: Recommendations) -> pb.RecommendStreamResponse:
         response = self._answered(asked, answer)
-        response.ClearField("state")
         response.ClearField("next_page_token")  # it would lead on from the first message alone
         return pb.RecommendStreamResponse(response=response)
 
@@ -211,7 +214,7 @@ class RecommenderServicer(recommender_pb2_grpc.RecommenderServiceServicer):
     ) -> pb.BatchEncodeResponse:
         """Encode many people."""
         _check_batch(request.requests)
-        found = self._batch(request.requests, self._asked_to_encode, _encode_all)
+        found = self._batch(request.requests, context, self._asked_to_encode, _encode_all)
         return pb.BatchEncodeResponse(
             results=[
                 pb.EncodeResult(failure=convert.failure_to_proto(answer))
@@ -234,7 +237,7 @@ class RecommenderServicer(recommender_pb2_grpc.RecommenderServiceServicer):
         if wanted > MAX_BATCH_RESULTS:
             rule = f"the limits may be {MAX_BATCH_RESULTS} in all, are {wanted}"
             raise InvalidFieldError("requests", rule)
-        found = self._batch(request.requests, self._asked, _recommend_all)
+        found = self._batch(request.requests, context, self._asked, _recommend_all)
         return pb.BatchRecommendResponse(
             results=[
                 pb.RecommendResult(failure=convert.failure_to_proto(answer))
@@ -247,6 +250,7 @@ class RecommenderServicer(recommender_pb2_grpc.RecommenderServiceServicer):
     def _batch(
         self,
         requests: Iterable[_Request],
+        context: grpc.ServicerContext,
         prepare: Callable[[_Request], _Asked],
         ask: Callable[[RecommenderEngine, list[Query]], Sequence[_Answer | EngineError]],
     ) -> list[tuple[_Asked, _Answer | Failure]]:
@@ -262,8 +266,14 @@ class RecommenderServicer(recommender_pb2_grpc.RecommenderServiceServicer):
         engines = {id(one.choice.engine): one.choice.engine for _, one in prepared}
         for engine in engines.values():
             its = [(place, one) for place, one in prepared if one.choice.engine is engine]
-            said = ask(engine, [one.query for _, one in its])
-            answers.update((place, answer) for (place, _), answer in zip(its, said, strict=True))
+            for start in range(0, len(its), _AT_ONCE):
+                if not context.is_active():  # nobody waits any more
+                    raise CallEndedError
+                part = its[start : start + _AT_ONCE]
+                said = ask(engine, [one.query for _, one in part])
+                answers.update(
+                    (place, answer) for (place, _), answer in zip(part, said, strict=True)
+                )
         nobody = _Asked(pb.RecommendRequest(), self._engines.of(b""), Page(), Query())
         found: list[tuple[_Asked, _Answer | Failure]] = []
         for place, one in enumerate(asked):
@@ -319,7 +329,7 @@ class RecommenderServicer(recommender_pb2_grpc.RecommenderServiceServicer):
         """Find the engine for a request, and what to ask it."""
         state = self._keys.open(request.state)
         choice = self._engines.of(state, request.user_id)
-        page = read_page(request, self._keys, choice.engine.fingerprint)
+        page = read_page(request, self._keys, choice.engine.ranking)
         return _Asked(request, choice, page, convert.query_from_proto(request, state, page))
 
     def _asked_to_encode(self, request: pb.EncodeSequenceRequest) -> _Asked:
@@ -334,7 +344,7 @@ class RecommenderServicer(recommender_pb2_grpc.RecommenderServiceServicer):
         request, choice, page, query = asked
         if answer.more and page.skip + query.limit < MAX_LIMIT:
             response.next_page_token = next_token(
-                request, self._keys, choice.engine.fingerprint, page, query.limit
+                request, self._keys, choice.engine.ranking, page, query.limit
             )
         return self._finish(response, choice, answer.state)
 
