@@ -9,6 +9,9 @@ One JSON line after so many epochs each, until the minutes are over. RecTools tr
 only the places of the targets among what it recommends are looked up here. The clock stands
 while it recommends. For the choice of settings the line says as well how it does on everyone's
 second-last event, asked about with what is before that.
+
+On Linux, MALLOC_MMAP_MAX_=0 and MALLOC_TRIM_THRESHOLD_=17179869184 in the environment keep it from
+giving its large arrays back to the system at every step, which takes time.
 """
 
 from __future__ import annotations
