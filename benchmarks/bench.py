@@ -335,14 +335,19 @@ def _calls_table(
             question.name,
             f"{cost.cpu_us:,.0f}",
             f"{echo.cpu_us:,.0f}",
-            f"{total:,.0f}",
-            f"{cost.cpu_us / total:.2f}",
-            f"{with_annoy:,.0f}",
-            f"{cost.cpu_us / with_annoy:.2f}",
+            *_beside(question, cost, total),
+            *_beside(question, cost, with_annoy),
             f"{cost.p50_ms:.2f}",
             f"{cost.p99_ms:.2f}",
         )
     return table
+
+
+def _beside(question: Question, cost: Cost, parts_us: float) -> tuple[str, str]:
+    """The sum of the parts, and the cost beside it; nothing of a batch, which shares its parts."""
+    if question.people > 1:
+        return "", ""
+    return f"{parts_us:,.0f}", f"{cost.cpu_us / parts_us:.2f}"
 
 
 if __name__ == "__main__":
