@@ -181,7 +181,7 @@ def test_kinds_of_fields_that_are_not_there_yet_are_drawn():
     answer = drawn(1, descriptor, maker)[0]
     answer.page_token = "of a page"  # noqa: S105 - no password
     maker.tokens.collect("List", answer)
-    messages = drawn(40, descriptor, maker)
+    messages = drawn(200, descriptor, maker)
     seen = {field.name for message in messages for field, _ in message.ListFields()}
     assert seen == {field.name for field in descriptor.fields}
     tokens = {message.page_token for message in messages}

@@ -24,9 +24,14 @@ def test_reflection_lists_and_describes_the_service(address):
     assert "kinrec.v1.RecommenderService" in grpcurl(address, "list").stdout.split()
     methods = grpcurl(address, "list", "kinrec.v1.RecommenderService").stdout.split()
     assert [method.rpartition(".")[2] for method in methods] == [
+        "BatchEncode",
+        "BatchRecommend",
         "EncodeSequence",
         "GetModel",
+        "Rank",
         "Recommend",
+        "RecommendStream",
+        "SimilarItems",
         "SimilarUsers",
     ]
 

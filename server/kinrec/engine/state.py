@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 _HEADER = struct.Struct(f"<4s{FINGERPRINT_BYTES}siid")
 _FORMAT = b"kst1"
 _NOBODY = -1
+_MOST = 1e9  # far above what an encoder gives, far below where products overflow
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +150,7 @@ class StateFormat:
             endless
             or items.view(np.uint32).max() >= self._items  # below zero is far above every number
             or types.max() >= self._event_types
-            or not np.isfinite(numbers).all()
+            or not (np.abs(numbers) <= _MOST).all()  # nor not-a-number
         ):
             raise InvalidStateError
         size = self._vector_size
