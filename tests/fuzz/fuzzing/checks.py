@@ -194,9 +194,13 @@ def _failure_problems(call: Call, failure: pb.Failure) -> Iterator[str]:
         yield "the service failed for a part of the request"
     if STATUS_OF.get(reason) != status:
         yield f"a failure with {status} and the reason {reason!r} is not documented"
-    parts = [one.message_type for one in call.method.input_type.fields if one.message_type]
+    asked = call.method.input_type
+    # Of a batch the path is that of the one request, of a stream that of the message.
+    parts = [one.message_type for one in asked.fields if one.message_type]
+    if call.method.client_streaming:
+        parts = [asked]
     if status == "INVALID_ARGUMENT" and not any(_leads(failure.field, part) for part in parts):
-        yield f"a failure names {failure.field!r}, which is no field of its part of the request"
+        yield f"a failure names {failure.field!r}, which is no field of what it answers"
     if not 0 < len(failure.message) <= _LONGEST_TEXT:
         yield f"the text of a failure has {len(failure.message):,} characters"
     yield from _inner_problems(call, [failure.message])
