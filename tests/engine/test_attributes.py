@@ -18,7 +18,8 @@ from kinrec.engine import (
     TimeRange,
 )
 from kinrec.engine.arrays import ArrayFiles
-from kinrec.engine.attributes import Attributes, NumberColumn, TextColumn
+from kinrec.engine.attributes import Attributes
+from kinrec.engine.columns import NumberColumn, TextColumn
 
 GENRES = [["comedy", "drama"], ["drama"], [], ["drama", "war", "comedy"], ["film noir"]]
 PRICES = [5.0, 10.0, np.nan, 20.0, -1.5]

@@ -132,7 +132,7 @@ def test_no_item_is_on_two_pages(engine, history_of, users, diversity):
 def test_other_weights_are_another_ranking(engine):
     """A page of the one is none of the other; the states are of the same model."""
     other, third = (engine.with_weights({"popularity": weight}) for weight in (1.0, 2.0))
-    assert other.fingerprint == engine.fingerprint == engine.ranking
+    assert other.fingerprint == engine.fingerprint
     assert len({engine.ranking, other.ranking, third.ranking}) == 3
     assert other.ranking == engine.with_weights({"popularity": 1.0}).ranking
 
@@ -220,7 +220,7 @@ def test_similar_items_by_the_cosine(engine, model, some):
     truth = np.argsort(-cosines, kind="stable")[:9]
     assert answer.similarities == pytest.approx(cosines[truth].tolist(), abs=1e-5)
     assert set(answer.item_ids) == {model.items.key(number) for number in truth.tolist()}
-    filtered = engine.similar_items(model.items.key(item), options=Options(allow_item_ids=some))
+    filtered = engine.similar_items(model.items.key(item), allow_item_ids=some)
     assert set(filtered.item_ids) <= set(some)
     assert filtered.allowed == len(some)
     with pytest.raises(UnknownItemError):
@@ -328,8 +328,12 @@ def test_conditions_and_a_cap_by_category(engine, model, events):
 
 def test_an_unknown_attribute_is_refused_by_name(engine, events):
     """The error says where it stands, and which there are."""
-    for ask in (engine.recommend, lambda **how: engine.similar_items("i7", options=how["options"])):
+    conditions = [AnyOf("no such", ("x",))]
+    for ask in (
+        lambda: engine.recommend(events=events, options=Options(conditions=conditions)),
+        lambda: engine.similar_items("i7", conditions=conditions),
+    ):
         with pytest.raises(InvalidFieldError) as caught:
-            ask(events=events, options=Options(conditions=[AnyOf("no such", ("x",))]))
+            ask()
         assert caught.value.field == "conditions[0].attribute"
         assert "category" in caught.value.rule

@@ -30,7 +30,7 @@ from kinrec.v1.recommender_pb2_grpc import RecommenderServiceStub
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from kinrec.engine import Event, Query
+    from kinrec.engine import Condition, Event, Query
 
 
 REASON = Reason({"transitions": 0.25, "sequence": 0.75}, 7, [("u9", 0.4789)], [("i3", 1.0)])
@@ -137,10 +137,17 @@ class StandInEngine:
         return Ranking(known, list(item_ids[1:]))
 
     def similar_items(
-        self, item_id: str, *, limit: int = 10, options: Options | None = None
+        self,
+        item_id: str,
+        *,
+        limit: int = 10,
+        allow_item_ids: Sequence[str] = (),
+        conditions: Sequence[Condition] = (),
     ) -> SimilarItems:
         """Answer with one item."""
-        self._ask(item_id=item_id, limit=limit, options=options)
+        self._ask(
+            item_id=item_id, limit=limit, allow=list(allow_item_ids), conditions=list(conditions)
+        )
         return SimilarItems(["i2"], [0.5], ["Two"], 3)
 
     @staticmethod

@@ -254,7 +254,7 @@ def test_similar_items(stub, engine):
     (item,) = answer.similar_items
     assert (item.item_id, item.similarity, item.title) == ("i2", 0.5, "Two")
     assert (answer.allowed_item_count, answer.model_version) == (3, "v1")
-    assert engine.asked[0]["limit"] == 10
+    assert (engine.asked[0]["limit"], engine.asked[0]["allow"]) == (10, ["i2"])
     engine.failure = UnknownItemError()
     with pytest.raises(grpc.RpcError) as caught:
         stub.SimilarItems(pb.SimilarItemsRequest(item_id="i1"))

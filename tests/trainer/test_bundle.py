@@ -12,7 +12,7 @@ import pytest
 
 from kinrec.bundle.v1.manifest_pb2 import EventSpec, EventType
 from kinrec.engine import AnyOf, BundleError, Engine, Event, NumberRange
-from kinrec.engine.attributes import NumberColumn, TextColumn
+from kinrec.engine.columns import NumberColumn, TextColumn
 from kinrec.engine.ids import IdMap
 from kinrec.engine.model import Model
 from kinrec.engine.store import list_versions

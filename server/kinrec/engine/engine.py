@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -13,74 +11,36 @@ from kinrec.engine._errors import (
     BundleError,
     EngineError,
     InvalidFieldError,
-    NoSubjectError,
     UnknownItemError,
-    UnknownUserError,
 )
-from kinrec.engine._limits import MAX_LIMIT, MAX_LISTED_ITEMS, MAX_REQUESTS, MAX_SHARED_ITEMS
+from kinrec.engine._limits import MAX_LIMIT, MAX_REQUESTS, MAX_SHARED_ITEMS
 from kinrec.engine._types import (
     Basis,
     Encoding,
-    EventReport,
     Ranking,
     Recommendations,
     SimilarItems,
     SimilarUsers,
 )
-from kinrec.engine.arrange import Capped, arrange, pool_for
-from kinrec.engine.blend import Mixes, Person, encode_together, search_together
+from kinrec.engine.blend import Person, encode_together
 from kinrec.engine.encoder import BatchingEncoder
-from kinrec.engine.events import NOTHING, check_id
+from kinrec.engine.events import check_id
 from kinrec.engine.index import Search, products, take_best
-from kinrec.engine.mixture import Scope, mix
 from kinrec.engine.model import Model
-from kinrec.engine.options import PLAIN, Options, Query
-from kinrec.engine.reasons import find_reasons
-from kinrec.engine.state import State
+from kinrec.engine.options import PLAIN, Options, Query, check_limit
+from kinrec.engine.recommender import Recommender, allowed_items
+from kinrec.engine.subject import Subject, read_subject
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Mapping, Sequence
-
-    from numpy.typing import NDArray
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from kinrec.bundle.v1.manifest_pb2 import Manifest
     from kinrec.engine._types import Event
-    from kinrec.engine.attributes import Codes
-    from kinrec.engine.reasons import Reason
+    from kinrec.engine.conditions import Condition
+    from kinrec.engine.recommender import Plan
 
-
-@dataclass(frozen=True, slots=True)
-class _Subject:
-    """Whom a request is about, and what became of the events that came with it."""
-
-    person: Person
-    report: EventReport
-
-    @property
-    def is_known(self) -> bool:
-        return self.person.user is not None
-
-    @property
-    def has_history(self) -> bool:
-        return len(self.person.history) > 0
-
-
-@dataclass(frozen=True, slots=True)
-class _Plan:
-    """What a call asks for, checked and looked up.
-
-    Attributes:
-        include_seen: Whether items of the history may be recommended.
-        blocked: Numbers of items that may not be.
-        allowed: bool, (items,), what may be; None for all.
-        cap: The categories of every item; None without a cap.
-    """
-
-    include_seen: bool
-    blocked: NDArray[np.int64]
-    allowed: NDArray[np.bool_] | None
-    cap: Codes | None
+_Read = TypeVar("_Read")
 
 
 class Engine:
@@ -91,13 +51,10 @@ class Engine:
         >>> engine.recommend(events=[Event("i7", "view")], limit=5).item_ids  # doctest: +SKIP
     """
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: Model, blend: Blend | None = None) -> None:
         self._model = model
-        self._ranking = model.fingerprint
         self._encoder = BatchingEncoder(model.encoder)
-        self._mixes = Mixes(model.manifest.blend)
-        self._lengths = np.linalg.norm(model.item_vectors, axis=1)
-        self._discount = model.popularity.discount(model.manifest.blend.popularity_discount)
+        self._recommender = Recommender(model, blend or model.manifest.blend)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], version: str | None = None) -> Engine:
@@ -120,12 +77,8 @@ class Engine:
         Args:
             weights: By the names of ``SOURCES``; what is not named has none. One is above zero.
         """
-        other = Engine(self._model)
         mix = Mix(min_events=1, weights=weights, weights_with_seen=weights)
-        other._mixes = Mixes(Blend(mixes=[mix]))
-        named = repr(sorted(weights.items())).encode()
-        other._ranking = hashlib.sha256(self.fingerprint + named).digest()[: len(self.fingerprint)]
-        return other
+        return Engine(self._model, Blend(mixes=[mix]))
 
     @property
     def manifest(self) -> Manifest:
@@ -140,7 +93,7 @@ class Engine:
     @property
     def ranking(self) -> bytes:
         """What tells the order of its answers from that of every other engine's."""
-        return self._ranking
+        return self._recommender.identity
 
     @property
     def name(self) -> str:
@@ -154,13 +107,11 @@ class Engine:
 
     def user_ids(self, start: int, stop: int) -> list[str]:
         """Give the ids of the users from one place in the bundle up to another, or to the last."""
-        users = self._model.users
-        return [users.key(number) for number in range(start, min(stop, len(users)))]
+        return self._model.users.keys(start, stop)
 
     def item_ids(self, start: int, stop: int) -> list[str]:
         """Give the ids of the items from one place in the bundle up to another, or to the last."""
-        items = self._model.items
-        return [items.key(number) for number in range(start, min(stop, len(items)))]
+        return self._model.items.keys(start, stop)
 
     def encode(
         self, *, user_id: str = "", events: Sequence[Event] = (), state: bytes = b""
@@ -179,8 +130,7 @@ class Engine:
             StaleStateError: The state is of another bundle.
             InvalidFieldError: A field breaks its rule.
         """
-        subject = self._subject(user_id, events, state)
-        return self._encoding(subject)
+        return self._encoding(self._subject(user_id, events, state))
 
     def similar_users(
         self,
@@ -212,7 +162,7 @@ class Engine:
             StaleStateError: The state is of another bundle.
             InvalidFieldError: A field breaks its rule.
         """
-        _check_limit(limit)
+        check_limit(limit)
         if not 0 <= shared_items <= MAX_SHARED_ITEMS:
             rule = f"must be from 0 to {MAX_SHARED_ITEMS}, is {shared_items}"
             raise InvalidFieldError("shared_items", rule)
@@ -270,9 +220,7 @@ class Engine:
 
     def answer(self, query: Query) -> Recommendations:
         """Recommend what a query asks for; see ``recommend``."""
-        plan = self._plan(query)
-        subject = self._subject(query.user_id, query.events, query.state)
-        return self._recommend(query, plan, subject)
+        return self._recommend(*self._read(query))
 
     def recommend_many(self, queries: Sequence[Query]) -> list[Recommendations | EngineError]:
         """Recommend for many people, who are encoded together.
@@ -286,18 +234,12 @@ class Engine:
         Raises:
             InvalidFieldError: There are too many.
         """
-        _check_batch(len(queries))
-        asked: list[tuple[Query, _Plan, _Subject] | EngineError] = []
-        for query in queries:
-            try:
-                plan = self._plan(query)
-                subject = self._subject(query.user_id, query.events, query.state)
-                asked.append((query, plan, subject))
-            except EngineError as error:
-                asked.append(error)
-        answered = [one for one in asked if not isinstance(one, EngineError)]
-        self._encode_together([subject for _, _, subject in answered])
-        self._search_together(answered)
+        asked = _try_each(queries, self._read)
+        read = [one for one in asked if not isinstance(one, EngineError)]
+        self._encode_together(subject for _, subject in read)
+        self._recommender.search_together(
+            (plan, subject.person) for plan, subject in read if subject.has_history
+        )
         return [one if isinstance(one, EngineError) else self._recommend(*one) for one in asked]
 
     def encode_many(self, queries: Sequence[Query]) -> list[Encoding | EngineError]:
@@ -312,14 +254,8 @@ class Engine:
         Raises:
             InvalidFieldError: There are too many.
         """
-        _check_batch(len(queries))
-        asked: list[_Subject | EngineError] = []
-        for query in queries:
-            try:
-                asked.append(self._subject(query.user_id, query.events, query.state))
-            except EngineError as error:
-                asked.append(error)
-        self._encode_together([one for one in asked if not isinstance(one, EngineError)])
+        asked = _try_each(queries, lambda one: self._subject(one.user_id, one.events, one.state))
+        self._encode_together(one for one in asked if not isinstance(one, EngineError))
         return [one if isinstance(one, EngineError) else self._encoding(one) for one in asked]
 
     def rank(
@@ -367,32 +303,38 @@ class Engine:
         return Ranking(answer, unknown)
 
     def similar_items(
-        self, item_id: str, *, limit: int = 10, options: Options = PLAIN
+        self,
+        item_id: str,
+        *,
+        limit: int = 10,
+        allow_item_ids: Sequence[str] = (),
+        conditions: Sequence[Condition] = (),
     ) -> SimilarItems:
         """Find items that people come to in the same company, by the cosine of the embeddings.
 
         Args:
             item_id: A known item.
             limit: The number of items, 1 to ``MAX_LIMIT``.
-            options: Of which the allowed ids and the conditions count.
+            allow_item_ids: See ``Options``.
+            conditions: See ``Options``.
 
         Raises:
             UnknownItemError: The item is not known.
             InvalidFieldError: A field breaks its rule.
         """
-        _check_limit(limit)
+        check_limit(limit)
         if not item_id:
             raise InvalidFieldError("item_id", "must not be empty")
         check_id("item_id", item_id)
         item = self._model.items.get(item_id)
         if item is None:
             raise UnknownItemError
-        allowed = self._allowed(options)
-        vectors = self._model.item_vectors
+        allowed = allowed_items(self._model, allow_item_ids, conditions)
+        vectors, lengths = self._model.item_vectors, self._model.item_lengths
         others = np.arange(len(vectors)) if allowed is None else np.flatnonzero(allowed)
         others = others[others != item]
         cosines = products(vectors, others, vectors[item])
-        cosines = cosines / np.maximum(self._lengths[others] * self._lengths[item], 1e-12)
+        cosines = cosines / np.maximum(lengths[others] * lengths[item], 1e-12)
         numbers, found = take_best(others, np.clip(cosines, -1.0, 1.0), limit)
         return SimilarItems(
             [self._model.items.key(number) for number in numbers.tolist()],
@@ -401,31 +343,12 @@ class Engine:
             None if allowed is None else int(allowed.sum()),
         )
 
-    def _subject(self, user_id: str, events: Sequence[Event], state: bytes) -> _Subject:
-        if not (user_id or len(events) or state):
-            raise NoSubjectError
-        model, encoder = self._model, self._encoder
-        user = None
-        if user_id:
-            check_id("user_id", user_id)
-            user = model.users.get(user_id)
-            if user is None and not (len(events) or state):
-                raise UnknownUserError
-        before = model.states.unpack(state) if state else None
-        if before is None and user is not None:
-            before = State(user, NOTHING, None)
-        stored = None  # whose events in the bundle come before
-        if before is not None and before.encoded is None and before.user is not None:
-            stored = before.user
-            before = model.stored_state(stored)
-        history = NOTHING if before is None else before.history
-        new, report = model.reader.read(events, history, is_stored=stored is not None)
-        if stored is not None and not len(new) and user in (None, stored):
-            return _Subject(Person.stored(model, encoder, stored), report)
-        person = Person.after(model, encoder, before, new)
-        if user is not None or stored is not None:
-            person.user = user if user is not None else stored
-        return _Subject(person, report)
+    def _subject(self, user_id: str, events: Sequence[Event], state: bytes) -> Subject:
+        return read_subject(self._model, self._encoder, user_id, events, state)
+
+    def _read(self, query: Query) -> tuple[Plan, Subject]:
+        plan = self._recommender.plan(query)
+        return plan, self._subject(query.user_id, query.events, query.state)
 
     def _shared(self, person: Person, user: int, most: int) -> list[str]:
         """Give the items that a person and a user both did something with, the person's last first."""
@@ -437,123 +360,29 @@ class Engine:
         state = person.state
         return b"" if state is None else self._model.states.pack(state)
 
-    def _encoding(self, subject: _Subject) -> Encoding:
+    def _encoding(self, subject: Subject) -> Encoding:
         vector = subject.person.vector if subject.has_history else np.zeros(0, np.float32)
         return Encoding(vector, subject.report, subject.is_known, self._state(subject.person))
 
-    def _encode_together(self, subjects: Sequence[_Subject]) -> None:
+    def _encode_together(self, subjects: Iterable[Subject]) -> None:
         """Encode everyone who is not yet, in batches of like lengths."""
-        waiting = [subject.person for subject in subjects if subject.has_history]
-        encode_together(self._model.encoder, waiting)
+        people = [subject.person for subject in subjects if subject.has_history]
+        encode_together(self._model.encoder, people)
 
-    def _search_together(self, asked: Sequence[tuple[Query, _Plan, _Subject]]) -> None:
-        """Search at once for all who are searched for in the same way."""
-        alike: dict[tuple[int, frozenset[str]], list[Person]] = {}
-        for query, plan, subject in asked:
-            options = query.options
-            if not subject.has_history or options.exact or options.search_effort > 1:
-                continue
-            events = len(subject.person.history)
-            sources = frozenset(self._mixes.of(events, include_seen=plan.include_seen))
-            count = max(self.manifest.blend.candidates, options.depth or query.limit)
-            alike.setdefault((count, sources), []).append(subject.person)
-        for (count, sources), people in alike.items():
-            search_together(self._model, people, count, sources=sources)
-
-    def _numbers(self, field: str, item_ids: Sequence[str]) -> NDArray[np.int64]:
-        if len(item_ids) > MAX_LISTED_ITEMS:
-            raise InvalidFieldError(
-                field, f"at most {MAX_LISTED_ITEMS} are allowed, got {len(item_ids)}"
-            )
-        for position, item_id in enumerate(item_ids):
-            check_id(f"{field}[{position}]", item_id)
-        found = (self._model.items.get(item_id) for item_id in item_ids)
-        return np.array([number for number in found if number is not None], np.int64)
-
-    def _allowed(self, options: Options) -> NDArray[np.bool_] | None:
-        """Say which items the allowed ids and the conditions leave; None without either."""
-        allowed = None
-        if options.conditions:
-            allowed = self._model.attributes.mask(options.conditions)
-        if options.allow_item_ids:
-            listed = np.zeros(self.manifest.item_count, np.bool_)
-            listed[self._numbers("allow_item_ids", options.allow_item_ids)] = True
-            allowed = listed if allowed is None else allowed & listed
-        return allowed
-
-    def _plan(self, query: Query) -> _Plan:
-        """Check what a call asks for, before anything is looked up of the person."""
-        _check_limit(query.limit)
-        options = query.options
-        options.check()
-        include_seen = query.include_seen
-        if include_seen is None:
-            include_seen = self.manifest.event_spec.include_seen_default
-        cap = options.category_cap
-        return _Plan(
-            include_seen=include_seen,
-            blocked=self._numbers("exclude_item_ids", query.exclude_item_ids),
-            allowed=self._allowed(options),
-            cap=None
-            if cap is None
-            else self._model.attributes.codes(cap.attribute, field="category_cap.attribute"),
-        )
-
-    def _recommend(self, query: Query, plan: _Plan, subject: _Subject) -> Recommendations:
-        model, options, person = self._model, query.options, subject.person
-        if plan.allowed is not None or options.exact or options.search_effort > 1:
-            within = None if plan.allowed is None else np.flatnonzero(plan.allowed)
-            person.search = Search(within, options.search_effort, options.exact)
-        weights: Mapping[str, float] = {}
-        blocked = plan.blocked
-        if subject.has_history:
-            weights = self._mixes.of(len(person.history), include_seen=plan.include_seen)
-            if not plan.include_seen:
-                blocked = np.concatenate([blocked, person.history.items])
-        last = options.skip + query.limit
-        depth = options.depth or query.limit
-        pool = pool_for(depth)
-        # Of nobody's history only popular items come, and the pool must be the same for every page.
-        fill = max(last + 1, pool if options.diversity else 0) + len(blocked)
-        # With a cap any number of the best may be passed over, though that seldom happens.
-        fills = [fill]
-        if plan.cap is not None:
-            fills.append(model.manifest.item_count)
-        for fill in fills:
-            scope = Scope(plan.allowed, blocked, depth, fill)
-            mixture = mix(model, person, weights, self._discount, scope)
-            if options.min_score > 0.0:
-                mixture = mixture.above(options.min_score)
-            cap = None
-            if options.category_cap is not None and plan.cap is not None:
-                cap = Capped(*plan.cap, options.category_cap.limit)
-            numbers, scores = arrange(
-                mixture,
-                last + 1,
-                pool=pool,
-                diversity=options.diversity,
-                vectors=model.item_vectors,
-                cap=cap,
-            )
-            if len(numbers) > last:
-                break
-        more = len(numbers) > last
-        numbers, scores = numbers[options.skip : last], scores[options.skip : last]
-        reasons: list[Reason] = []
-        if options.reasons and len(numbers):
-            reasons = find_reasons(model, person, weights, mixture, numbers)
-        named = numbers.tolist()
+    def _recommend(self, plan: Plan, subject: Subject) -> Recommendations:
+        found = self._recommender.recommend(plan, subject.person)
+        items = found.items.tolist()
         return Recommendations(
-            [model.items.key(number) for number in named],
-            scores.tolist(),
-            model.titles.of(named),
+            [self._model.items.key(item) for item in items],
+            found.scores.tolist(),
+            self._model.titles.of(items),
             Basis.PERSONAL if subject.has_history else Basis.POPULAR,
             subject.report,
             subject.is_known,
-            self._state(person),
+            self._state(subject.person),
             None if plan.allowed is None else int(plan.allowed.sum()),
-            more,
-            reasons,
+            found.more,
+            found.reasons,
         )
 
     def _warm(self) -> None:
@@ -563,22 +392,26 @@ class Engine:
         try:
             history = self._model.histories.user(user, 50)
             person = Person(self._model, self._encoder, history)
-            nothing = np.zeros(0, np.int64)
-            weights = self._mixes.of(len(history), include_seen=True)
-            scope = Scope(None, nothing, 10, 10)
-            numbers, _ = mix(self._model, person, weights, self._discount, scope).best(10)
+            plan = self._recommender.plan(Query(include_seen=True))
+            items = self._recommender.recommend(plan, person).items
             person.neighbours(10)
         except Exception as error:
             raise BundleError(f"{self.name} {self.version}: cannot answer") from error
-        if not (np.isfinite(person.vector).all() and len(numbers)):
+        if not (np.isfinite(person.vector).all() and len(items)):
             raise BundleError(f"{self.name} {self.version}: answers with no items or not-a-number")
 
 
-def _check_limit(limit: int) -> None:
-    if not 1 <= limit <= MAX_LIMIT:
-        raise InvalidFieldError("limit", f"must be from 1 to {MAX_LIMIT}, is {limit}")
-
-
-def _check_batch(size: int) -> None:
-    if size > MAX_REQUESTS:
-        raise InvalidFieldError("requests", f"at most {MAX_REQUESTS} are allowed, got {size}")
+def _try_each(
+    queries: Sequence[Query], read: Callable[[Query], _Read]
+) -> list[_Read | EngineError]:
+    """Read each query, and give the error in the place of one that breaks a rule."""
+    if len(queries) > MAX_REQUESTS:
+        rule = f"at most {MAX_REQUESTS} are allowed, got {len(queries)}"
+        raise InvalidFieldError("requests", rule)
+    found: list[_Read | EngineError] = []
+    for query in queries:
+        try:
+            found.append(read(query))
+        except EngineError as error:
+            found.append(error)
+    return found

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, cast
 
 import marisa_trie
 
+from kinrec.engine._errors import BundleError
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
@@ -56,6 +58,25 @@ class IdMap:
             return list(map(self._trie.get, keys))
         except UnicodeEncodeError:
             return [self.get(key) for key in keys]
+
+    @classmethod
+    def open_counted(cls, path: Path, count: int, what: str = "ids") -> IdMap:
+        """Map a file of a bundle.
+
+        Raises:
+            BundleError: It is none of a map, or has not as many strings as the manifest says.
+        """
+        try:
+            ids = cls.open(path)
+        except (OSError, RuntimeError) as error:
+            raise BundleError(f"{path}: is not an id map") from error
+        if len(ids) != count:
+            raise BundleError(f"{path}: has {len(ids)} {what}, the manifest says {count}")
+        return ids
+
+    def keys(self, start: int, stop: int) -> list[str]:
+        """Give the strings from one number up to another, or to the last."""
+        return [self.key(number) for number in range(start, min(stop, len(self)))]
 
     def key(self, number: int) -> str:
         """Give the string of a number from 0 to ``len - 1``."""

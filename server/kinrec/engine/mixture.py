@@ -35,12 +35,14 @@ class Scope:
         depth: How many items each source proposes, at least.
         fill: How many popular items take part, so that an answer is short only when no more items
             are left.
+        min_score: The least score; 0 for any.
     """
 
     allowed: NDArray[np.bool_] | None
     blocked: NDArray[np.int64]
     depth: int
     fill: int
+    min_score: float = 0.0
 
 
 class Mixture(NamedTuple):
@@ -56,11 +58,6 @@ class Mixture(NamedTuple):
     items: NDArray[np.int64]
     scores: NDArray[np.float32]
     parts: list[tuple[str, Shares]]
-
-    def above(self, least: float) -> Mixture:
-        """Keep what scores at least so much."""
-        keep = self.scores >= least
-        return self._replace(items=self.items[keep], scores=self.scores[keep])
 
     def best(self, count: int) -> Found:
         """Give the items of the greatest scores, the greatest first."""
@@ -103,4 +100,7 @@ def mix(
     found = scores[items].astype(np.float32)
     if weights:
         found *= discount[items]
+    if scope.min_score > 0.0:
+        keep = found >= scope.min_score
+        items, found = items[keep], found[keep]
     return Mixture(items, found, parts)

@@ -97,6 +97,7 @@ class Model:
     user_states: NDArray[np.float32] | None
     states: StateFormat
     item_vectors: NDArray[np.float32]
+    item_lengths: NDArray[np.float32]
     user_factors: NDArray[np.float32]
     fold_in: FoldIn
     user_index: VectorIndex
@@ -117,8 +118,8 @@ class Model:
         files = ArrayFiles(directory)
         spec, vector_size = manifest.event_spec, manifest.encoder.vector_size
         type_weights = np.array([1.0, *(kind.weight for kind in spec.event_types)], np.float32)
-        items = _open_ids(directory / "items.marisa", manifest.item_count)
-        users = _open_ids(directory / "users.marisa", manifest.user_count)
+        items = IdMap.open_counted(directory / "items.marisa", manifest.item_count)
+        users = IdMap.open_counted(directory / "users.marisa", manifest.user_count)
         reader = EventReader(spec, items)
         histories = _open_histories(files, manifest, len(type_weights))
         encoder = Encoder(directory / "encoder.onnx", manifest.encoder)
@@ -151,6 +152,7 @@ class Model:
                 with_times=reader.looks_at_times or not encoder.carries_state,
             ),
             item_vectors=item_embeddings,
+            item_lengths=np.linalg.norm(item_embeddings, axis=1),
             user_factors=user_factors,
             fold_in=fold_in,
             user_index=open_index(directory / "users.annoy", user_factors, manifest.user_index),
@@ -172,16 +174,6 @@ class Model:
         numbers = self.user_states
         states = () if numbers is None else self.states.split(numbers[user])
         return Encoded(np.asarray(self.user_vectors[user]), states)
-
-
-def _open_ids(path: Path, count: int) -> IdMap:
-    try:
-        ids = IdMap.open(path)
-    except (OSError, RuntimeError) as error:
-        raise BundleError(f"{path}: is not an id map") from error
-    if len(ids) != count:
-        raise BundleError(f"{path}: has {len(ids)} ids, the manifest says {count}")
-    return ids
 
 
 def _open_histories(files: ArrayFiles, manifest: Manifest, types: int) -> Histories:

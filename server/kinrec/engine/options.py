@@ -87,6 +87,12 @@ class Query:
     options: Options = PLAIN
 
 
+def check_limit(limit: int) -> None:
+    """Raise InvalidFieldError unless so many results may be asked for."""
+    if not 1 <= limit <= MAX_LIMIT:
+        raise InvalidFieldError("limit", f"must be from 1 to {MAX_LIMIT}, is {limit}")
+
+
 def _check_range(name: str, value: float, least: float, most: float) -> None:
     """Refuse what is out of range; not-a-number is."""
     if not least <= value <= most:

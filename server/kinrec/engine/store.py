@@ -18,7 +18,7 @@ from kinrec.bundle.v1.manifest_pb2 import (
     Manifest,
 )
 from kinrec.engine._errors import BundleError
-from kinrec.engine.attributes import KIND_NAMES, required_files
+from kinrec.engine.columns import KIND_NAMES, required_files
 from kinrec.engine.sources import SOURCES
 
 if TYPE_CHECKING:

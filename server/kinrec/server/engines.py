@@ -6,17 +6,17 @@ import math
 import time
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from kinrec.engine import PLAIN, fingerprint_of
+from kinrec.engine import fingerprint_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from kinrec.bundle.v1.manifest_pb2 import Manifest
     from kinrec.engine import (
+        Condition,
         Encoding,
         EngineError,
         Event,
-        Options,
         Query,
         Ranking,
         Recommendations,
@@ -88,7 +88,12 @@ class RecommenderEngine(Protocol):
         """Put items in order."""
 
     def similar_items(
-        self, item_id: str, *, limit: int = 10, options: Options = PLAIN
+        self,
+        item_id: str,
+        *,
+        limit: int = 10,
+        allow_item_ids: Sequence[str] = (),
+        conditions: Sequence[Condition] = (),
     ) -> SimilarItems:
         """Find items like another."""
 

@@ -12,7 +12,6 @@ from kinrec.engine import (
     MAX_REQUESTS,
     EngineError,
     InvalidFieldError,
-    Options,
     Query,
 )
 from kinrec.server import convert
@@ -308,10 +307,8 @@ class RecommenderServicer(recommender_pb2_grpc.RecommenderServiceServicer):
         similar = engine.similar_items(
             request.item_id,
             limit=convert.limit_from_proto(request.limit),
-            options=Options(
-                allow_item_ids=request.allow_item_ids,
-                conditions=convert.conditions_from_proto(request.conditions),
-            ),
+            allow_item_ids=request.allow_item_ids,
+            conditions=convert.conditions_from_proto(request.conditions),
         )
         response = convert.similar_items_to_proto(similar)
         response.model_version = engine.version

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import narwhals as nw
 import numpy as np
 
-from kinrec.engine.attributes import NumberColumn, TextColumn
+from kinrec.engine.columns import NumberColumn, TextColumn
 from kinrec.trainer import fields
 from kinrec.trainer.cleaning import CleaningStep
 from kinrec.trainer.cleaning_config import (
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from narwhals.dtypes import DType
     from numpy.typing import NDArray
 
-    from kinrec.engine.attributes import Column
+    from kinrec.engine.columns import Column
     from kinrec.trainer.cleaning_config import CleaningConfig
     from kinrec.trainer.log import EventLog
 

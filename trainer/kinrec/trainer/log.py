@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import narwhals as nw
     from numpy.typing import NDArray
 
-    from kinrec.engine.attributes import Column
+    from kinrec.engine.columns import Column
     from kinrec.trainer.cleaning import CleanedEvents
     from kinrec.trainer.cleaning_config import CleaningConfig
 

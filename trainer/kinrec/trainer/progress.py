@@ -15,7 +15,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from kinrec.engine.attributes import KIND_NAMES
+from kinrec.engine.columns import KIND_NAMES
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -14,7 +14,7 @@ from rich.table import Table
 
 from kinrec.bundle.v1 import manifest_pb2
 from kinrec.engine import BundleError
-from kinrec.engine.attributes import KIND_NAMES
+from kinrec.engine.columns import KIND_NAMES
 from kinrec.engine.store import find_bundle, read_manifest, verify_files
 
 if TYPE_CHECKING:
