@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
@@ -14,6 +17,7 @@ from google.rpc.error_details_pb2 import BadRequest, ErrorInfo
 from google.rpc.status_pb2 import Status
 
 from kinrec.client import AsyncClient, Client
+from kinrec.v1 import recommender_pb2 as pb
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -127,3 +131,57 @@ def ask(request, server) -> Callable[..., object]:
         return asyncio.run(once())
 
     return ask_sync if request.param == "sync" else ask_async
+
+
+RECOMMENDED = pb.RecommendResponse(
+    recommendations=[
+        pb.Recommendation(item_id="i9", score=0.75, title="Grüner Tee"),
+        pb.Recommendation(item_id="item-with-a-long-id", score=0.5, title="\x1b[31mRed\nTea"),
+    ],
+    basis=pb.BASIS_PERSONAL,
+    model_version="v1",
+    known_user=True,
+    event_report=pb.EventReport(received=2, used=1, unknown_item=1),
+)
+
+
+@pytest.fixture
+def call(server):
+    """Run `kinrec call` against the server to its end."""
+
+    def run(*arguments, target=server.address, stdin="", **environment):
+        return subprocess.run(
+            [sys.executable, "-m", "kinrec.cli", "call", *arguments, "--target", target],
+            capture_output=True,
+            input=stdin,
+            encoding="utf-8",
+            timeout=60,
+            check=False,
+            env={**os.environ, **environment},
+        )
+
+    return run
+
+
+def sent(server, kind):
+    """The one request that the server got."""
+    ((_, data),) = server.calls
+    return kind.FromString(data)
+
+
+def failed(done, code):
+    """The one line on standard error with which a call failed."""
+    assert (done.returncode, done.stdout) == (code, "")
+    (line,) = done.stderr.splitlines()
+    return line
+
+
+def stream_answers(*versions):
+    """Give answers that differ."""
+    return [
+        pb.RecommendStreamResponse(response=pb.RecommendResponse(model_version=version))
+        for version in versions
+    ]
+
+
+STREAM_END = pb.RecommendStreamResponse(end=pb.StreamEnd(state=b"state"))

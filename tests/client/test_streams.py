@@ -1,11 +1,8 @@
 """Streams of both clients: what they send, and how they end."""
 
 import asyncio
-import gc
-import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 
 import grpc
 import pytest
@@ -26,27 +23,16 @@ from kinrec.client import (
 )
 from kinrec.v1 import recommender_pb2 as pb
 
-from .conftest import Refusal, rich_details
+from .conftest import STREAM_END, Refusal, rich_details, stream_answers
 
 UNAVAILABLE = Refusal(grpc.StatusCode.UNAVAILABLE, "busy", rich_details("UNAVAILABLE"))
 LOST = "; the stream has ended; its state is that of its last answer"
-
-
-def answers(*versions):
-    """Give answers that differ."""
-    return [
-        pb.RecommendStreamResponse(response=pb.RecommendResponse(model_version=version))
-        for version in versions
-    ]
 
 
 def failure(code=grpc.StatusCode.INVALID_ARGUMENT, reason=1, message="bad"):
     """Give an answer that says why events were not applied."""
     told = pb.Failure(code=code.value[0], reason=reason, message=message)
     return pb.RecommendStreamResponse(failure=told)
-
-
-END = pb.RecommendStreamResponse(end=pb.StreamEnd(state=b"state"))
 
 
 class Stepper:
@@ -109,7 +95,7 @@ def sent(server):
 
 def test_every_message_is_answered(server, step):
     """The first asks, each later one brings events, and the state comes at the end."""
-    server.script = [*answers("v1", "v2", "v3"), END]
+    server.script = [*stream_answers("v1", "v2", "v3"), STREAM_END]
     options = Options(diversity=0.5, reasons=True)
     first = step.open("a", user_id="u", limit=3, include_seen=True, options=options)
     assert first.model_version == "v1"
@@ -138,7 +124,7 @@ def test_every_message_is_answered(server, step):
 
 def test_a_message_without_events_is_one(server, step):
     """An empty message is sent as events, and answered."""
-    server.script = [*answers("v1", "v2"), END]
+    server.script = [*stream_answers("v1", "v2"), STREAM_END]
     step.open(user_id="u")
     assert step.send().model_version == "v2"
     assert sent(server)[1].WhichOneof("part") == "events"
@@ -146,7 +132,7 @@ def test_a_message_without_events_is_one(server, step):
 
 def test_events_that_are_not_applied_leave_the_stream_open(server, step):
     """A failure is raised as the error of a call, and what cannot be sent is not."""
-    server.script = [*answers("v1"), failure(), *answers("v2"), END]
+    server.script = [*stream_answers("v1"), failure(), *stream_answers("v2"), STREAM_END]
     step.open("a")
     with pytest.raises(InvalidRequestError, match=r"^bad$"):
         step.send("b")
@@ -160,7 +146,7 @@ def test_events_that_are_not_applied_leave_the_stream_open(server, step):
 
 def test_a_closed_stream_takes_no_more(server, step):
     """It may be closed again and gives the same state."""
-    server.script = [*answers("v1"), END]
+    server.script = [*stream_answers("v1"), STREAM_END]
     step.open("a")
     assert step.close() == step.close() == b"state"
     with pytest.raises(StreamClosedError, match=r"^the stream is closed$"):
@@ -178,7 +164,7 @@ def test_an_opening_that_is_refused(server, step):
 
 def test_an_opening_that_no_server_took_is_repeated(server, step):
     """Before the first answer nothing is lost by going to the next server."""
-    server.script = [UNAVAILABLE, UNAVAILABLE, *answers("v1"), END]
+    server.script = [UNAVAILABLE, UNAVAILABLE, *stream_answers("v1"), STREAM_END]
     assert step.open("a").model_version == "v1"
     assert [message.start.events[0].item_id for message in sent(server)] == ["a"] * 3
     assert step.close() == b"state"
@@ -186,7 +172,7 @@ def test_an_opening_that_no_server_took_is_repeated(server, step):
 
 def test_a_stream_that_the_server_breaks_is_not_repeated(server, step):
     """The error says what state is left, and the stream takes no more."""
-    server.script = [*answers("v1"), UNAVAILABLE]
+    server.script = [*stream_answers("v1"), UNAVAILABLE]
     step.open("a")
     with pytest.raises(UnavailableError) as raised:
         step.send("b")
@@ -199,10 +185,10 @@ def test_a_stream_that_the_server_breaks_is_not_repeated(server, step):
     assert len(server.calls) == 2
 
 
-@pytest.mark.parametrize("line", [b"\xff\xff garbage", b"", END])
+@pytest.mark.parametrize("line", [b"\xff\xff garbage", b"", STREAM_END])
 def test_an_answer_that_is_none(server, step, line):
     """What cannot be read, or comes out of turn, breaks the stream."""
-    server.script = [*answers("v1"), line, line]
+    server.script = [*stream_answers("v1"), line, line]
     step.open("a")
     with pytest.raises(ServerError, match="its state is that of its last answer"):
         step.send("b")
@@ -211,7 +197,7 @@ def test_an_answer_that_is_none(server, step, line):
 
 def test_an_end_that_is_none(server, step):
     """A state that does not come is missed."""
-    server.script = answers("v1")
+    server.script = stream_answers("v1")
     step.open("a")
     with pytest.raises(ServerError, match="its state is that of its last answer"):
         step.close()
@@ -237,7 +223,7 @@ def test_a_server_that_ends_without_an_answer(step):
 
 def test_the_deadline_of_an_answer(server, step):
     """Each answer has so long; one that does not come breaks the stream."""
-    server.script = answers("v1")
+    server.script = stream_answers("v1")
     step.timeout = 0.3
     step.open("a")
     time.sleep(0.5)  # between messages there is no deadline
@@ -278,7 +264,7 @@ def test_a_timeout_that_is_none(step, timeout):
 
 def test_a_closed_client(server, step):
     """It opens no stream, and breaks those that are open."""
-    server.script = answers("v1")
+    server.script = stream_answers("v1")
     step.open("a")
     step.close_client()
     with pytest.raises(ClientClosedError):
@@ -286,170 +272,3 @@ def test_a_closed_client(server, step):
     assert not step.stream.is_open
     with pytest.raises(ClientClosedError):
         step.open("a")
-
-
-def test_leaving_the_block_closes(server):
-    """The state is there after it, also when the block ended by an error of the caller's own."""
-
-    async def main(error):
-        async with AsyncClient(server.address) as client:
-            with suppress(ZeroDivisionError):
-                async with client.recommend_stream([Event("a")]) as stream:
-                    assert stream.first.model_version == "v1"
-                    if error:
-                        raise ZeroDivisionError
-        return stream.state
-
-    for error in (False, True):
-        server.script = [*answers("v1"), END]
-        assert asyncio.run(main(error)) == b"state"
-        server.script = [*answers("v1"), END]
-        with (
-            Client(server.address) as client,
-            suppress(ZeroDivisionError),
-            client.recommend_stream([Event("a")]) as stream,
-        ):
-            assert stream.first.model_version == "v1"
-            if error:
-                raise ZeroDivisionError
-        assert stream.state == b"state"
-
-
-def test_a_block_that_ends_by_its_stream_says_why(server):
-    """Closing what is broken adds no error of its own."""
-    server.script = [*answers("v1"), UNAVAILABLE]
-
-    async def main():
-        async with (
-            AsyncClient(server.address) as client,
-            client.recommend_stream([Event("a")]) as stream,
-        ):
-            await stream.send([])
-
-    with pytest.raises(UnavailableError, match="busy"):
-        asyncio.run(main())
-    server.script = [*answers("v1"), UNAVAILABLE]
-    with (
-        pytest.raises(UnavailableError, match="busy"),
-        Client(server.address) as client,
-        client.recommend_stream([Event("a")]) as stream,
-    ):
-        stream.send([])
-
-
-def test_ctrl_c_waits_for_nothing(server):
-    """It leaves the block at once and without a state."""
-    server.script = answers("v1")
-    with Client(server.address) as client:
-        stream = client.recommend_stream([Event("a")], timeout=20)
-        server.gate.clear()
-        start = time.monotonic()
-        with pytest.raises(KeyboardInterrupt), stream:
-            raise KeyboardInterrupt
-        assert time.monotonic() - start < 5
-        assert not stream.is_open
-
-
-def test_an_async_stream_that_is_not_open(server):
-    """It says so; closed before it was open, it opens no more."""
-
-    async def main():
-        async with AsyncClient(server.address) as client:
-            stream = client.recommend_stream([Event("a")])
-            with pytest.raises(StreamClosedError, match="not open yet"):
-                _ = stream.first
-            with pytest.raises(StreamClosedError, match="not open yet"):
-                await stream.send([])
-            assert not stream.is_open
-            assert await stream.close() == b""
-            with pytest.raises(StreamClosedError, match="is closed"):
-                await stream
-
-    asyncio.run(main())
-    assert server.calls == []
-
-
-def test_a_cancelled_task_breaks_its_stream(server):
-    """The answer that it did not wait for is not taken for that of the next message."""
-    server.script = answers("v1")
-
-    async def main():
-        async with AsyncClient(server.address) as client:
-            stream = await client.recommend_stream([Event("a")], timeout=20)
-            server.gate.clear()
-            task = asyncio.create_task(stream.send([Event("b")]))
-            await asyncio.sleep(0.1)
-            task.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await task
-            with pytest.raises(StreamClosedError):
-                await stream.send([])
-            with pytest.raises(TimeoutError):
-                async with asyncio.timeout(0.1):
-                    await client.recommend_stream([Event("a")], timeout=20)
-
-    asyncio.run(main())
-
-
-def test_threads_and_tasks_take_turns(server):
-    """Each gets an answer of its own, and every message is sent."""
-    versions = [f"v{number}" for number in range(33)]
-    server.script = [*answers(*versions), END]
-    with (
-        Client(server.address) as client,
-        client.recommend_stream([Event("a")]) as stream,
-        ThreadPoolExecutor(8) as threads,
-    ):
-        found = list(threads.map(lambda item: stream.send([Event(str(item))]), range(32)))
-    assert {answer.model_version for answer in found} == set(versions[1:])
-    server.script = [*answers(*versions), END]
-
-    async def main():
-        async with (
-            AsyncClient(server.address) as other,
-            other.recommend_stream([Event("a")]) as stream,
-        ):
-            return await asyncio.gather(*(stream.send([]) for _ in range(32)))
-
-    assert {answer.model_version for answer in asyncio.run(main())} == set(versions[1:])
-
-
-def own_threads():
-    """The threads that are not those of the server's pool."""
-    return {
-        thread
-        for thread in threading.enumerate()
-        if not thread.name.startswith("ThreadPoolExecutor")
-    }
-
-
-@pytest.mark.parametrize("way", ["closed", "broken", "late", "refused", "client", "left"])
-def test_no_thread_is_left(server, way):
-    """However a stream ends, what waited for its messages ends with it."""
-    end = {"broken": UNAVAILABLE, "closed": END}.get(way, *answers("v2"))
-    refusal = Refusal(grpc.StatusCode.NOT_FOUND)
-    server.script = [refusal] if way == "refused" else [*answers("v1"), end]
-    with Client(server.address) as client:
-        with suppress(KinrecError):
-            client.get_model()  # has the channel start what it keeps
-        if way != "refused":
-            server.script = [*answers("v1"), end]
-        before = own_threads()
-        with suppress(KinrecError):
-            stream = client.recommend_stream([Event("a")], timeout=0.3)
-            assert len(own_threads()) > len(before)
-            if way == "late":
-                server.gate.clear()
-            if way == "closed":
-                stream.close()
-            elif way == "client":
-                client.close()
-            elif way == "left":
-                del stream
-                gc.collect()
-            else:
-                stream.send([])
-        deadline = time.monotonic() + 5
-        while own_threads() - before:
-            assert time.monotonic() < deadline, own_threads() - before
-            time.sleep(0.02)

@@ -383,7 +383,7 @@ class AsyncRecommendStream:
         try:
             await call.write(message)
         except asyncio.InvalidStateError:
-            pass  # the call is over: reading tells why
+            return  # the call is over: reading tells why
         except grpc.aio.AioRpcError as error:
             # The call ended while the message went out, and of the two statuses grpc.aio keeps its own.
             # Whatever the server said, it had not taken the message.
