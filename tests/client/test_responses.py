@@ -51,7 +51,10 @@ def test_an_interest_vector():
         vector=[0.5, -2], model_version="v1", event_report=REPORT, known_user=True
     )
     assert _responses.encode_sequence_result(message.SerializeToString()) == EncodeSequenceResult(
-        (0.5, -2.0), "v1", EventReport(25, 1, 2, 3, 15, 1, 1, 4), known_user=True
+        (0.5, -2.0),
+        model_version="v1",
+        event_report=EventReport(25, 1, 2, 3, 15, 1, 1, 4),
+        known_user=True,
     )
 
 
@@ -62,8 +65,8 @@ def test_similar_users():
     message = pb.SimilarUsersResponse(similar_users=users, model_version="v1")
     assert _responses.similar_users_result(message.SerializeToString()) == SimilarUsersResult(
         (SimilarUser("a", 0.5, ("i1", "i2")), SimilarUser("b", 0.0)),
-        "v1",
-        EventReport(),
+        model_version="v1",
+        event_report=EventReport(),
         known_user=False,
     )
 
@@ -75,8 +78,8 @@ def test_recommendations():
     assert _responses.recommend_result(message.SerializeToString()) == RecommendResult(
         (Recommendation("i", 1.5, "I"), Recommendation("j", 0.0, "")),
         Basis.POPULAR,
-        "",
-        EventReport(),
+        model_version="",
+        event_report=EventReport(),
         known_user=False,
     )
 
@@ -140,8 +143,8 @@ def test_a_ranking():
         (Recommendation("i", 1.5, "I"),),
         ("?",),
         Basis.PERSONAL,
-        "v1",
-        EventReport(25, 1, 2, 3, 15, 1, 1, 4),
+        model_version="v1",
+        event_report=EventReport(25, 1, 2, 3, 15, 1, 1, 4),
         known_user=True,
         state=b"s",
         send_history=True,

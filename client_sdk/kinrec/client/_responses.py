@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypedDict
 
 from google.protobuf.wrappers_pb2 import Int32Value
 
@@ -80,12 +80,7 @@ def similar_users_result(data: bytes) -> SimilarUsersResult:
             SimilarUser(user.user_id, user.similarity, tuple(user.shared_item_ids))
             for user in response.similar_users
         ),
-        model_version=response.model_version,
-        event_report=_event_report(response.event_report),
-        known_user=response.known_user,
-        state=response.state,
-        send_history=response.send_history,
-        variant=response.variant,
+        **_of_person(response),
     )
 
 
@@ -101,12 +96,7 @@ def rank_result(data: bytes) -> RankResult:
         recommendations=_recommendations(response.recommendations),
         unknown_item_ids=tuple(response.unknown_item_ids),
         basis=_BASES.get(response.basis, Basis.UNSPECIFIED),
-        model_version=response.model_version,
-        event_report=_event_report(response.event_report),
-        known_user=response.known_user,
-        state=response.state,
-        send_history=response.send_history,
-        variant=response.variant,
+        **_of_person(response),
     )
 
 
@@ -179,12 +169,7 @@ def _check_result(result: pb.EncodeResult | pb.RecommendResult) -> None:
 def _encoding(response: pb.EncodeSequenceResponse) -> EncodeSequenceResult:
     return EncodeSequenceResult(
         vector=tuple(response.vector),
-        model_version=response.model_version,
-        event_report=_event_report(response.event_report),
-        known_user=response.known_user,
-        state=response.state,
-        send_history=response.send_history,
-        variant=response.variant,
+        **_of_person(response),
     )
 
 
@@ -193,12 +178,7 @@ def _recommended(response: pb.RecommendResponse) -> RecommendResult:
         recommendations=_recommendations(response.recommendations),
         # A later server may know a basis that this client does not.
         basis=_BASES.get(response.basis, Basis.UNSPECIFIED),
-        model_version=response.model_version,
-        event_report=_event_report(response.event_report),
-        known_user=response.known_user,
-        state=response.state,
-        send_history=response.send_history,
-        variant=response.variant,
+        **_of_person(response),
         allowed_item_count=_allowed(response),
         next_page_token=response.next_page_token,
     )
@@ -266,6 +246,33 @@ def model(data: bytes) -> Model:
 def health(data: bytes) -> Health:
     """Read a grpc.health.v1.HealthCheckResponse, which is on the wire what an Int32Value is."""
     return _HEALTH.get(Int32Value.FromString(data).value, Health.UNKNOWN)
+
+
+class _OfPerson(TypedDict):
+    """The fields of a PersonResult."""
+
+    model_version: str
+    event_report: EventReport
+    known_user: bool
+    state: bytes
+    send_history: bool
+    variant: str
+
+
+def _of_person(
+    response: pb.EncodeSequenceResponse
+    | pb.SimilarUsersResponse
+    | pb.RecommendResponse
+    | pb.RankResponse,
+) -> _OfPerson:
+    return _OfPerson(
+        model_version=response.model_version,
+        event_report=_event_report(response.event_report),
+        known_user=response.known_user,
+        state=response.state,
+        send_history=response.send_history,
+        variant=response.variant,
+    )
 
 
 def _event_report(report: pb.EventReport) -> EventReport:

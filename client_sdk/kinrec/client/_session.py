@@ -20,15 +20,12 @@ if TYPE_CHECKING:
     from kinrec.client._types import (
         EncodeSequenceResult,
         Event,
+        PersonResult,
         RankResult,
         SimilarUsersResult,
     )
 
-    Answer = EncodeSequenceResult | SimilarUsersResult | RecommendResult | RankResult
-
-_Result = TypeVar(
-    "_Result", "EncodeSequenceResult", "SimilarUsersResult", "RecommendResult", "RankResult"
-)
+_Result = TypeVar("_Result", bound="PersonResult")
 
 DEFAULT_KEEP = 500
 MAX_KEEP = 2_000  # what a request may have
@@ -67,7 +64,9 @@ class Memory:
         """Send the history next time."""
         self.state = b""
 
-    def take(self, new: list[Event], asked: tuple[list[Event], bytes], result: Answer) -> None:
+    def take(
+        self, new: list[Event], asked: tuple[list[Event], bytes], result: PersonResult
+    ) -> None:
         """Take over what an answer says. Not before: events of a call that failed are not kept.
 
         Args:

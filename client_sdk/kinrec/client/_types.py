@@ -77,12 +77,11 @@ class Health(Enum):
     """The server starts up or drains."""
 
 
-@dataclass(frozen=True, slots=True)
-class EncodeSequenceResult:
-    """A user-interest vector.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PersonResult:
+    """What every answer about a person says.
 
     Attributes:
-        vector: As long as `Model.vector_size`; empty if no event was usable.
         model_version: The version of the model that answered.
         event_report: What became of the events.
         known_user: Whether a user id known to the model was given, or the state of one.
@@ -92,13 +91,23 @@ class EncodeSequenceResult:
         variant: The person's variant in the running experiment; empty without one, or a user id.
     """
 
-    vector: tuple[float, ...]
     model_version: str
     event_report: EventReport
     known_user: bool
     state: bytes = field(default=b"", repr=False)
     send_history: bool = False
     variant: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class EncodeSequenceResult(PersonResult):
+    """A user-interest vector, and what `PersonResult` has.
+
+    Attributes:
+        vector: As long as `Model.vector_size`; empty if no event was usable.
+    """
+
+    vector: tuple[float, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,27 +127,14 @@ class SimilarUser:
 
 
 @dataclass(frozen=True, slots=True)
-class SimilarUsersResult:
-    """Known users who behave like a person.
+class SimilarUsersResult(PersonResult):
+    """Known users who behave like a person, and what `PersonResult` has.
 
     Attributes:
         similar_users: The most similar first; empty if no event was usable.
-        model_version: The version of the model that answered.
-        event_report: What became of the events.
-        known_user: Whether a user id known to the model was given, or the state of one.
-        state: To send back with the next events; empty if nothing usable is known of the person.
-        send_history: Whether the state sent was of the model before, which will answer no more one
-            day: better send the history than this state.
-        variant: The person's variant in the running experiment; empty without one, or a user id.
     """
 
     similar_users: tuple[SimilarUser, ...]
-    model_version: str
-    event_report: EventReport
-    known_user: bool
-    state: bytes = field(default=b"", repr=False)
-    send_history: bool = False
-    variant: str = ""
 
 
 class Source(Enum):
@@ -235,19 +231,12 @@ class Recommendation:
 
 
 @dataclass(frozen=True, slots=True)
-class RecommendResult:
-    """Items that a person is likely to want next.
+class RecommendResult(PersonResult):
+    """Items that a person is likely to want next, and what `PersonResult` has.
 
     Attributes:
         recommendations: The best first.
         basis: What they rest on.
-        model_version: The version of the model that answered.
-        event_report: What became of the events.
-        known_user: Whether a user id known to the model was given, or the state of one.
-        state: To send back with the next events; empty if nothing usable is known of the person.
-        send_history: Whether the state sent was of the model before, which will answer no more one
-            day: better send the history than this state.
-        variant: The person's variant in the running experiment; empty without one, or a user id.
         allowed_item_count: How many items of the catalogue `Options.allow_item_ids` and
             `Options.conditions` leave; None if both were empty.
         next_page_token: For `Options.page_token`, to ask for the items behind these; empty if there
@@ -256,43 +245,24 @@ class RecommendResult:
 
     recommendations: tuple[Recommendation, ...]
     basis: Basis
-    model_version: str
-    event_report: EventReport
-    known_user: bool
-    state: bytes = field(default=b"", repr=False)
-    send_history: bool = False
-    variant: str = ""
     allowed_item_count: int | None = None
     next_page_token: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True, slots=True)
-class RankResult:
-    """Given items in the order in which a person is most likely to want them.
+class RankResult(PersonResult):
+    """Given items in the order in which a person wants them, and what `PersonResult` has.
 
     Attributes:
         recommendations: The items that the model knows, the best first. Items of the person's own
             history are among them.
         unknown_item_ids: The ids that the model does not know, in the order given.
         basis: What the order rests on.
-        model_version: The version of the model that answered.
-        event_report: What became of the events.
-        known_user: Whether a user id known to the model was given, or the state of one.
-        state: To send back with the next events; empty if nothing usable is known of the person.
-        send_history: Whether the state sent was of the model before, which will answer no more one
-            day: better send the history than this state.
-        variant: The person's variant in the running experiment; empty without one, or a user id.
     """
 
     recommendations: tuple[Recommendation, ...]
     unknown_item_ids: tuple[str, ...]
     basis: Basis
-    model_version: str
-    event_report: EventReport
-    known_user: bool
-    state: bytes = field(default=b"", repr=False)
-    send_history: bool = False
-    variant: str = ""
 
 
 @dataclass(frozen=True, slots=True)

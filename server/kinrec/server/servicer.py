@@ -55,12 +55,19 @@ SERVICE_NAME = pb.DESCRIPTOR.services_by_name["RecommenderService"].full_name
 
 
 class _Asked(NamedTuple):
-    """A request, and what is asked of which engine for it."""
+    """What is asked of which engine.
 
-    request: pb.RecommendRequest
+    Attributes:
+        choice: The engine.
+        query: What it is asked.
+        request: The request for recommendations, for the token of the next page; None of others.
+        page: Where its page begins.
+    """
+
     choice: Choice
-    page: Page
     query: Query
+    request: pb.RecommendRequest | None = None
+    page: Page = Page()
 
 
 def _encode_all(
@@ -117,12 +124,12 @@ class RecommenderServicer(recommender_pb2_grpc.RecommenderServiceServicer):
         context: grpc.ServicerContext,
     ) -> pb.EncodeSequenceResponse:
         """Encode a person's behaviour into a user-interest vector."""
-        state = self._keys.open(request.state)
-        choice = self._engines.of(state, request.user_id)
-        encoding = choice.engine.encode(
-            user_id=request.user_id, events=convert.events_from_proto(request.events), state=state
+        asked = self._asked_to_encode(request)
+        query = asked.query
+        encoding = asked.choice.engine.encode(
+            user_id=query.user_id, events=query.events, state=query.state
         )
-        return self._finish(convert.encoding_to_proto(encoding), choice, encoding.state)
+        return self._encoded(asked, encoding)
 
     def SimilarUsers(
         self,
@@ -216,14 +223,10 @@ class RecommenderServicer(recommender_pb2_grpc.RecommenderServiceServicer):
         found = self._batch(request.requests, context, self._asked_to_encode, _encode_all)
         return pb.BatchEncodeResponse(
             results=[
-                pb.EncodeResult(failure=convert.failure_to_proto(answer))
-                if isinstance(answer, Failure)
-                else pb.EncodeResult(
-                    response=self._finish(
-                        convert.encoding_to_proto(answer), asked.choice, answer.state
-                    )
-                )
-                for asked, answer in found
+                pb.EncodeResult(failure=convert.failure_to_proto(one))
+                if isinstance(one, Failure)
+                else pb.EncodeResult(response=self._encoded(*one))
+                for one in found
             ]
         )
 
@@ -239,10 +242,10 @@ class RecommenderServicer(recommender_pb2_grpc.RecommenderServiceServicer):
         found = self._batch(request.requests, context, self._asked, _recommend_all)
         return pb.BatchRecommendResponse(
             results=[
-                pb.RecommendResult(failure=convert.failure_to_proto(answer))
-                if isinstance(answer, Failure)
-                else pb.RecommendResult(response=self._answered(asked, answer))
-                for asked, answer in found
+                pb.RecommendResult(failure=convert.failure_to_proto(one))
+                if isinstance(one, Failure)
+                else pb.RecommendResult(response=self._answered(*one))
+                for one in found
             ]
         )
 
@@ -252,38 +255,29 @@ class RecommenderServicer(recommender_pb2_grpc.RecommenderServiceServicer):
         context: grpc.ServicerContext,
         prepare: Callable[[_Request], _Asked],
         ask: Callable[[RecommenderEngine, list[Query]], Sequence[_Answer | EngineError]],
-    ) -> list[tuple[_Asked, _Answer | Failure]]:
-        """Prepare every request, ask each engine once, and put the answers in order."""
-        asked: list[_Asked | Failure] = []
-        for request in requests:
+    ) -> list[tuple[_Asked, _Answer] | Failure]:
+        """Ask each engine about the requests that are its, and put the answers in order."""
+        found: dict[int, tuple[_Asked, _Answer] | Failure] = {}
+        waiting: dict[int, list[tuple[int, _Asked]]] = {}  # by engine
+        for place, request in enumerate(requests):
             try:
-                asked.append(prepare(request))
+                asked = prepare(request)
             except (EngineError, InvalidPageTokenError, StalePageTokenError) as error:
-                asked.append(failure_of(error))
-        answers: dict[int, _Answer | EngineError] = {}
-        prepared = [(place, one) for place, one in enumerate(asked) if isinstance(one, _Asked)]
-        engines = {id(one.choice.engine): one.choice.engine for _, one in prepared}
-        for engine in engines.values():
-            its = [(place, one) for place, one in prepared if one.choice.engine is engine]
+                found[place] = failure_of(error)
+            else:
+                waiting.setdefault(id(asked.choice.engine), []).append((place, asked))
+        for its in waiting.values():
             for start in range(0, len(its), _AT_ONCE):
                 if not context.is_active():  # nobody waits any more
                     raise CallEndedError
                 part = its[start : start + _AT_ONCE]
-                said = ask(engine, [one.query for _, one in part])
-                answers.update(
-                    (place, answer) for (place, _), answer in zip(part, said, strict=True)
-                )
-        nobody = _Asked(pb.RecommendRequest(), self._engines.of(b""), Page(), Query())
-        found: list[tuple[_Asked, _Answer | Failure]] = []
-        for place, one in enumerate(asked):
-            if isinstance(one, Failure):
-                found.append((nobody, one))
-            else:
-                answer = answers[place]
-                found.append(
-                    (one, failure_of(answer) if isinstance(answer, EngineError) else answer)
-                )
-        return found
+                said = ask(its[0][1].choice.engine, [asked.query for _, asked in part])
+                for (place, asked), answer in zip(part, said, strict=True):
+                    if isinstance(answer, EngineError):
+                        found[place] = failure_of(answer)
+                    else:
+                        found[place] = (asked, answer)
+        return [found[place] for place in sorted(found)]
 
     def Rank(self, request: pb.RankRequest, context: grpc.ServicerContext) -> pb.RankResponse:
         """Put given items in order."""
@@ -327,19 +321,23 @@ class RecommenderServicer(recommender_pb2_grpc.RecommenderServiceServicer):
         state = self._keys.open(request.state)
         choice = self._engines.of(state, request.user_id)
         page = read_page(request, self._keys, choice.engine.ranking)
-        return _Asked(request, choice, page, convert.query_from_proto(request, state, page))
+        query = convert.query_from_proto(request, state, page)
+        return _Asked(choice, query, request, page)
 
     def _asked_to_encode(self, request: pb.EncodeSequenceRequest) -> _Asked:
         state = self._keys.open(request.state)
         events = convert.events_from_proto(request.events)
         query = Query(request.user_id, events, state)
         choice = self._engines.of(state, request.user_id)
-        return _Asked(pb.RecommendRequest(), choice, Page(), query)
+        return _Asked(choice, query)
+
+    def _encoded(self, asked: _Asked, encoding: Encoding) -> pb.EncodeSequenceResponse:
+        return self._finish(convert.encoding_to_proto(encoding), asked.choice, encoding.state)
 
     def _answered(self, asked: _Asked, answer: Recommendations) -> pb.RecommendResponse:
         response = convert.recommendations_to_proto(answer, self._policy)
-        request, choice, page, query = asked
-        if answer.more and page.skip + query.limit < MAX_LIMIT:
+        choice, query, request, page = asked
+        if request is not None and answer.more and page.skip + query.limit < MAX_LIMIT:
             response.next_page_token = next_token(
                 request, self._keys, choice.engine.ranking, page, query.limit
             )

@@ -15,6 +15,7 @@ from kinrec.client import (
     Health,
     KinrecError,
     Model,
+    PersonResult,
     RankResult,
     RecommendResult,
     SimilarItemsResult,
@@ -26,8 +27,7 @@ if TYPE_CHECKING:
 
     from kinrec.client import EventReport, Reason, Recommendation
 
-    AboutPerson = EncodeSequenceResult | SimilarUsersResult | RecommendResult | RankResult
-    Answer = AboutPerson | SimilarItemsResult | Model | Health
+    Answer = PersonResult | SimilarItemsResult | Model | Health
 
 _COLUMNS = 8  # numbers of a vector on a line
 
@@ -166,7 +166,7 @@ def _allowed(count: int | None) -> list[str]:
     return [] if count is None else [f"{count} items allowed"]
 
 
-def _footer(answer: AboutPerson, *more: str) -> str:
+def _footer(answer: PersonResult, *more: str) -> str:
     user = "known user" if answer.known_user else "no known user"
     if answer.variant:
         more = (*more, f"variant {_printable(answer.variant)}")
