@@ -66,9 +66,12 @@ def test_a_filtered_answer_is_filled(engine, model, events):
 
 def test_a_filter_that_leaves_nothing_says_so(engine, events):
     """The list is empty and the count is zero."""
-    for options in (Options(allow_item_ids=["no such item"]), Options(min_score=1e6)):
+    for options in (
+        Options(allow_item_ids=["no such item"], reasons=True),
+        Options(min_score=1e6, reasons=True),
+    ):
         answer = engine.recommend(events=events, options=options)
-        assert answer.item_ids == []
+        assert (answer.item_ids, answer.reasons) == ([], [])
         assert not answer.more
     assert engine.recommend(events=events, options=Options(allow_item_ids=["?"])).allowed == 0
 

@@ -66,6 +66,8 @@ def find_reasons(
         mixture: What was mixed.
         items: (n,), distinct numbers, of the mixture.
     """
+    if not len(items):
+        return []
     order = np.argsort(items, kind="stable")
     ranked = items[order]
     shares = _shares_of_sources(mixture, ranked)

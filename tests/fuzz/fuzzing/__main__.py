@@ -71,11 +71,11 @@ def _run(args: argparse.Namespace, console: Console, pid: int, address: str) -> 
     maker = learn(address)
     reference = _normal_answer(address)
     warm_up = min(WARM_UP, args.calls // 4)
-    counts, problems = _attack(args, console, address, maker, seed=2 * seed, count=warm_up)
+    counts, problems = _attack(args, console, pid, address, maker, seed=2 * seed, count=warm_up)
     before = _memory(pid, "VmRSS")
     if not problems:
         more, problems = _attack(
-            args, console, address, maker, seed=2 * seed + 1, count=args.calls - warm_up
+            args, console, pid, address, maker, seed=2 * seed + 1, count=args.calls - warm_up
         )
         counts += more
     console.print(_table(counts))
@@ -96,6 +96,7 @@ def _run(args: argparse.Namespace, console: Console, pid: int, address: str) -> 
 def _attack(
     args: argparse.Namespace,
     console: Console,
+    pid: int,
     address: str,
     maker: Maker,
     *,
@@ -106,7 +107,8 @@ def _attack(
 
     def tell(done: int) -> None:
         seconds = time.monotonic() - start
-        console.print(f"{done:,} of {count:,}, {done / seconds:,.0f} a second")
+        memory = _memory(pid, "VmRSS")
+        console.print(f"{done:,} of {count:,}, {done / seconds:,.0f} a second, server {memory} MiB")
 
     report = attack(address, maker, count=count, seed_number=seed, threads=args.threads, tell=tell)
     return report.counts, [str(report.violation)] if report.violation else []
