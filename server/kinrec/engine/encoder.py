@@ -242,11 +242,14 @@ def _check_graph(name: str, session: ort.InferenceSession, spec: manifest_pb2.En
 
 @dataclass(slots=True)
 class _Job:
-    """A caller's history, and where the caller finds its answer or its turn to run the batch."""
+    """A caller's history, and where the caller finds its answer or its turn to run the batch.
+
+    Who waits takes ``ready`` a second time, which it can when another has let go of it.
+    """
 
     history: History
     start: Start | None
-    ready: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
+    ready: threading.Lock = field(default_factory=threading.Lock)
     encoded: Encoded | None = None
     error: Exception | None = None
 
@@ -269,6 +272,7 @@ class BatchingEncoder:
     def encode(self, history: History, start: Start | None = None) -> Encoded:
         """Encode one history of at least one event, which may follow a start."""
         job = _Job(history, start)
+        job.ready.acquire()
         with self._lock:
             waits = self._busy
             if waits:

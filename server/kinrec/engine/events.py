@@ -305,8 +305,8 @@ def _check_numbers(field: str, column: Sequence[float | None]) -> None:
 def _count_late(times: Sequence[float | None], before: History, kept: int) -> int:
     """Count those of the last ``kept`` times that are before the time of the event before."""
     last = float(before.times[-1]) if len(before) else math.nan
-    joined = np.array([last, *times], np.float64)
-    return int(np.count_nonzero((joined[1:] < joined[:-1])[-kept:]))
+    known = [math.nan if time is None else time for time in times]
+    return sum(list(map(operator.lt, known, [last, *known]))[-kept:])
 
 
 NOTHING = History(np.zeros(0, np.int32), np.zeros(0, np.uint8), np.zeros(0, np.float64))
