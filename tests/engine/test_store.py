@@ -5,7 +5,7 @@ import shutil
 import pytest
 
 from kinrec.engine import BundleError, Engine
-from kinrec.engine.store import find_bundle, list_versions, read_manifest, verify_files
+from kinrec.engine.store import find_bundle, list_versions, verify_bundle
 
 
 @pytest.fixture
@@ -75,9 +75,8 @@ def test_nothing_there(tmp_path):
 
 def test_a_trained_bundle_is_whole(bundle):
     """What the trainer wrote passes its own checks and is named as its directory."""
-    manifest = read_manifest(bundle)
+    manifest = verify_bundle(bundle)
 
-    verify_files(bundle, manifest)
     assert manifest.version == bundle.name
     assert manifest.name == bundle.parent.name
 

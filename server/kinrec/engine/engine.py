@@ -57,17 +57,24 @@ class Engine:
         self._recommender = Recommender(model, blend or model.manifest.blend)
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str], version: str | None = None) -> Engine:
+    def load(
+        cls,
+        path: str | os.PathLike[str],
+        version: str | None = None,
+        *,
+        is_verified: bool = False,
+    ) -> Engine:
         """Verify, load and warm a bundle.
 
         Args:
             path: A store, or one bundle's directory.
             version: The version in the store; the newest complete one if None.
+            is_verified: Whether ``verify_bundle`` has found its files whole a moment ago.
 
         Raises:
             BundleError: There is no such bundle, or it is not what the trainer wrote.
         """
-        engine = cls(Model.open(path, version))
+        engine = cls(Model.open(path, version, is_verified=is_verified))
         engine._warm()
         return engine
 

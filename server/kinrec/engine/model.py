@@ -33,7 +33,7 @@ from kinrec.engine.store import (
     find_bundle,
     fingerprint,
     read_manifest,
-    verify_files,
+    verify_bundle,
 )
 
 if TYPE_CHECKING:
@@ -109,11 +109,16 @@ class Model:
     factor_scores: FactorScores
 
     @classmethod
-    def open(cls, path: str | os.PathLike[str], version: str | None = None) -> Model:
+    def open(
+        cls,
+        path: str | os.PathLike[str],
+        version: str | None = None,
+        *,
+        is_verified: bool = False,
+    ) -> Model:
         """Verify and open a bundle; see Engine.load."""
         directory = find_bundle(Path(path), version)
-        manifest = read_manifest(directory)
-        verify_files(directory, manifest)
+        manifest = read_manifest(directory) if is_verified else verify_bundle(directory)
         identity = fingerprint(directory)
         files = ArrayFiles(directory)
         spec, vector_size = manifest.event_spec, manifest.encoder.vector_size

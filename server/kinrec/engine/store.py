@@ -50,6 +50,7 @@ REQUIRED_FILES = frozenset(
 USER_STATES = "user_states.npy"
 FINGERPRINT_BYTES = 16
 TITLE_FILES = ("titles.npy", "title_offsets.npy")
+PIN = "pinned"
 
 
 def find_bundle(path: Path, version: str | None = None) -> Path:
@@ -87,6 +88,42 @@ def list_versions(store: Path) -> list[str]:
         for entry in store.glob(f"*/{MANIFEST}")
         if not entry.parent.name.startswith(".")
     )
+
+
+def read_pin(store: Path) -> str | None:
+    """Give the version that the servers of a store are to serve; None for the newest.
+
+    Raises:
+        BundleError: The file that says so cannot be read.
+    """
+    path = store / PIN
+    try:
+        return path.read_text("utf-8").strip() or None
+    except FileNotFoundError:
+        return None
+    except (OSError, UnicodeDecodeError) as error:
+        raise BundleError(f"{path}: cannot be read") from error
+
+
+def write_pin(store: Path, version: str | None) -> None:
+    """Let the servers of a store serve a version from now on; None for the newest.
+
+    Raises:
+        BundleError: The store has no such version, or the file cannot be written.
+    """
+    path = store / PIN
+    if version is not None:
+        find_bundle(store, version)
+    try:
+        if version is None:
+            path.unlink(missing_ok=True)
+            return
+        # Beside its place first: a server that looks meanwhile finds the old one or the new one.
+        beside = store / f".{PIN}"
+        beside.write_text(f"{version}\n", "utf-8")
+        beside.replace(path)
+    except OSError as error:
+        raise BundleError(f"{path}: {error.strerror}") from error
 
 
 def read_manifest(bundle: Path) -> Manifest:
@@ -215,12 +252,14 @@ def _required_files(manifest: Manifest) -> set[str]:
     return required
 
 
-def verify_files(bundle: Path, manifest: Manifest) -> None:
-    """Compare the size and SHA-256 of every file that the manifest names.
+def verify_bundle(bundle: Path) -> Manifest:
+    """Read the manifest, and compare the size and SHA-256 of every file that it names.
 
     Raises:
-        BundleError: A file is missing, outside of the bundle, or not what was written.
+        BundleError: The manifest cannot be used, or a file is missing, outside of the bundle, or not
+            what was written.
     """
+    manifest = read_manifest(bundle)
     for name, file in sorted(manifest.files.items()):
         path = bundle / name
         if name in {"", ".."} or Path(name).name != name or not name.isprintable():
@@ -237,3 +276,4 @@ def verify_files(bundle: Path, manifest: Manifest) -> None:
             raise BundleError(f"{path}: {error.strerror}") from error
         if digest != file.sha256:
             raise BundleError(f"{path}: its SHA-256 is not the one in the manifest")
+    return manifest

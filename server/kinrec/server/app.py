@@ -29,8 +29,8 @@ _REFLECTION_THREADS = 4  # an open reflection stream holds one
 class RecommenderServer:
     """A server that answers `kinrec.v1.RecommenderService` with an engine.
 
-    It says SERVING from `start` on, until `announce_drain`. A process has the port to itself: a
-    port that another process listens on is refused.
+    It says SERVING from `start` on, until `announce_drain`. A process has the port to itself, and a
+    port that another process listens on is refused, unless the configuration shares it.
 
     Args:
         engines: Answer the calls.
@@ -49,7 +49,7 @@ class RecommenderServer:
         )
         self._health = HealthServicer(("", SERVICE_NAME), max_watches=config.max_watches)
         self._health.add_to(self._server)
-        servicer = RecommenderServicer(
+        self._servicer = RecommenderServicer(
             engines,
             config.state_keys,
             min_voters=config.min_voters,
@@ -57,12 +57,13 @@ class RecommenderServer:
         )
         # An open stream holds a thread; one thread more tells those who come too many.
         pool = ThreadPoolExecutor(config.max_streams + 1, "stream")
-        servicer.RecommendStream = in_pool(  # type: ignore[method-assign] # the mark is on a function
-            pool, servicer.RecommendStream
+        self._servicer.RecommendStream = in_pool(  # type: ignore[method-assign] # the mark is on a function
+            pool, self._servicer.RecommendStream
         )
-        recommender_pb2_grpc.add_RecommenderServiceServicer_to_server(servicer, self._server)
+        recommender_pb2_grpc.add_RecommenderServiceServicer_to_server(self._servicer, self._server)
         _add_reflection(self._server)
-        check_port(config.host, config.port, config.address())
+        if not config.reuse_port:
+            check_port(config.host, config.port, config.address())
         try:
             self._port = self._server.add_insecure_port(config.address())
         except RuntimeError as error:  # taken since the check, or by a rule of gRPC's own
@@ -82,6 +83,14 @@ class RecommenderServer:
         """Take calls and say SERVING."""
         self._server.start()
         self._health.set_serving(serving=True)
+
+    def prepare(self, engines: Engines | None) -> None:
+        """Answer the states that others give of what is to be served next; None for nothing."""
+        self._servicer.engines.following = engines
+
+    def switch(self, engines: Engines) -> None:
+        """Serve other engines from now on; calls in flight end on those they began on."""
+        self._servicer.engines = engines
 
     def announce_drain(self) -> None:
         """Say NOT_SERVING, and go on answering."""
@@ -112,7 +121,7 @@ def _add_reflection(server: grpc.Server) -> None:
 def _options(config: ServerConfig) -> list[tuple[str, int]]:
     """The arguments of the channel: limits, and what keeps connections alive and moving."""
     return [
-        ("grpc.so_reuseport", 0),
+        ("grpc.so_reuseport", int(config.reuse_port)),
         ("grpc.max_receive_message_length", MAX_REQUEST_BYTES),
         ("grpc.max_connection_age_ms", round(config.max_connection_age * 1000)),
         ("grpc.max_connection_age_grace_ms", round(config.max_connection_age_grace * 1000)),

@@ -55,6 +55,10 @@ class ServerConfig:
         experiment: Shares people among variants; None for no experiment.
         state_keys: Sign the carried states; by default a key that no other server has.
         max_connection_age_grace: Seconds that calls on such a connection have to end.
+        workers: Processes that answer, 1 to 256. What else is said here holds for each of them.
+        reuse_port: Whether other processes of the same user may listen on the port as well.
+        reload_seconds: How often the store is looked at for a version to serve instead, 0 to 86,400; 0
+            for never.
 
     Raises:
         ValueError: A value is out of range. The text is one line that names the field.
@@ -73,6 +77,9 @@ class ServerConfig:
     min_voters: int = 5
     require_parity: bool = False
     experiment: Experiment | None = None
+    workers: int = 1
+    reuse_port: bool = False
+    reload_seconds: float = 5.0
     state_keys: StateKeys = field(default_factory=StateKeys.random, repr=False)
 
     def __post_init__(self) -> None:
@@ -86,6 +93,8 @@ class ServerConfig:
         _check_range("max_streams", self.max_streams, 1, 1024)
         _check_range("min_voters", self.min_voters, 0, 1_000_000)
         _check_range("previous_hours", self.previous_hours, 0, 8_760)
+        _check_range("workers", self.workers, 1, 256)
+        _check_range("reload_seconds", self.reload_seconds, 0, 86_400)
         _check_range("max_connection_age", self.max_connection_age, 1, 86_400)
         _check_range("max_connection_age_grace", self.max_connection_age_grace, 0, 86_400)
 

@@ -113,7 +113,7 @@ class Choice(NamedTuple):
 
 
 class Engines:
-    """The engines of a server.
+    """The engines of a server, while it serves one version.
 
     Args:
         current: Answers all else.
@@ -121,6 +121,11 @@ class Engines:
         previous_until: Seconds since 1970 UTC after which the previous one answers no more.
         experiment: Shares people among variants; None for no experiment.
         variants: The engine of each variant of the experiment, by name.
+
+    Attributes:
+        current: Answers all else.
+        following: What will be served next; it answers the states that workers which serve it already
+            have given.
     """
 
     def __init__(
@@ -137,6 +142,7 @@ class Engines:
         self._until = previous_until
         self._experiment = experiment
         self._variants = variants or {}
+        self.following: Engines | None = None
 
     def of(self, state: bytes, user_id: str = "") -> Choice:
         """Find the engine for a person, who may come with a state of another one that is here."""
@@ -147,10 +153,13 @@ class Engines:
         previous = self._previous
         if previous is not None and time.time() >= self._until:
             previous = self._previous = None  # its memory is of no more use
-        if state and (previous is not None or self._variants):
+        following = self.following
+        if state and (previous is not None or self._variants or following is not None):
             fingerprint = fingerprint_of(state)
             if fingerprint != expected.fingerprint:
                 for engine in (self.current, *self._variants.values(), previous):
                     if engine is not None and engine.fingerprint == fingerprint:
                         return Choice(engine, "", is_expected=False)
+                if following is not None and following.current.fingerprint == fingerprint:
+                    return following.of(state, user_id)
         return Choice(expected, variant, is_expected=True)

@@ -33,7 +33,8 @@ def check_port(host: str, port: int, address: str) -> None:
     failures = []
     for family, kind, protocol, _, socket_address in found:
         try:
-            _bind(family, kind, protocol, socket_address)
+            with socket.socket(family, kind, protocol) as probe:
+                _bind(probe, socket_address)
         except OSError as error:
             failures.append(error)
             if error.errno == errno.EADDRINUSE:
@@ -45,9 +46,48 @@ def check_port(host: str, port: int, address: str) -> None:
         raise PortError(f"cannot listen on {address}: {reason}") from failures[-1]
 
 
-def _bind(family: int, kind: int, protocol: int, address: tuple[object, ...]) -> None:
-    with socket.socket(family, kind, protocol) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if family == socket.AF_INET6:
-            probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        probe.bind(address)
+class ReservedPort:
+    """A port that is kept for processes which listen on it together, by SO_REUSEPORT.
+
+    Args:
+        host: A name or an address.
+        port: The port; 0 stands for a free one.
+        address: How the two are written in an error.
+
+    Attributes:
+        port: The port.
+
+    Raises:
+        PortError: See `check_port`.
+    """
+
+    def __init__(self, host: str, port: int, address: str) -> None:
+        check_port(host, port, address)
+        self.port = port
+        self._kept: list[socket.socket] = []
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        for family, kind, protocol, _, (its_host, _, *more) in found:
+            kept = socket.socket(family, kind, protocol)
+            try:
+                kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+                _bind(kept, (its_host, self.port, *more))
+            except OSError as error:
+                kept.close()
+                if error.errno == errno.EADDRINUSE:  # since the check
+                    self.close()
+                    raise PortError(f"cannot listen on {address}: {error.strerror}") from error
+            else:
+                self._kept.append(kept)
+                self.port = kept.getsockname()[1]
+
+    def close(self) -> None:
+        """Let go of it."""
+        for kept in self._kept:
+            kept.close()
+
+
+def _bind(to: socket.socket, address: tuple[object, ...]) -> None:
+    to.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if to.family == socket.AF_INET6:
+        to.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+    to.bind(address)

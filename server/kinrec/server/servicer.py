@@ -101,7 +101,7 @@ class RecommenderServicer(recommender_pb2_grpc.RecommenderServiceServicer):
     What the engine raises passes through: the interceptor turns it into a status.
 
     Args:
-        engines: Answer.
+        engines: Answer, until ``engines`` is set to others.
         keys: Sign states and page tokens.
         min_voters: How many similar users must have voted for an item for a reason to tell of them;
             0 to tell of none.
@@ -111,12 +111,11 @@ class RecommenderServicer(recommender_pb2_grpc.RecommenderServiceServicer):
     def __init__(
         self, engines: Engines, keys: StateKeys, *, min_voters: int, max_streams: int
     ) -> None:
-        self._engines = engines
+        # Replaced in one step when another version is served. A call looks once, and stays with it.
+        self.engines = engines
         self._keys = keys
         self._policy = convert.ReasonPolicy(min_voters, keys.pseudonym)
         self._streams = Places(max_streams, "streams")
-        manifest = engines.current.manifest
-        self._model = convert.model_to_proto(manifest, max_state_bytes=MAX_STATE_BYTES)
 
     def EncodeSequence(
         self,
@@ -124,7 +123,7 @@ class RecommenderServicer(recommender_pb2_grpc.RecommenderServiceServicer):
         context: grpc.ServicerContext,
     ) -> pb.EncodeSequenceResponse:
         """Encode a person's behaviour into a user-interest vector."""
-        asked = self._asked_to_encode(request)
+        asked = self._asked_to_encode(self.engines, request)
         query = asked.query
         encoding = asked.choice.engine.encode(
             user_id=query.user_id, events=query.events, state=query.state
@@ -138,7 +137,7 @@ class RecommenderServicer(recommender_pb2_grpc.RecommenderServiceServicer):
     ) -> pb.SimilarUsersResponse:
         """Find the known users who behave most like a person."""
         state = self._keys.open(request.state)
-        choice = self._engines.of(state, request.user_id)
+        choice = self.engines.of(state, request.user_id)
         similar = choice.engine.similar_users(
             user_id=request.user_id,
             events=convert.events_from_proto(request.events),
@@ -156,7 +155,7 @@ class RecommenderServicer(recommender_pb2_grpc.RecommenderServiceServicer):
         context: grpc.ServicerContext,
     ) -> pb.RecommendResponse:
         """Recommend the items that a person is most likely to want next."""
-        asked = self._asked(request)
+        asked = self._asked(self.engines, request)
         return self._answered(asked, asked.choice.engine.answer(asked.query))
 
     def RecommendStream(
@@ -180,7 +179,7 @@ class RecommenderServicer(recommender_pb2_grpc.RecommenderServiceServicer):
         if request.page_token:
             raise InvalidFieldError("start.page_token", "must be empty on a stream")
         try:
-            asked = self._asked(request)
+            asked = self._asked(self.engines, request)
             engine, query = asked.choice.engine, asked.query
             answer = engine.answer(query)
         except InvalidFieldError as error:
@@ -253,15 +252,16 @@ class RecommenderServicer(recommender_pb2_grpc.RecommenderServiceServicer):
         self,
         requests: Iterable[_Request],
         context: grpc.ServicerContext,
-        prepare: Callable[[_Request], _Asked],
+        prepare: Callable[[Engines, _Request], _Asked],
         ask: Callable[[RecommenderEngine, list[Query]], Sequence[_Answer | EngineError]],
     ) -> list[tuple[_Asked, _Answer] | Failure]:
         """Ask each engine about the requests that are its, and put the answers in order."""
+        engines = self.engines
         found: dict[int, tuple[_Asked, _Answer] | Failure] = {}
         waiting: dict[int, list[tuple[int, _Asked]]] = {}  # by engine
         for place, request in enumerate(requests):
             try:
-                asked = prepare(request)
+                asked = prepare(engines, request)
             except (EngineError, InvalidPageTokenError, StalePageTokenError) as error:
                 found[place] = failure_of(error)
             else:
@@ -282,7 +282,7 @@ class RecommenderServicer(recommender_pb2_grpc.RecommenderServiceServicer):
     def Rank(self, request: pb.RankRequest, context: grpc.ServicerContext) -> pb.RankResponse:
         """Put given items in order."""
         state = self._keys.open(request.state)
-        choice = self._engines.of(state, request.user_id)
+        choice = self.engines.of(state, request.user_id)
         ranking = choice.engine.rank(
             request.item_ids,
             user_id=request.user_id,
@@ -297,7 +297,7 @@ class RecommenderServicer(recommender_pb2_grpc.RecommenderServiceServicer):
         self, request: pb.SimilarItemsRequest, context: grpc.ServicerContext
     ) -> pb.SimilarItemsResponse:
         """Find items like another."""
-        engine = self._engines.current
+        engine = self.engines.current
         similar = engine.similar_items(
             request.item_id,
             limit=convert.limit_from_proto(request.limit),
@@ -314,21 +314,22 @@ class RecommenderServicer(recommender_pb2_grpc.RecommenderServiceServicer):
         context: grpc.ServicerContext,
     ) -> pb.GetModelResponse:
         """Describe the model that answers."""
-        return self._model
+        manifest = self.engines.current.manifest
+        return convert.model_to_proto(manifest, max_state_bytes=MAX_STATE_BYTES)
 
-    def _asked(self, request: pb.RecommendRequest) -> _Asked:
+    def _asked(self, engines: Engines, request: pb.RecommendRequest) -> _Asked:
         """Find the engine for a request, and what to ask it."""
         state = self._keys.open(request.state)
-        choice = self._engines.of(state, request.user_id)
+        choice = engines.of(state, request.user_id)
         page = read_page(request, self._keys, choice.engine.ranking)
         query = convert.query_from_proto(request, state, page)
         return _Asked(choice, query, request, page)
 
-    def _asked_to_encode(self, request: pb.EncodeSequenceRequest) -> _Asked:
+    def _asked_to_encode(self, engines: Engines, request: pb.EncodeSequenceRequest) -> _Asked:
         state = self._keys.open(request.state)
         events = convert.events_from_proto(request.events)
         query = Query(request.user_id, events, state)
-        choice = self._engines.of(state, request.user_id)
+        choice = engines.of(state, request.user_id)
         return _Asked(choice, query)
 
     def _encoded(self, asked: _Asked, encoding: Encoding) -> pb.EncodeSequenceResponse:

@@ -15,7 +15,7 @@ from rich.table import Table
 from kinrec.bundle.v1 import manifest_pb2
 from kinrec.engine import BundleError
 from kinrec.engine.columns import KIND_NAMES
-from kinrec.engine.store import find_bundle, read_manifest, verify_files
+from kinrec.engine.store import find_bundle, verify_bundle
 
 if TYPE_CHECKING:
     import argparse
@@ -33,8 +33,7 @@ def run(args: argparse.Namespace) -> int:
     """Print the manifest, and whether every file is what was written."""
     try:
         bundle = find_bundle(args.store, args.version)
-        manifest = read_manifest(bundle)
-        verify_files(bundle, manifest)
+        manifest = verify_bundle(bundle)
     except BundleError as error:
         sys.stderr.write(f"kinrec inspect: {error}\n")
         return 2

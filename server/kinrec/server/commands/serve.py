@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
 from pathlib import Path
@@ -27,6 +26,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=50051,
         help="listen on this port; 0 takes a free one (%(default)s)",
+    )
+    parser.add_argument(
+        "--workers",
+        type=int,
+        default=default_workers(),
+        metavar="N",
+        help="processes that answer, each with all else that is said here (default: the cores, "
+        "%(default)s)",
+    )
+    parser.add_argument(
+        "--reload-seconds",
+        type=float,
+        default=5.0,
+        metavar="SECONDS",
+        help="how often the store is looked at for a version to serve instead; 0 for never, but "
+        "after SIGHUP (%(default)s)",
     )
     parser.add_argument(
         "--threads", type=int, default=16, help="calls worked on at once (%(default)s)"
@@ -93,7 +108,7 @@ def run(args: argparse.Namespace) -> int:
     """Serve until a signal.
 
     Returns:
-        0 after a drain; 2 if the bundle, a flag or the port cannot be used, with one line on
+        0 after a drain; 1 if the workers end by themselves; 2 if the bundle, a flag or the port cannot be used, with one line on
         standard error.
     """
     # One process per core: threads of numpy's own would take turns on that core and spin meanwhile.
@@ -102,17 +117,19 @@ def run(args: argparse.Namespace) -> int:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     # Imported here so that --help does not wait for grpc and onnxruntime.
     from kinrec.engine import BundleError  # noqa: PLC0415
+    from kinrec.server import logs  # noqa: PLC0415
     from kinrec.server.config import ServerConfig  # noqa: PLC0415
+    from kinrec.server.crew import WorkerError  # noqa: PLC0415
     from kinrec.server.port import PortError  # noqa: PLC0415
     from kinrec.server.run import run as run_server  # noqa: PLC0415
 
-    logging.basicConfig(
-        level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
+    logs.configure()
     try:
         config = ServerConfig(
             host=args.host,
             port=args.port,
+            workers=args.workers,
+            reload_seconds=args.reload_seconds,
             threads=args.threads,
             drain_wait=args.drain_wait,
             grace=args.grace,
@@ -129,7 +146,21 @@ def run(args: argparse.Namespace) -> int:
         run_server(args.store, args.version, config)
     except (BundleError, PortError) as error:
         return _refuse(error)
+    except WorkerError as error:
+        sys.stderr.write(f"kinrec serve: {error}\n")
+        return 1
     return 0
+
+
+def default_workers() -> int:
+    """Give how many cores this process may use: of the machine's, and of its container's share."""
+    cores = float(len(os.sched_getaffinity(0)))
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text("ascii").split()
+        cores = min(cores, int(quota) / int(period))
+    except (OSError, ValueError):  # no limit, or none that is told so
+        pass
+    return max(1, round(cores))
 
 
 def _experiment(path: Path | None) -> Experiment | None:
