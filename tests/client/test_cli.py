@@ -27,7 +27,7 @@ def test_help_lists_all_commands():
     """Every command is listed, with what it does."""
     done = kinrec("--help")
     assert (done.returncode, done.stderr) == (0, "")
-    for name in ("train", "evaluate", "verify", "inspect", "serve", "call", "sample-data"):
+    for name in ("train", "evaluate", "verify", "inspect", "serve", "pin", "call", "sample-data"):
         assert f"    {name}" in done.stdout
 
 

@@ -9,7 +9,7 @@ from kinrec.engine import Engine, Event
 from kinrec.server.config import ServerConfig
 from kinrec.server.engines import Engines
 from kinrec.server.experiments import Experiment, ExperimentError, Variant, read_experiment
-from kinrec.server.run import _variants, _with_previous
+from kinrec.server.loading import Loader, Served
 from kinrec.v1 import recommender_pb2 as pb
 from kinrec.v1.recommender_pb2_grpc import RecommenderServiceStub
 
@@ -83,15 +83,16 @@ def test_variants_of_one_model_mix_its_sources_anew(bundle_store):
         "x", (Variant("as it is", 1.0), Variant("popular", 1.0, weights={"popularity": 1.0}))
     )
     config = ServerConfig(experiment=experiment)
-    variants = _variants(engine, bundle_store, config)
-    assert variants["as it is"] is engine
+    served = Served(bundle_store / engine.version)
+    engines = Loader(bundle_store, config).load(served)
+    variants = {
+        experiment.assign(user_id).name: engines.of(b"", user_id).engine for user_id in PEOPLE
+    }
+    assert variants["as it is"] is engines.current
     events = [Event("i3"), Event("i7")]
     popular = variants["popular"].recommend(events=events, include_seen=True).item_ids
     assert popular == engine.recommend(events=[Event("nothing known")]).item_ids
     assert popular != engine.recommend(events=events, include_seen=True).item_ids
-    engines = _with_previous(engine, bundle_store, config, variants)
-    for user_id in PEOPLE[:9]:
-        assert engines.of(b"", user_id).engine is variants[experiment.assign(user_id).name]
 
 
 GOOD = """

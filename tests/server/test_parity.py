@@ -5,14 +5,15 @@ import logging
 import shutil
 import subprocess
 import sys
+import time
 
 import pytest
 
-from kinrec.engine import BundleError, Engine
+from kinrec.engine import BundleError
 from kinrec.engine.store import find_bundle, fingerprint
 from kinrec.server.config import ServerConfig
+from kinrec.server.loading import Loader, Served
 from kinrec.server.parity import PARITY, require_parity
-from kinrec.server.run import _with_previous
 from kinrec.server.states import StateKeys
 
 KINREC = (sys.executable, "-m", "kinrec.cli")
@@ -103,12 +104,17 @@ def test_the_version_before_is_held_to_it_too(bundle, caplog):
     path.write_text(path.read_text("utf-8").replace(bundle.name, older.name), "utf-8")
     state = b"kst1" + fingerprint(older) + bytes(16)
     config = ServerConfig(require_parity=True, state_keys=StateKeys([b"k" * 32]))
-    engine = Engine.load(bundle)
+    served = Served(bundle, older, time.time() + 60)
+    (bundle / PARITY).write_text(
+        json.dumps({"fingerprint": fingerprint(bundle).hex(), "passed": True})
+    )
 
     with caplog.at_level(logging.WARNING):
-        assert _with_previous(engine, bundle.parent, config).of(state).engine is engine
+        engines = Loader(bundle.parent, config).load(served)
+    assert engines.of(state).engine is engines.current
     assert f"--require-parity: {older / PARITY}: is not there" in caplog.text
 
     found = {"fingerprint": fingerprint(older).hex(), "passed": True}
     (older / PARITY).write_text(json.dumps(found))
-    assert _with_previous(engine, bundle.parent, config).of(state).engine.version == older.name
+    engines = Loader(bundle.parent, config).load(served)
+    assert engines.of(state).engine.version == older.name

@@ -85,6 +85,12 @@ COMMANDS = (
     ),
     Command("inspect", "kinrec.engine.commands.inspect", "server", "show what a bundle holds"),
     Command("serve", "kinrec.server.commands.serve", "server", "answer calls with a bundle"),
+    Command(
+        "pin",
+        "kinrec.server.commands.pin",
+        "server",
+        "say which version of a store its servers are to serve",
+    ),
     Command("call", "kinrec.client.commands.call", "", "ask a server"),
     Command(
         "sample-data",

@@ -59,6 +59,7 @@ class ServerConfig:
         reuse_port: Whether other processes of the same user may listen on the port as well.
         reload_seconds: How often the store is looked at for a version to serve instead, 0 to 86,400; 0
             for never.
+        admin_port: The port on 127.0.0.1 for admin calls, 0 to 65,535; None for no admin calls.
 
     Raises:
         ValueError: A value is out of range. The text is one line that names the field.
@@ -80,12 +81,15 @@ class ServerConfig:
     workers: int = 1
     reuse_port: bool = False
     reload_seconds: float = 5.0
+    admin_port: int | None = None
     state_keys: StateKeys = field(default_factory=StateKeys.random, repr=False)
 
     def __post_init__(self) -> None:
         if not self.host:
             raise ValueError("host: must not be empty")
         _check_range("port", self.port, 0, 65_535)
+        if self.admin_port is not None:
+            _check_range("admin_port", self.admin_port, 0, 65_535)
         _check_range("threads", self.threads, 1, 1024)
         _check_range("drain_wait", self.drain_wait, 0, 3600)
         _check_range("grace", self.grace, 0, 3600)

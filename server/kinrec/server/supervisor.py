@@ -17,10 +17,11 @@ import sys
 import threading
 import time
 from multiprocessing.connection import wait
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from kinrec.engine import BundleError
 from kinrec.engine.store import verify_bundle
+from kinrec.server.admin import AdminServer
 from kinrec.server.crew import Crew, WorkerError
 from kinrec.server.loading import Served
 from kinrec.server.port import PortError
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from kinrec.server.admin import Answer
     from kinrec.server.config import ServerConfig
     from kinrec.server.crew import Worker
     from kinrec.server.versions import Versions
@@ -37,18 +39,6 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _ENOUGH = 3  # workers that may die before anything is served
 
 _log = logging.getLogger(__name__)
-
-
-class Reload(NamedTuple):
-    """How looking for another version ended.
-
-    Attributes:
-        version: What is served.
-        refused: Why another version is not; empty if there is none or it is what is served.
-    """
-
-    version: str
-    refused: str
 
 
 class Supervisor:
@@ -72,7 +62,8 @@ class Supervisor:
         self._said = False  # that calls can come
         self._signals: queue.SimpleQueue[int] = queue.SimpleQueue()
         self._todo: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()  # of other threads
-        self._waiting: list[Callable[[Reload], None]] = []  # for a reload to end
+        self._waiting: list[Callable[[Answer], None]] = []  # for a reload to end
+        self._admin: AdminServer | None = None
         self._alarm, self._bell = socket.socketpair()
         for end in (self._alarm, self._bell):
             end.settimeout(0)
@@ -94,6 +85,10 @@ class Supervisor:
         signal.set_wakeup_fd(self._bell.fileno(), warn_on_full_buffer=False)
         first = self._versions.wanted()[0]
         try:
+            if self._config.admin_port is not None:
+                calls = {"POST /reload": self._reload, "GET /status": self._tell_status}
+                self._admin = AdminServer(self._config.admin_port, calls)
+                _log.info("admin calls on %s", self._admin.address)
             self._crew.open_port()
             self._crew.start()
             self._check(first)
@@ -102,20 +97,37 @@ class Supervisor:
                 self._wait()
             self._drain()
         finally:
+            if self._admin is not None:
+                self._admin.close()
             self._crew.end()
 
-    def reload(self, then: Callable[[Reload], None]) -> None:
-        """Look for another version soon, those included that were refused. For other threads.
-
-        Args:
-            then: Is told how it ended, in the thread of the supervisor.
-        """
+    def _reload(self, then: Callable[[Answer], None]) -> None:
+        """Look for another version soon, those included that were refused. For other threads."""
 
         def look() -> None:
             self._waiting.append(then)
             self._look_again()
 
         self._call(look)
+
+    def _tell_status(self, then: Callable[[Answer], None]) -> None:
+        """Say what is served. For other threads."""
+        self._call(lambda: then(self._status()))
+
+    def _status(self) -> Answer:
+        workers = [
+            {"pid": worker.pid, "version": worker.serves.bundle.name if worker.serves else ""}
+            for worker in self._crew.workers
+        ]
+        return {"version": self._version, "loading": self._is_loading, "workers": workers}
+
+    @property
+    def _version(self) -> str:
+        return self._served.bundle.name if self._served is not None else ""
+
+    @property
+    def _is_loading(self) -> bool:
+        return self._checking or self._target is not None
 
     # What is served.
 
@@ -164,19 +176,20 @@ class Supervisor:
         self._versions.refuse(bundle)
         self._refused[bundle] = reason
         self._crew.drop()
-        _log.error("refused: %s", reason)
         if self._served is not None:
+            _log.error("refused, the version before goes on: %s", reason)
             self._end_reload(reason)
             return
         others = self._versions.wanted()
         if not others:
             raise BundleError(next(iter(self._refused.values())))
+        _log.error("refused, the version before is tried: %s", reason)
         self._check(others[0])
 
     def _look(self) -> None:
         """See whether there is another version to serve."""
         self._next_look = time.monotonic() + self._config.reload_seconds
-        if self._served is None or self._checking or self._target is not None:
+        if self._served is None or self._is_loading:
             return
         try:
             following = self._versions.following(self._served.bundle)
@@ -199,10 +212,9 @@ class Supervisor:
         self._look()
 
     def _end_reload(self, refused: str) -> None:
-        version = self._served.bundle.name if self._served is not None else ""
         waiting, self._waiting = self._waiting, []
         for then in waiting:
-            then(Reload(version, refused))
+            then({"version": self._version, "refused": refused})
 
     # What the workers do.
 

@@ -44,6 +44,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "after SIGHUP (%(default)s)",
     )
     parser.add_argument(
+        "--admin-port",
+        type=int,
+        metavar="PORT",
+        help="answer POST /reload and GET /status over HTTP on 127.0.0.1 (default: do not)",
+    )
+    parser.add_argument(
         "--threads", type=int, default=16, help="calls worked on at once (%(default)s)"
     )
     parser.add_argument(
@@ -130,6 +136,7 @@ def run(args: argparse.Namespace) -> int:
             port=args.port,
             workers=args.workers,
             reload_seconds=args.reload_seconds,
+            admin_port=args.admin_port,
             threads=args.threads,
             drain_wait=args.drain_wait,
             grace=args.grace,

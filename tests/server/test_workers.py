@@ -1,0 +1,357 @@
+"""`kinrec serve` with several workers, and while the versions in its store come and go."""
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import grpc
+import pytest
+from google.protobuf import json_format
+from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
+from grpc_health.v1.health_pb2_grpc import HealthStub
+
+from kinrec.bundle.v1.manifest_pb2 import Manifest, Mix
+from kinrec.engine.store import find_bundle, list_versions, write_pin
+from kinrec.v1 import recommender_pb2 as pb
+from kinrec.v1.recommender_pb2_grpc import RecommenderServiceStub
+
+KINREC = Path(sys.executable).with_name("kinrec")
+FIRST, SECOND = "20010101T000000Z", "20020101T000000Z"
+ASKED = pb.RecommendRequest(events=[pb.Event(item_id="i3"), pb.Event(item_id="i7")], limit=5)
+
+
+def make_version(trained, store, version, source="popularity"):
+    """Put a version into a store that recommends by one source alone, and give its directory."""
+    bundle = store / version
+    beside = store / f".{version}"
+    shutil.copytree(trained, beside)
+    path = beside / "manifest.json"
+    manifest = json_format.Parse(path.read_text("utf-8"), Manifest(), ignore_unknown_fields=True)
+    manifest.version = version
+    weights = {source: 1.0}
+    del manifest.blend.mixes[:]
+    manifest.blend.mixes.append(Mix(min_events=1, weights=weights, weights_with_seen=weights))
+    path.write_text(json_format.MessageToJson(manifest, preserving_proto_field_name=True), "utf-8")
+    beside.rename(bundle)
+    return bundle
+
+
+@pytest.fixture
+def trained(bundle_store):
+    """The bundle that the versions are made of."""
+    return find_bundle(bundle_store)
+
+
+@pytest.fixture
+def store(trained, tmp_path):
+    """A store of one version."""
+    store = tmp_path / "shop"
+    store.mkdir()
+    make_version(trained, store, FIRST)
+    return store
+
+
+@pytest.fixture
+def serve(store, tmp_path):
+    """Start `kinrec serve`; return the process and its address once it is ready."""
+    processes = []
+    log = (tmp_path / "log").open("w+")
+
+    def start(*flags, of=store):
+        command = [KINREC, "serve", of, "--port", "0", "--drain-wait", "0", *flags]
+        environment = os.environ | {"KINREC_STATE_KEY": "k" * 32}
+        process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=log, text=True, env=environment
+        )
+        processes.append(process)
+        line = process.stdout.readline()
+        assert line.startswith("kinrec: serving "), (tmp_path / "log").read_text()
+        return process, line.split()[-1]
+
+    yield start
+    for process in processes:
+        process.kill()
+        process.communicate(timeout=10)
+    log.close()
+
+
+@contextlib.contextmanager
+def calling(address, method="Recommend"):
+    """Give a call on a connection of its own."""
+    with grpc.insecure_channel(address, [("grpc.use_local_subchannel_pool", 1)]) as channel:
+        yield getattr(RecommenderServiceStub(channel), method)
+
+
+def version_of(address):
+    """Ask which version answers."""
+    with calling(address, "GetModel") as call:
+        return call(pb.GetModelRequest(), timeout=10, wait_for_ready=True).version
+
+
+def wait_until(holds, seconds=20):
+    """Wait for what must come true."""
+    end = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < end, "it did not come true in time"
+        time.sleep(0.02)
+
+
+def workers_of(process):
+    """Give the process ids of a server's workers."""
+    done = subprocess.run(
+        ["pgrep", "-P", str(process.pid)], capture_output=True, text=True, check=False
+    )
+    return [int(line) for line in done.stdout.split()]
+
+
+def test_workers_share_a_port_and_their_states(serve):
+    """Calls on many connections are spread over all workers; a state of one is good for all."""
+    process, address = serve("--workers", "2")
+    assert len(workers_of(process)) == 2
+    with calling(address) as call:
+        state = call(ASKED, timeout=10).state
+    for _ in range(8):
+        with calling(address) as call:
+            assert call(pb.RecommendRequest(state=state), timeout=10).recommendations
+    process.terminate()
+    assert process.wait(20) == 0
+
+
+def test_a_killed_worker_is_replaced_and_callers_that_retry_notice_nothing(serve, tmp_path):
+    """Kill -9 under load: the others go on, a new one comes, and what serves stays the same."""
+    process, address = serve("--workers", "2")
+    before = workers_of(process)
+    stop, failures, answers = threading.Event(), [], []
+
+    def calls():
+        while not stop.is_set():
+            with calling(address) as call:
+                try:
+                    answers.append(call(ASKED, timeout=10).model_version)
+                except grpc.RpcError as error:
+                    failures.append(error.code())
+
+    threads = [threading.Thread(target=calls) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    time.sleep(0.3)
+    os.kill(before[0], signal.SIGKILL)
+    wait_until(lambda: len(set(workers_of(process)) - set(before)) == 1)
+    wait_until(lambda: "has ended: signal 9" in (tmp_path / "log").read_text())
+    time.sleep(1.0)
+    stop.set()
+    for thread in threads:
+        thread.join(20)
+    assert set(answers) == {FIRST}
+    # Only what was on its way to the dead one is lost, with a status that says to try again.
+    assert set(failures) <= {grpc.StatusCode.UNAVAILABLE}
+    assert len(failures) <= 2 * len(threads)
+
+
+def test_workers_end_when_their_supervisor_is_killed(serve):
+    """No worker stays behind to hold the port."""
+    process, address = serve("--workers", "2")
+    workers = workers_of(process)
+    process.kill()
+    process.wait(10)
+
+    def all_ended():
+        return not any(Path(f"/proc/{worker}/exe").exists() for worker in workers)
+
+    wait_until(all_ended)
+    with calling(address) as call, pytest.raises(grpc.RpcError):
+        call(ASKED, timeout=2)
+
+
+class Caller:
+    """Calls one by one and notes whatever should not be.
+
+    Args:
+        address: The server's.
+        expected: What each version recommends to who did what ``ASKED`` says.
+    """
+
+    def __init__(self, address, expected):
+        self.address, self.expected = address, expected
+        self.faults, self.seen = [], set()
+        self.state = b""
+
+    def check(self, answers):
+        """The answers to one call are of one version, and what it recommends."""
+        self.seen.update(answer.model_version for answer in answers)
+        if len({answer.model_version for answer in answers}) != 1:
+            self.faults.append("a batch of two versions")
+        for answer in answers:
+            items = [one.item_id for one in answer.recommendations]
+            if items != self.expected[answer.model_version]:
+                self.faults.append((answer.model_version, items))
+
+    def call_until(self, stop):
+        """Recommend, in a batch, and from a state, as often as time allows."""
+        batch = pb.BatchRecommendRequest(requests=[ASKED] * 3)
+        channel = grpc.insecure_channel(self.address, [("grpc.use_local_subchannel_pool", 1)])
+        with channel:
+            stub = RecommenderServiceStub(channel)
+            while not stop.is_set():
+                try:
+                    answer = stub.Recommend(ASKED, timeout=10)
+                    self.check([answer])
+                    results = stub.BatchRecommend(batch, timeout=10).results
+                    self.check([result.response for result in results])
+                    carried = pb.RecommendRequest(state=self.state or answer.state)
+                    self.state = stub.Recommend(carried, timeout=10).state
+                except grpc.RpcError as error:
+                    self.faults.append(error)
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_twenty_swaps_under_load_lose_and_mix_nothing(serve, store, trained, workers):
+    """Each answer is wholly of the version that it names, also in a batch, and none fails."""
+    make_version(trained, store, SECOND, source="transitions")
+    write_pin(store, FIRST)
+    _, address = serve("--workers", workers, "--reload-seconds", "0.05")
+
+    def switch_to(version):
+        write_pin(store, version)
+        wait_until(lambda: version_of(address) == version)
+
+    expected = {}
+    for version in (FIRST, SECOND):
+        switch_to(version)
+        with calling(address) as call:
+            expected[version] = [one.item_id for one in call(ASKED, timeout=10).recommendations]
+    assert expected[FIRST] != expected[SECOND]
+    stop = threading.Event()
+    callers = [Caller(address, expected) for _ in range(4)]
+    threads = [threading.Thread(target=caller.call_until, args=(stop,)) for caller in callers]
+    for thread in threads:
+        thread.start()
+    for swap in range(20):
+        switch_to((FIRST, SECOND)[swap % 2])
+    stop.set()
+    for thread in threads:
+        thread.join(20)
+    assert [caller.faults for caller in callers] == [[]] * 4
+    assert set().union(*(caller.seen for caller in callers)) == {FIRST, SECOND}
+
+
+def test_a_bad_version_is_refused_until_it_is_whole(serve, store, trained, tmp_path):
+    """A half copied version is left out, logged once, and served when the rest of it has come."""
+    _, address = serve("--reload-seconds", "0.1", "--workers", "2")
+    bundle = make_version(trained, tmp_path, SECOND)
+    half = store / SECOND
+    missing = "item_embeddings.npy"
+    shutil.copytree(bundle, half, ignore=shutil.ignore_patterns(missing))
+    log = tmp_path / "log"
+    wait_until(lambda: missing in log.read_text())
+    time.sleep(0.5)
+    assert log.read_text().count("refused, the version before goes on") <= 2
+    assert version_of(address) == FIRST
+    shutil.copy(bundle / missing, half)
+    wait_until(lambda: version_of(address) == SECOND)
+
+
+def test_a_server_that_starts_beside_a_bad_version_serves_the_one_before(serve, store):
+    """A replica that is started anew must not stay away because of it."""
+    bad = store / SECOND
+    bad.mkdir()
+    (bad / "manifest.json").write_text("{}")
+    _, address = serve()
+    assert version_of(address) == FIRST
+
+
+def test_the_removal_of_what_is_served_stops_nothing(serve, store, trained, tmp_path):
+    """Its directory and even the store may go; a version that comes later is served."""
+    _, address = serve("--reload-seconds", "0.1")
+    shutil.rmtree(store)
+    wait_until(lambda: "no such directory" in (tmp_path / "log").read_text())
+    with calling(address) as call:
+        assert call(ASKED, timeout=10).recommendations
+    store.mkdir()
+    make_version(trained, store, SECOND)
+    wait_until(lambda: version_of(address) == SECOND)
+
+
+def test_the_version_before_answers_its_states(serve, store, trained):
+    """A state of the version before is answered by it, and the answer says to send the history."""
+    _, address = serve("--reload-seconds", "0.1", "--workers", "2")
+    with calling(address) as call:
+        state = call(ASKED, timeout=10).state
+        make_version(trained, store, SECOND, source="transitions")
+        wait_until(lambda: call(ASKED, timeout=10).model_version == SECOND)
+        answer = call(pb.RecommendRequest(state=state), timeout=10)
+    assert (answer.model_version, answer.send_history) == (FIRST, True)
+
+
+def test_sighup_and_a_call_look_for_a_version_at_once(serve, store, trained):
+    """With --reload-seconds 0 only they do; the call says what came of it."""
+    process, address = serve("--reload-seconds", "0", "--admin-port", "0", "--workers", "2")
+    make_version(trained, store, SECOND)
+    time.sleep(0.3)
+    assert version_of(address) == FIRST
+    process.send_signal(signal.SIGHUP)
+    wait_until(lambda: version_of(address) == SECOND)
+
+
+def test_the_admin_port_reloads_and_tells(serve, store, trained, tmp_path):
+    """POST /reload answers when the version is served, or says why it is not."""
+    serve("--reload-seconds", "0", "--admin-port", "0", "--workers", "2")
+    log = (tmp_path / "log").read_text()
+    base = "http://" + log.split("admin calls on ")[1].split()[0]
+
+    def ask(path, data=None, **headers):
+        request = urllib.request.Request(base + path, data=data, headers=headers)  # noqa: S310
+        try:
+            with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310
+                return answer.status, json.load(answer)
+        except urllib.error.HTTPError as error:
+            return error.code, json.load(error)
+
+    make_version(trained, store, SECOND)
+    assert ask("/reload", b"") == (200, {"version": SECOND, "refused": ""})
+    code, status = ask("/status")
+    assert (code, status["version"], status["loading"]) == (200, SECOND, False)
+    assert [worker["version"] for worker in status["workers"]] == [SECOND, SECOND]
+
+    bad = store / "20030101T000000Z"
+    bad.mkdir()
+    (bad / "manifest.json").write_text("{}")
+    code, answer = ask("/reload", b"")
+    assert (code, answer["version"]) == (409, SECOND)
+    assert bad.name in answer["refused"]
+    assert ask("/nothing")[0] == 404
+    assert ask("/status", Host="evil.example:80")[0] == 404
+
+
+def test_pin_names_the_version_to_serve(store, trained):
+    """`kinrec pin` pins, lists and lets go; a version that is not there is refused in one line."""
+    make_version(trained, store, SECOND)
+
+    def pin(*arguments):
+        done = subprocess.run(
+            [KINREC, "pin", store, *arguments], capture_output=True, text=True, check=False
+        )
+        return done.returncode, done.stdout, done.stderr
+
+    assert pin() == (0, f"{FIRST}\n{SECOND}  newest\n", "")
+    assert pin(FIRST) == (0, f"{FIRST}  pinned\n{SECOND}\n", "")
+    assert pin("2026") == (2, "", f"kinrec pin: {store}: has no complete version '2026'\n")
+    assert pin("--newest") == (0, f"{FIRST}\n{SECOND}  newest\n", "")
+    assert list_versions(store) == [FIRST, SECOND]
+
+
+def test_health_says_serving_only_when_all_is_loaded(serve):
+    """Who can connect finds a server that answers."""
+    _, address = serve("--workers", "2")
+    with grpc.insecure_channel(address) as channel:
+        answer = HealthStub(channel).Check(HealthCheckRequest(), timeout=10)
+    assert answer.status == HealthCheckResponse.SERVING
