@@ -228,6 +228,7 @@ def _measure_servers(
     """Measure the real server and an echo of the same sizes, alone and under load."""
     threads = ["--threads", str(args.threads)]
     command = [BIN / "kinrec", "serve", store, "--port", "0", "--drain-wait", "0", *threads]
+    command += ["--workers", "1", "--max-wait", "60"]
     with serve(command, cores) as server:
         resident = server.resident_mib()
         questions = _with_state(server, questions)

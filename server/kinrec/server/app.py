@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
+from kinrec.server.admission import AdmissionInterceptor, CallPool
 from kinrec.server.config import MAX_REQUEST_BYTES
 from kinrec.server.errors import ErrorInterceptor
 from kinrec.server.health import HealthServicer
@@ -42,9 +43,11 @@ class RecommenderServer:
 
     def __init__(self, engines: Engines, config: ServerConfig) -> None:
         self._config = config
+        calls = CallPool(config.threads)
+        admission = AdmissionInterceptor(calls, SERVICE_NAME, config.max_wait)
         self._server = grpc.server(
-            ThreadPoolExecutor(config.threads, "call"),
-            interceptors=[ErrorInterceptor()],
+            calls,
+            interceptors=[admission, ErrorInterceptor()],
             options=_options(config),
         )
         self._health = HealthServicer(("", SERVICE_NAME), max_watches=config.max_watches)

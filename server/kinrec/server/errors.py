@@ -15,10 +15,15 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 from google.protobuf.any_pb2 import Any as AnyMessage
+from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import DecodeError
 
 # The package ships stubs without saying so by a py.typed.
-from google.rpc.error_details_pb2 import BadRequest, ErrorInfo  # type: ignore[import-untyped]
+from google.rpc.error_details_pb2 import (  # type: ignore[import-untyped]
+    BadRequest,
+    ErrorInfo,
+    RetryInfo,
+)
 from google.rpc.status_pb2 import Status  # type: ignore[import-untyped]
 
 from kinrec.engine import (
@@ -47,7 +52,16 @@ _large = threading.Lock()
 
 
 class OverloadedError(Exception):
-    """The server holds as much as it is willing to hold. The text says of what."""
+    """The server holds as much as it is willing to hold. The text says of what.
+
+    Args:
+        text: What the caller reads.
+        retry_delay: Seconds after which it may be worth another try; 0 if nobody knows.
+    """
+
+    def __init__(self, text: str, retry_delay: float = 0.0) -> None:
+        super().__init__(text)
+        self.retry_delay = retry_delay
 
 
 class CallEndedError(Exception):
@@ -67,6 +81,7 @@ class Failure:
         message: What the caller reads.
         field: The field of the request that breaks a rule; empty if the fault is in none.
         rule: The rule that it breaks; empty if the request is not at fault.
+        retry_delay: Seconds to wait before another try; 0 if there is nothing to say.
     """
 
     code: grpc.StatusCode
@@ -74,6 +89,7 @@ class Failure:
     message: str
     field: str = ""
     rule: str = ""
+    retry_delay: float = 0.0
 
     def details(self) -> bytes:
         """The serialized google.rpc.Status."""
@@ -83,6 +99,10 @@ class Failure:
         if self.rule:
             violation = BadRequest.FieldViolation(field=self.field, description=self.rule)
             status.details.append(_packed(BadRequest(field_violations=[violation])))
+        if self.retry_delay:
+            delay = Duration()
+            delay.FromNanoseconds(round(self.retry_delay * 1e9))
+            status.details.append(_packed(RetryInfo(retry_delay=delay)))
         data: bytes = status.SerializeToString()
         return data
 
@@ -93,7 +113,6 @@ _PLAIN: dict[type[BaseException], tuple[grpc.StatusCode, str]] = {
     UnknownItemError: (grpc.StatusCode.NOT_FOUND, "UNKNOWN_ITEM"),
     StaleStateError: (grpc.StatusCode.FAILED_PRECONDITION, "STATE_STALE"),
     StalePageTokenError: (grpc.StatusCode.FAILED_PRECONDITION, "PAGE_TOKEN_STALE"),
-    OverloadedError: (grpc.StatusCode.RESOURCE_EXHAUSTED, "UNAVAILABLE"),
     CallEndedError: (grpc.StatusCode.CANCELLED, "UNAVAILABLE"),  # which nobody reads
 }
 
@@ -124,6 +143,9 @@ def failure_of(error: BaseException) -> Failure:
         reason, field, rule = _RULES[kind]
         return Failure(invalid, reason, text, field, rule)
     match error:
+        case OverloadedError(retry_delay=delay):
+            code = grpc.StatusCode.RESOURCE_EXHAUSTED
+            return Failure(code, "UNAVAILABLE", text, retry_delay=delay)
         case InvalidFieldError(field=field, rule=rule):
             return Failure(invalid, "INVALID_FIELD", text, field, rule)
         case DecodeError():  # the text of the decoder tells of its inside, not of the mistake
@@ -181,7 +203,7 @@ def _guard(handler: grpc.RpcMethodHandler[Any, Any]) -> grpc.RpcMethodHandler[An
         # An exception that escapes here leaks its text, or leaves the caller hanging.
         except BaseException as error:  # noqa: BLE001
             failure = failure_of(error)
-        _abort(context, failure)
+        abort(context, failure)
 
     make = (
         grpc.unary_stream_rpc_method_handler
@@ -205,14 +227,15 @@ def _guard_stream(handler: grpc.RpcMethodHandler[Any, Any]) -> grpc.RpcMethodHan
             failure = failure_of(error)
         else:
             return
-        _abort(context, failure)
+        abort(context, failure)
 
     return grpc.stream_stream_rpc_method_handler(
         guarded, response_serializer=handler.response_serializer
     )
 
 
-def _abort(context: grpc.ServicerContext, failure: Failure) -> Never:
+def abort(context: grpc.ServicerContext, failure: Failure) -> Never:
+    """End a call with a failure and its details."""
     context.set_trailing_metadata(((_DETAILS_KEY, failure.details()),))
     context.abort(failure.code, failure.message)
 
@@ -225,7 +248,7 @@ def _unexpected(error: BaseException) -> Failure:
     )
 
 
-def _packed(message: ErrorInfo | BadRequest) -> AnyMessage:
+def _packed(message: ErrorInfo | BadRequest | RetryInfo) -> AnyMessage:
     packed = AnyMessage()
     packed.Pack(message)
     return packed

@@ -82,6 +82,16 @@ def _recommend_all(
     return engine.recommend_many(queries)
 
 
+def _check_wanted(context: grpc.ServicerContext) -> None:
+    """Go no further if the caller has gone or its deadline has passed.
+
+    Raises:
+        CallEndedError: Nobody waits for the answer.
+    """
+    if not context.is_active():
+        raise CallEndedError
+
+
 def _check_batch(
     requests: Sequence[pb.EncodeSequenceRequest] | Sequence[pb.RecommendRequest],
 ) -> None:
@@ -125,6 +135,7 @@ class RecommenderServicer(recommender_pb2_grpc.RecommenderServiceServicer):
         """Encode a person's behaviour into a user-interest vector."""
         asked = self._asked_to_encode(self.engines, request)
         query = asked.query
+        _check_wanted(context)
         encoding = asked.choice.engine.encode(
             user_id=query.user_id, events=query.events, state=query.state
         )
@@ -138,9 +149,11 @@ class RecommenderServicer(recommender_pb2_grpc.RecommenderServiceServicer):
         """Find the known users who behave most like a person."""
         state = self._keys.open(request.state)
         choice = self.engines.of(state, request.user_id)
+        events = convert.events_from_proto(request.events)
+        _check_wanted(context)
         similar = choice.engine.similar_users(
             user_id=request.user_id,
-            events=convert.events_from_proto(request.events),
+            events=events,
             state=state,
             limit=convert.limit_from_proto(request.limit),
             shared_items=request.shared_items,
@@ -156,7 +169,10 @@ class RecommenderServicer(recommender_pb2_grpc.RecommenderServiceServicer):
     ) -> pb.RecommendResponse:
         """Recommend the items that a person is most likely to want next."""
         asked = self._asked(self.engines, request)
-        return self._answered(asked, asked.choice.engine.answer(asked.query))
+        _check_wanted(context)
+        answer = asked.choice.engine.answer(asked.query)
+        _check_wanted(context)
+        return self._answered(asked, answer)
 
     def RecommendStream(
         self,
@@ -268,8 +284,7 @@ class RecommenderServicer(recommender_pb2_grpc.RecommenderServiceServicer):
                 waiting.setdefault(id(asked.choice.engine), []).append((place, asked))
         for its in waiting.values():
             for start in range(0, len(its), _AT_ONCE):
-                if not context.is_active():  # nobody waits any more
-                    raise CallEndedError
+                _check_wanted(context)
                 part = its[start : start + _AT_ONCE]
                 said = ask(its[0][1].choice.engine, [asked.query for _, asked in part])
                 for (place, asked), answer in zip(part, said, strict=True):
@@ -283,10 +298,12 @@ class RecommenderServicer(recommender_pb2_grpc.RecommenderServiceServicer):
         """Put given items in order."""
         state = self._keys.open(request.state)
         choice = self.engines.of(state, request.user_id)
+        events = convert.events_from_proto(request.events)
+        _check_wanted(context)
         ranking = choice.engine.rank(
             request.item_ids,
             user_id=request.user_id,
-            events=convert.events_from_proto(request.events),
+            events=events,
             state=state,
             reasons=request.reasons,
         )

@@ -132,7 +132,8 @@ def _command(*arguments: str | Path) -> None:
 @contextmanager
 def _serve(store: Path, log: Path) -> Iterator[tuple[int, str]]:
     """Run a server; give its process and its address."""
-    command = [*KINREC, "serve", store, "--port", "0", "--drain-wait", "0"]
+    # One worker: its memory is that of the process that is started.
+    command = [*KINREC, "serve", store, "--port", "0", "--drain-wait", "0", "--workers", "1"]
     with (
         log.open("wb") as file,
         subprocess.Popen(

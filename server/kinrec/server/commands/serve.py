@@ -53,6 +53,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--threads", type=int, default=16, help="calls worked on at once (%(default)s)"
     )
     parser.add_argument(
+        "--max-wait",
+        type=float,
+        default=0.25,
+        metavar="SECONDS",
+        help="a call that would wait longer in line is refused (%(default)s)",
+    )
+    parser.add_argument(
         "--drain-wait",
         type=float,
         default=1.0,
@@ -138,6 +145,7 @@ def run(args: argparse.Namespace) -> int:
             reload_seconds=args.reload_seconds,
             admin_port=args.admin_port,
             threads=args.threads,
+            max_wait=args.max_wait,
             drain_wait=args.drain_wait,
             grace=args.grace,
             previous_hours=args.previous_hours,
