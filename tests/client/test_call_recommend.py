@@ -2,11 +2,13 @@
 
 import json
 
+import grpc
+import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from kinrec.v1 import recommender_pb2 as pb
 
-from .conftest import RECOMMENDED, sent
+from .conftest import RECOMMENDED, Refusal, failed, rich_details, sent
 
 REASON = pb.Reason(
     sources=[
@@ -162,6 +164,23 @@ def test_recommend_sends_every_option(server, call):
         search_effort=3,
         exact=True,
     )
+
+
+@pytest.mark.parametrize("question", [("recommend", "--user", "u"), ("similar-items", "i")])
+def test_an_attribute_at_fault(server, call, question):
+    """The server's words are followed by the flags that there are for each kind of attribute."""
+    field, rule = (
+        "conditions[0].attribute",
+        "must be an attribute of text, 'price' is one of numbers",
+    )
+    details = rich_details("INVALID_FIELD", (field, rule))
+    server.script = [Refusal(grpc.StatusCode.INVALID_ARGUMENT, f"{field}: {rule}", details)]
+    line = failed(call(*question, "--where", "price=5"), 1)
+    assert line.startswith(f"kinrec call {question[0]}: {field}: {rule}; --where, --where-all and ")
+    assert "--min and --max for numbers" in line
+    details = rich_details("INVALID_FIELD", ("conditions[0].number_range.max", "must be finite"))
+    server.script = [Refusal(grpc.StatusCode.INVALID_ARGUMENT, "bad", details)]
+    assert failed(call(*question, "--max", "price=inf"), 1) == f"kinrec call {question[0]}: bad"
 
 
 def test_rank(server, call):

@@ -40,6 +40,10 @@ _STATE_HELP = (
     "a file that carries the person's state from call to call: read if it is there, then written anew; "
     "with it, give only the events that came since"
 )
+KINDS_HELP = (
+    "--where, --where-all and --where-not are for text, --min and --max for numbers, --after and --before "
+    "for times; kinrec call model lists the attributes"
+)
 _CONDITIONS_HELP = (
     "What items must be like, by their attributes; all that is given must hold. ATTR is a name that "
     "kinrec call model lists, up to the first =. Texts stand between commas, or in a JSON list: "

@@ -103,11 +103,19 @@ def run(args: argparse.Namespace) -> int:
         return _refuse(args, error, _FAILED, hint)
     except KinrecError as error:
         # Without a status it was not sent.
-        return _refuse(args, error, _FAILED if error.code else _BAD_USAGE)
+        return _refuse(args, error, _FAILED if error.code else _BAD_USAGE, _hinted(error))
 
 
 class _StateNotKeptError(Exception):
     """The answer was shown, and the state that came with it could not be written."""
+
+
+def _hinted(error: KinrecError) -> str:
+    """The text of an error; of one about an attribute, with the flags for each kind of it."""
+    for violation in error.violations:
+        if violation.field.startswith("conditions[") and violation.field.endswith(".attribute"):
+            return f"{error}; {_arguments.KINDS_HELP}"
+    return str(error)
 
 
 def _refuse(args: argparse.Namespace, error: BaseException, code: int, text: str = "") -> int:
