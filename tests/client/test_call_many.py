@@ -186,6 +186,35 @@ def test_stream_with_events_that_break_a_rule(server, call):
     assert done.stdout.splitlines() == ["v1  z", "error: events: bad", "v2  z"]
 
 
+@pytest.mark.parametrize("flags", [(), ("--json",)])
+def test_stream_with_lines_that_cannot_be_read(server, call, tmp_path, flags):
+    """Each is answered by the error, those after it are sent, and the code is 1."""
+    server.script = stream_of("v1", "v2")
+    path = tmp_path / "clicks.jsonl"
+    path.write_bytes(b'click\n\n{"item_id": "\xff"}\n{"item": "a"}\n{"item_id": "b"}\n')
+    state = tmp_path / "me.state"
+    done = call("stream", "--user", "u", "--events", path, "--state", state, *flags)
+    assert (done.returncode, done.stderr) == (1, "")
+    first, *errors, last = done.stdout.splitlines()
+    if flags:
+        errors = [f"error: {json.loads(line)['error']['message']}" for line in errors]
+    assert errors == [
+        f"error: {path}, line 1: not JSON",
+        f"error: {path}, line 3: not UTF-8 text",
+        f"error: {path}, line 4: must be a JSON object with an item_id",
+    ]
+    assert ("v1" in first, "v2" in last) == (True, True)
+    assert len(server.calls) == 3
+    assert state.read_bytes() == b"state"
+
+
+def test_a_stream_that_cannot_be_opened(server, call):
+    """A first line that cannot be read, where it opens the stream, ends it with 2."""
+    line = failed(call("stream", stdin='click\n{"item_id": "b"}\n'), 2)
+    assert line == "kinrec call stream: standard input, line 1: not JSON"
+    assert server.calls == []
+
+
 def test_a_stream_that_breaks(server, call, tmp_path):
     """It ends with 1 and one line, and no state is written."""
     refusal = Refusal(grpc.StatusCode.UNAVAILABLE, "gone", rich_details("UNAVAILABLE"))

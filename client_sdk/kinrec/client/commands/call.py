@@ -22,7 +22,13 @@ from kinrec.client.commands._arguments import (
     options_of,
     state_of,
 )
-from kinrec.client.commands._events import LinesFileError, event_of, read_lines
+from kinrec.client.commands._events import (
+    LineError,
+    LinesFileError,
+    event_of,
+    read_each,
+    read_lines,
+)
 from kinrec.client.commands._queries import batches_of, query_of
 
 if TYPE_CHECKING:
@@ -53,7 +59,7 @@ _BATCH_HELP = (
 _STREAM_HELP = (
     "a file with an event per line, or a list of events, each sent as it is read and answered by a line; "
     "- for standard input, which is the default. Without --user, --event and --state the first line opens "
-    "the stream"
+    "the stream, and ends it if it cannot"
 )
 
 
@@ -201,8 +207,9 @@ def _add_stream(parser: argparse.ArgumentParser) -> None:
     add_recommending(parser)
     parser.description = (
         "What will a person want next, after every event? Prints a line of item ids, the best first, when "
-        "the stream is open, and one more for each line of events; with --json the whole answer. Events "
-        "that break a rule are answered by a line with the error, and the exit code is 1 at the end."
+        "the stream is open, and one more for each line of events; with --json the whole answer. A "
+        "line that cannot be read, or whose events break a rule, is answered by a line with the error, and "
+        "the exit code is 1 at the end."
     )
 
 
@@ -265,10 +272,13 @@ def _batch(client: Client, args: argparse.Namespace) -> int:
 
 
 def _stream(client: Client, args: argparse.Namespace) -> int:
-    lines = read_lines(args.events, _events_of_line)
+    lines = read_each(args.events, _events_of_line)
     opening, state = args.event, state_of(args)
     if not (args.user or opening or state):
-        opening = next(lines, [])
+        first = next(lines, [])
+        if isinstance(first, LineError):
+            raise first
+        opening = first
     with client.recommend_stream(
         opening,
         user_id=args.user,
@@ -283,11 +293,17 @@ def _stream(client: Client, args: argparse.Namespace) -> int:
     return code
 
 
-def _follow(stream: RecommendStream, lines: Iterator[list[Event]], args: argparse.Namespace) -> int:
+def _follow(
+    stream: RecommendStream, lines: Iterator[list[Event] | LineError], args: argparse.Namespace
+) -> int:
     """Show the first answer, send line after line, and show what comes back."""
     code = 0
     _show_line(args, stream.first)
     for events in lines:
+        if isinstance(events, LineError):
+            _show_line(args, events)
+            code = _FAILED
+            continue
         try:
             _show_line(args, stream.send(events))
         except KinrecError as error:
@@ -298,8 +314,8 @@ def _follow(stream: RecommendStream, lines: Iterator[list[Event]], args: argpars
     return code
 
 
-def _show_line(args: argparse.Namespace, answer: RecommendResult | KinrecError) -> None:
-    if isinstance(answer, KinrecError):
+def _show_line(args: argparse.Namespace, answer: RecommendResult | KinrecError | LineError) -> None:
+    if isinstance(answer, KinrecError | LineError):
         line = _show.error_as_json(answer) if args.json else f"error: {answer}\n"
     else:
         line = _show.as_json(answer) if args.json else _show.as_line(answer)
