@@ -133,12 +133,19 @@ def test_a_bad_file_of_queries(server, call, line, words):
     assert server.calls == []
 
 
+BECAME = "events: 2 received, 1 used, 1 unknown item"
+
+
 def stream_of(*versions):
     """Give the answers of a stream, each with an item of its own, and its end."""
     answers = [
         pb.RecommendStreamResponse(
             response=pb.RecommendResponse(
-                recommendations=[pb.Recommendation(item_id=version), pb.Recommendation(item_id="z")]
+                recommendations=[
+                    pb.Recommendation(item_id=version),
+                    pb.Recommendation(item_id="z"),
+                ],
+                event_report=pb.EventReport(received=2, used=1, unknown_item=1),
             )
         )
         for version in versions
@@ -147,14 +154,14 @@ def stream_of(*versions):
 
 
 def test_stream(server, call, tmp_path):
-    """A line of items when it is open, and one for each line of events; the state is kept at the end."""
+    """A line when it is open, and one for each line of events; the state is kept at the end."""
     server.script = stream_of("v1", "v2", "v3")
     path = tmp_path / "me.state"
     lines = '{"item_id": "a"}\n[{"item_id": "b"}, {"item_id": "c"}]\n'
     arguments = ("--user", "u", "--limit", "2", "--diversity", "0.5", "--state", path)
     done = call("stream", *arguments, stdin=lines)
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.splitlines() == ["v1  z", "v2  z", "v3  z"]
+    assert done.stdout.splitlines() == [f"{version}  z\t{BECAME}" for version in ("v1", "v2", "v3")]
     assert path.read_bytes() == b"state"
     start, one, two, _ = (pb.RecommendStreamRequest.FromString(data) for _, data in server.calls)
     assert start.start == pb.RecommendRequest(user_id="u", limit=2, diversity=0.5)
@@ -183,7 +190,11 @@ def test_stream_with_events_that_break_a_rule(server, call):
     lines = '{"item_id": "a"}\n{"item_id": "b"}\n'
     done = call("stream", "--user", "u", stdin=lines)
     assert (done.returncode, done.stderr) == (1, "")
-    assert done.stdout.splitlines() == ["v1  z", "error: events: bad", "v2  z"]
+    assert done.stdout.splitlines() == [
+        f"v1  z\t{BECAME}",
+        "error: events: bad",
+        f"v2  z\t{BECAME}",
+    ]
 
 
 @pytest.mark.parametrize("flags", [(), ("--json",)])
@@ -221,7 +232,7 @@ def test_a_stream_that_breaks(server, call, tmp_path):
     server.script = [*stream_of("v1")[:1], refusal]
     path = tmp_path / "me.state"
     done = call("stream", "--user", "u", "--state", path, stdin='{"item_id": "a"}\n')
-    assert (done.returncode, done.stdout) == (1, "v1  z\n")
+    assert (done.returncode, done.stdout) == (1, f"v1  z\t{BECAME}\n")
     assert done.stderr == (
         "kinrec call stream: gone; the stream has ended; its state is that of its last answer\n"
     )
@@ -238,10 +249,10 @@ def test_a_line_of_a_stream_is_answered_before_the_next_is_read(server):
         stdout=subprocess.PIPE,
         encoding="utf-8",
     ) as process:
-        assert process.stdout.readline() == "v1  z\n"
+        assert process.stdout.readline() == f"v1  z\t{BECAME}\n"
         for version in ("v2", "v3"):
             process.stdin.write('{"item_id": "a"}\n')
             process.stdin.flush()
-            assert process.stdout.readline() == f"{version}  z\n"
+            assert process.stdout.readline() == f"{version}  z\t{BECAME}\n"
         process.stdin.close()
         assert process.wait(30) == 0

@@ -56,8 +56,9 @@ def error_as_json(error: BaseException, text: str = "") -> str:
 
 
 def as_line(answer: RecommendResult) -> str:
-    """The ids of the recommended items on one line."""
-    return "  ".join(_printable(item.item_id) for item in answer.recommendations) + "\n"
+    """The ids of the recommended items on one line, and behind a tab what became of the events."""
+    ids = "  ".join(_printable(item.item_id) for item in answer.recommendations)
+    return f"{ids}\t{_events(answer.event_report)}\n"
 
 
 def _plain(value: object) -> object:

@@ -206,10 +206,10 @@ def _add_stream(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--events", default="-", metavar="FILE", help=_STREAM_HELP)
     add_recommending(parser)
     parser.description = (
-        "What will a person want next, after every event? Prints a line of item ids, the best first, when "
-        "the stream is open, and one more for each line of events; with --json the whole answer. A "
-        "line that cannot be read, or whose events break a rule, is answered by a line with the error, and "
-        "the exit code is 1 at the end."
+        "What will a person want next, after every event? Prints a line when the stream is open, and one "
+        "more for each line of events: item ids, the best first, and behind a tab what became of the events; "
+        "with --json the whole answer. A line that cannot be read, or whose events break a rule, is answered "
+        "by a line with the error, and the exit code is 1 at the end."
     )
 
 
