@@ -169,6 +169,15 @@ def test_stream(server, call, tmp_path):
     assert [event.item_id for event in two.events.events] == ["b", "c"]
 
 
+def test_a_stream_of_which_no_item_meets_the_conditions(server, call):
+    """Its lines say so behind what became of the events."""
+    answer = pb.RecommendResponse(allowed_item_count=0)
+    server.script = [pb.RecommendStreamResponse(response=answer), *stream_of()]
+    done = call("stream", "--user", "u", "--min", "price=5", "--max", "price=4")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == "\tevents: none; no item meets all the conditions\n"
+
+
 def test_stream_of_nobody(server, call, tmp_path):
     """Without a person the first line opens it; with --json each line is the whole answer."""
     server.script = stream_of("v1", "v2")

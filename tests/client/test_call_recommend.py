@@ -183,6 +183,28 @@ def test_an_attribute_at_fault(server, call, question):
     assert failed(call(*question, "--max", "price=inf"), 1) == f"kinrec call {question[0]}: bad"
 
 
+def test_conditions_that_no_item_meets(server, call):
+    """It is said in the place of the items, of a page and of similar items."""
+    server.script = [pb.RecommendResponse(allowed_item_count=0)]
+    done = call("recommend", "--user", "u", "--min", "price=5", "--max", "price=4")
+    assert (done.returncode, done.stderr) == (0, "")
+    first, blank, footer = done.stdout.splitlines()
+    assert (first, blank) == ("no item meets all the conditions", "")
+    assert "; 0 items allowed; " in footer
+    server.script = [pb.SimilarItemsResponse(allowed_item_count=0)]
+    lines = call("similar-items", "i", "--where", "a=x", "--where", "a=y").stdout.splitlines()
+    assert lines[0] == "no item meets all the conditions"
+    server.script = [pb.RecommendResponse(allowed_item_count=2)]
+    lines = call("recommend", "--user", "u", "--where", "a=x").stdout.splitlines()
+    assert lines[0].split() == ["item", "score", "title"]
+
+
+def test_the_help_says_how_conditions_go_together(call):
+    """Values of one flag are alternatives, and every flag must hold."""
+    told = " ".join(call("recommend", "--help").stdout.split())
+    assert "items that have at least one of these texts; repeatable, and then all must hold" in told
+
+
 def test_rank(server, call):
     """The items come in order, with those that the model does not know below."""
     items = [pb.Recommendation(item_id="i2", score=1, reason=REASON)]

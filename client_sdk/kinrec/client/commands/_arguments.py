@@ -115,7 +115,12 @@ def add_filters(parser: argparse.ArgumentParser) -> None:
     )
     group = parser.add_argument_group("conditions", _CONDITIONS_HELP)
     for flag, metavar, read, text in (
-        ("--where", "ATTR=A[,B]", partial(_texts, AnyOf), "items that have one of these texts"),
+        (
+            "--where",
+            "ATTR=A[,B]",
+            partial(_texts, AnyOf),
+            "items that have at least one of these texts",
+        ),
         ("--where-all", "ATTR=A[,B]", partial(_texts, AllOf), "items that have all of them"),
         ("--where-not", "ATTR=A[,B]", partial(_texts, NoneOf), "items that have none of them"),
         ("--min", "ATTR=NUMBER", partial(_number, "min"), "items with so great a number"),
@@ -130,7 +135,7 @@ def add_filters(parser: argparse.ArgumentParser) -> None:
             action="append",
             default=[],
             metavar=metavar,
-            help=f"{text}; repeatable",
+            help=f"{text}; repeatable, and then all must hold",
         )
 
 
