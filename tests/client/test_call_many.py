@@ -125,12 +125,45 @@ def test_a_long_file_is_sent_in_batches(server, call):
         ('{"category_cap": {"attribute": "a"}}', "must have an attribute and a limit"),
     ],
 )
-def test_a_bad_file_of_queries(server, call, line, words):
-    """It ends with 2 and one line that names the place, before anything is sent."""
-    text = failed(call("batch", "-", stdin='{"user_id": "u"}\n' + line), 2)
-    assert text.startswith("kinrec call batch: standard input, line 2: ")
-    assert words in text
+def test_a_query_that_cannot_be_read(server, call, line, words):
+    """Its line is the error, which names the place; the others are asked, and the code is 1."""
+    server.script = [
+        pb.BatchRecommendResponse(results=[pb.RecommendResult(response=RECOMMENDED)] * 2)
+    ]
+    done = call("batch", "-", stdin=f'{{"user_id": "u"}}\n{line}\n{{"user_id": "v"}}\n')
+    assert (done.returncode, done.stderr) == (1, "")
+    first, second, third = map(json.loads, done.stdout.splitlines())
+    assert first == third
+    assert first["recommendations"][0]["item_id"] == "i9"
+    assert second["error"]["message"].startswith("standard input, line 2: ")
+    assert words in second["error"]["message"]
+    asked = sent(server, pb.BatchRecommendRequest).requests
+    assert [request.user_id for request in asked] == ["u", "v"]
+
+
+def test_a_batch_without_a_query_that_can_be_read(server, call, tmp_path):
+    """Nothing is sent; a file that is not there ends it with 2."""
+    done = call("batch", "-", stdin="{\n}\n")
+    assert (done.returncode, done.stderr) == (1, "")
+    messages = [json.loads(line)["error"]["message"] for line in done.stdout.splitlines()]
+    assert messages == [f"standard input, line {line}: not JSON" for line in (1, 2)]
     assert server.calls == []
+    words = "No such file or directory"
+    assert failed(call("batch", tmp_path / "none"), 2).endswith(words)
+
+
+@pytest.mark.parametrize("flags", [(), ("--encode",)])
+def test_states_of_a_batch(server, call, flags):
+    """They are written if that is asked for, in base64 as a query takes them."""
+    one = pb.RecommendResult(response=pb.RecommendResponse(state=b"state"))
+    server.script = [pb.BatchRecommendResponse(results=[one])]
+    if flags:
+        encoded = pb.EncodeResult(response=pb.EncodeSequenceResponse(state=b"state"))
+        server.script = [pb.BatchEncodeResponse(results=[encoded])]
+    line = '{"user_id": "u"}\n'
+    assert "state" not in json.loads(call("batch", "-", *flags, stdin=line).stdout)
+    done = call("batch", "-", "--with-state", *flags, stdin=line)
+    assert json.loads(done.stdout)["state"] == "c3RhdGU="
 
 
 BECAME = "events: 2 received, 1 used, 1 unknown item"

@@ -33,9 +33,11 @@ _COLUMNS = 8  # numbers of a vector on a line
 _NONE_ALLOWED = "no item meets all the conditions"
 
 
-def as_json(answer: Answer) -> str:
+def as_json(answer: Answer, *, with_state: bool = True) -> str:
     """The answer as one line of JSON, with the names of the result's fields; bytes are in base64."""
     row = {"status": answer} if isinstance(answer, Health) else asdict(answer)
+    if not with_state:
+        row.pop("state", None)
     return json.dumps(row, default=_plain) + "\n"
 
 

@@ -27,7 +27,6 @@ from kinrec.client.commands._events import (
     LinesFileError,
     event_of,
     read_each,
-    read_lines,
 )
 from kinrec.client.commands._queries import batches_of, query_of
 
@@ -195,9 +194,15 @@ def _add_batch(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="ask for vectors; of each query user_id, events and state are looked at",
     )
+    parser.add_argument(
+        "--with-state",
+        action="store_true",
+        help="write each person's state too, some kilobytes in base64, for a later query of the person",
+    )
     parser.description = (
         "What will many people want next? One line of JSON for each query, in their order, with the "
-        'answer or {"error": ...}. Ends with 1 if there is an error among them.'
+        'answer or {"error": ...}, also for a line that cannot be read. Ends with 1 if there is an error '
+        "among them."
     )
 
 
@@ -258,16 +263,18 @@ def _similar_items(client: Client, args: argparse.Namespace) -> SimilarItemsResu
 
 
 def _batch(client: Client, args: argparse.Namespace) -> int:
-    # All are read before any is asked: a file with a mistake is not half answered.
-    queries = list(read_lines(args.queries, query_of))
+    ask = client.batch_encode if args.encode else client.batch_recommend
     code = 0
-    for batch in batches_of(queries):
-        for result in client.batch_encode(batch) if args.encode else client.batch_recommend(batch):
-            if isinstance(result, KinrecError):
+    for batch in batches_of(read_each(args.queries, query_of)):
+        queries = [query for query in batch if not isinstance(query, LineError)]
+        answers = iter(ask(queries) if queries else ())
+        for query in batch:
+            result = query if isinstance(query, LineError) else next(answers)
+            if isinstance(result, KinrecError | LineError):
                 sys.stdout.write(_show.error_as_json(result))
                 code = _FAILED
             else:
-                sys.stdout.write(_show.as_json(result))
+                sys.stdout.write(_show.as_json(result, with_state=args.with_state))
     return code
 
 
