@@ -125,12 +125,48 @@ def test_a_long_file_is_sent_in_batches(server, call):
         ('{"category_cap": {"attribute": "a"}}', "must have an attribute and a limit"),
     ],
 )
-def test_a_bad_file_of_queries(server, call, line, words):
-    """It ends with 2 and one line that names the place, before anything is sent."""
-    text = failed(call("batch", "-", stdin='{"user_id": "u"}\n' + line), 2)
-    assert text.startswith("kinrec call batch: standard input, line 2: ")
-    assert words in text
+def test_a_query_that_cannot_be_read(server, call, line, words):
+    """Its line is the error, which names the place; the others are asked, and the code is 1."""
+    server.script = [
+        pb.BatchRecommendResponse(results=[pb.RecommendResult(response=RECOMMENDED)] * 2)
+    ]
+    done = call("batch", "-", stdin=f'{{"user_id": "u"}}\n{line}\n{{"user_id": "v"}}\n')
+    assert (done.returncode, done.stderr) == (1, "")
+    first, second, third = map(json.loads, done.stdout.splitlines())
+    assert first == third
+    assert first["recommendations"][0]["item_id"] == "i9"
+    assert second["error"]["message"].startswith("standard input, line 2: ")
+    assert words in second["error"]["message"]
+    asked = sent(server, pb.BatchRecommendRequest).requests
+    assert [request.user_id for request in asked] == ["u", "v"]
+
+
+def test_a_batch_without_a_query_that_can_be_read(server, call, tmp_path):
+    """Nothing is sent; a file that is not there ends it with 2."""
+    done = call("batch", "-", stdin="{\n}\n")
+    assert (done.returncode, done.stderr) == (1, "")
+    messages = [json.loads(line)["error"]["message"] for line in done.stdout.splitlines()]
+    assert messages == [f"standard input, line {line}: not JSON" for line in (1, 2)]
     assert server.calls == []
+    words = "No such file or directory"
+    assert failed(call("batch", tmp_path / "none"), 2).endswith(words)
+
+
+@pytest.mark.parametrize("flags", [(), ("--encode",)])
+def test_states_of_a_batch(server, call, flags):
+    """They are written if that is asked for, in base64 as a query takes them."""
+    one = pb.RecommendResult(response=pb.RecommendResponse(state=b"state"))
+    server.script = [pb.BatchRecommendResponse(results=[one])]
+    if flags:
+        encoded = pb.EncodeResult(response=pb.EncodeSequenceResponse(state=b"state"))
+        server.script = [pb.BatchEncodeResponse(results=[encoded])]
+    line = '{"user_id": "u"}\n'
+    assert "state" not in json.loads(call("batch", "-", *flags, stdin=line).stdout)
+    done = call("batch", "-", "--with-state", *flags, stdin=line)
+    assert json.loads(done.stdout)["state"] == "c3RhdGU="
+
+
+BECAME = "events: 2 received, 1 used, 1 unknown item"
 
 
 def stream_of(*versions):
@@ -138,7 +174,11 @@ def stream_of(*versions):
     answers = [
         pb.RecommendStreamResponse(
             response=pb.RecommendResponse(
-                recommendations=[pb.Recommendation(item_id=version), pb.Recommendation(item_id="z")]
+                recommendations=[
+                    pb.Recommendation(item_id=version),
+                    pb.Recommendation(item_id="z"),
+                ],
+                event_report=pb.EventReport(received=2, used=1, unknown_item=1),
             )
         )
         for version in versions
@@ -147,19 +187,28 @@ def stream_of(*versions):
 
 
 def test_stream(server, call, tmp_path):
-    """A line of items when it is open, and one for each line of events; the state is kept at the end."""
+    """A line when it is open, and one for each line of events; the state is kept at the end."""
     server.script = stream_of("v1", "v2", "v3")
     path = tmp_path / "me.state"
     lines = '{"item_id": "a"}\n[{"item_id": "b"}, {"item_id": "c"}]\n'
     arguments = ("--user", "u", "--limit", "2", "--diversity", "0.5", "--state", path)
     done = call("stream", *arguments, stdin=lines)
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.splitlines() == ["v1  z", "v2  z", "v3  z"]
+    assert done.stdout.splitlines() == [f"{version}  z\t{BECAME}" for version in ("v1", "v2", "v3")]
     assert path.read_bytes() == b"state"
     start, one, two, _ = (pb.RecommendStreamRequest.FromString(data) for _, data in server.calls)
     assert start.start == pb.RecommendRequest(user_id="u", limit=2, diversity=0.5)
     assert [event.item_id for event in one.events.events] == ["a"]
     assert [event.item_id for event in two.events.events] == ["b", "c"]
+
+
+def test_a_stream_of_which_no_item_meets_the_conditions(server, call):
+    """Its lines say so behind what became of the events."""
+    answer = pb.RecommendResponse(allowed_item_count=0)
+    server.script = [pb.RecommendStreamResponse(response=answer), *stream_of()]
+    done = call("stream", "--user", "u", "--min", "price=5", "--max", "price=4")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == "\tevents: none; no item meets all the conditions\n"
 
 
 def test_stream_of_nobody(server, call, tmp_path):
@@ -183,7 +232,40 @@ def test_stream_with_events_that_break_a_rule(server, call):
     lines = '{"item_id": "a"}\n{"item_id": "b"}\n'
     done = call("stream", "--user", "u", stdin=lines)
     assert (done.returncode, done.stderr) == (1, "")
-    assert done.stdout.splitlines() == ["v1  z", "error: events: bad", "v2  z"]
+    assert done.stdout.splitlines() == [
+        f"v1  z\t{BECAME}",
+        "error: events: bad",
+        f"v2  z\t{BECAME}",
+    ]
+
+
+@pytest.mark.parametrize("flags", [(), ("--json",)])
+def test_stream_with_lines_that_cannot_be_read(server, call, tmp_path, flags):
+    """Each is answered by the error, those after it are sent, and the code is 1."""
+    server.script = stream_of("v1", "v2")
+    path = tmp_path / "clicks.jsonl"
+    path.write_bytes(b'click\n\n{"item_id": "\xff"}\n{"item": "a"}\n{"item_id": "b"}\n')
+    state = tmp_path / "me.state"
+    done = call("stream", "--user", "u", "--events", path, "--state", state, *flags)
+    assert (done.returncode, done.stderr) == (1, "")
+    first, *errors, last = done.stdout.splitlines()
+    if flags:
+        errors = [f"error: {json.loads(line)['error']['message']}" for line in errors]
+    assert errors == [
+        f"error: {path}, line 1: not JSON",
+        f"error: {path}, line 3: not UTF-8 text",
+        f"error: {path}, line 4: must be a JSON object with an item_id",
+    ]
+    assert ("v1" in first, "v2" in last) == (True, True)
+    assert len(server.calls) == 3
+    assert state.read_bytes() == b"state"
+
+
+def test_a_stream_that_cannot_be_opened(server, call):
+    """A first line that cannot be read, where it opens the stream, ends it with 2."""
+    line = failed(call("stream", stdin='click\n{"item_id": "b"}\n'), 2)
+    assert line == "kinrec call stream: standard input, line 1: not JSON"
+    assert server.calls == []
 
 
 def test_a_stream_that_breaks(server, call, tmp_path):
@@ -192,7 +274,7 @@ def test_a_stream_that_breaks(server, call, tmp_path):
     server.script = [*stream_of("v1")[:1], refusal]
     path = tmp_path / "me.state"
     done = call("stream", "--user", "u", "--state", path, stdin='{"item_id": "a"}\n')
-    assert (done.returncode, done.stdout) == (1, "v1  z\n")
+    assert (done.returncode, done.stdout) == (1, f"v1  z\t{BECAME}\n")
     assert done.stderr == (
         "kinrec call stream: gone; the stream has ended; its state is that of its last answer\n"
     )
@@ -209,10 +291,10 @@ def test_a_line_of_a_stream_is_answered_before_the_next_is_read(server):
         stdout=subprocess.PIPE,
         encoding="utf-8",
     ) as process:
-        assert process.stdout.readline() == "v1  z\n"
+        assert process.stdout.readline() == f"v1  z\t{BECAME}\n"
         for version in ("v2", "v3"):
             process.stdin.write('{"item_id": "a"}\n')
             process.stdin.flush()
-            assert process.stdout.readline() == f"{version}  z\n"
+            assert process.stdout.readline() == f"{version}  z\t{BECAME}\n"
         process.stdin.close()
         assert process.wait(30) == 0

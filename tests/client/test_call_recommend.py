@@ -2,11 +2,13 @@
 
 import json
 
+import grpc
+import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from kinrec.v1 import recommender_pb2 as pb
 
-from .conftest import RECOMMENDED, sent
+from .conftest import RECOMMENDED, Refusal, failed, rich_details, sent
 
 REASON = pb.Reason(
     sources=[
@@ -162,6 +164,45 @@ def test_recommend_sends_every_option(server, call):
         search_effort=3,
         exact=True,
     )
+
+
+@pytest.mark.parametrize("question", [("recommend", "--user", "u"), ("similar-items", "i")])
+def test_an_attribute_at_fault(server, call, question):
+    """The server's words are followed by the flags that there are for each kind of attribute."""
+    field, rule = (
+        "conditions[0].attribute",
+        "must be an attribute of text, 'price' is one of numbers",
+    )
+    details = rich_details("INVALID_FIELD", (field, rule))
+    server.script = [Refusal(grpc.StatusCode.INVALID_ARGUMENT, f"{field}: {rule}", details)]
+    line = failed(call(*question, "--where", "price=5"), 1)
+    assert line.startswith(f"kinrec call {question[0]}: {field}: {rule}; --where, --where-all and ")
+    assert "--min and --max for numbers" in line
+    details = rich_details("INVALID_FIELD", ("conditions[0].number_range.max", "must be finite"))
+    server.script = [Refusal(grpc.StatusCode.INVALID_ARGUMENT, "bad", details)]
+    assert failed(call(*question, "--max", "price=inf"), 1) == f"kinrec call {question[0]}: bad"
+
+
+def test_conditions_that_no_item_meets(server, call):
+    """It is said in the place of the items, of a page and of similar items."""
+    server.script = [pb.RecommendResponse(allowed_item_count=0)]
+    done = call("recommend", "--user", "u", "--min", "price=5", "--max", "price=4")
+    assert (done.returncode, done.stderr) == (0, "")
+    first, blank, footer = done.stdout.splitlines()
+    assert (first, blank) == ("no item meets all the conditions", "")
+    assert "; 0 items allowed; " in footer
+    server.script = [pb.SimilarItemsResponse(allowed_item_count=0)]
+    lines = call("similar-items", "i", "--where", "a=x", "--where", "a=y").stdout.splitlines()
+    assert lines[0] == "no item meets all the conditions"
+    server.script = [pb.RecommendResponse(allowed_item_count=2)]
+    lines = call("recommend", "--user", "u", "--where", "a=x").stdout.splitlines()
+    assert lines[0].split() == ["item", "score", "title"]
+
+
+def test_the_help_says_how_conditions_go_together(call):
+    """Values of one flag are alternatives, and every flag must hold."""
+    told = " ".join(call("recommend", "--help").stdout.split())
+    assert "items that have at least one of these texts; repeatable, and then all must hold" in told
 
 
 def test_rank(server, call):

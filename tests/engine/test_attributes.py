@@ -97,12 +97,16 @@ def test_every_condition_against_a_scan():
 @pytest.mark.parametrize(
     ("condition", "field", "rule"),
     [
-        (AnyOf("brand", ("a",)), "attribute", "must be genre, price, made"),
-        (NumberRange(""), "attribute", "is none that the model knows"),
-        (AnyOf("price", ("5",)), "attribute", "an attribute of text, this one is of numbers"),
-        (NumberRange("genre"), "attribute", "an attribute of numbers, this one is of text"),
-        (NumberRange("made"), "attribute", "an attribute of numbers, this one is of times"),
-        (TimeRange("price"), "attribute", "an attribute of times, this one is of numbers"),
+        (
+            AnyOf("brand", ("a",)),
+            "attribute",
+            "'brand' is none that the model knows; must be genre, price, made",
+        ),
+        (NumberRange(""), "attribute", "'' is none that the model knows"),
+        (AnyOf("price", ("5",)), "attribute", "of text, 'price' is one of numbers"),
+        (NumberRange("genre"), "attribute", "of numbers, 'genre' is one of text"),
+        (NumberRange("made"), "attribute", "of numbers, 'made' is one of times"),
+        (TimeRange("price"), "attribute", "of times, 'price' is one of numbers"),
         (AllOf("genre", ()), "all_of.values", "must not be empty"),
         (NoneOf("genre", ("x",) * (MAX_CONDITION_VALUES + 1)), "none_of.values", "at most 1000"),
         (NumberRange("price", np.nan), "number_range.min", "must be finite"),
@@ -119,6 +123,22 @@ def test_a_condition_that_breaks_a_rule(attributes, condition, field, rule):
         attributes.mask([NoneOf("genre", ("war",)), condition])
 
     assert raised.value.field == f"conditions[1].{field}"
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("x" * 40, f"'{'x' * 40}' is"),
+        ("é" * 41, f"'{'é' * 40}…' is"),
+        ("a\r\n\0'", r""""a\r\n\x00'" is"""),
+    ],
+)
+def test_a_name_is_told_back_in_short(attributes, name, told):
+    """An error quotes the name as it was given, without what breaks a line, and no more than its start."""
+    with pytest.raises(InvalidFieldError) as raised:
+        attributes.codes(name)
+
+    assert raised.value.rule.startswith(told)
 
 
 def test_too_many_conditions(attributes):

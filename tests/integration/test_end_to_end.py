@@ -226,7 +226,7 @@ def test_filters_caps_and_reasons(client, items):
     listed = client.recommend(user_id="u1", options=Options(allow_item_ids=found[:2]))
     assert {one.item_id for one in listed.recommendations} <= set(found[:2])
     assert listed.allowed_item_count == 2
-    with pytest.raises(InvalidRequestError, match=r"conditions\[0\]\.attribute"):
+    with pytest.raises(InvalidRequestError, match=r"conditions\[0\]\.attribute: 'colour' is none"):
         client.recommend(user_id="u1", options=Options(conditions=[AnyOf("colour", ["red"])]))
 
 

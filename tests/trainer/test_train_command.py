@@ -11,10 +11,12 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from kinrec.bundle.v1.manifest_pb2 import EventSpec, Manifest, Validation
 from kinrec.cli import main
 from kinrec.engine import Engine
 from kinrec.engine.model import Model
 from kinrec.engine.store import find_bundle, list_versions, read_manifest
+from kinrec.trainer.commands.train import _seen_items
 
 KINREC = Path(sys.executable).with_name("kinrec")
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
@@ -191,6 +193,29 @@ def test_a_training_by_file_with_flags_that_win(tmp_path, capsys, sample_dir):
     for item, title in enumerate(titles):
         assert all(word in title for word in model.attributes.values("category", item))
     assert "attributes: price (numbers), category (text), department (text)" in shown
+    *_, measured, wrote = shown.splitlines()
+    assert wrote == f"wrote {find_bundle(tmp_path / 'shop')}"
+    validation = manifest.validation
+    choice = "included" if spec.include_seen_default else "left out"
+    assert measured == (
+        f"seen items {choice} by default: {validation.repeat_share:.1%} of what {validation.people} "
+        f"people did next was with an item they knew; "
+        f"NDCG@10 of the blend {validation.blend_ndcg_at_10:.4f}"
+    )
+
+
+@pytest.mark.parametrize(
+    ("people", "included", "line"),
+    [
+        (0, False, "left out by default: there was nobody to measure it on"),
+        (1_200, True, "included by default: 87.5% of what 1,200 people did next was with an item "),
+    ],
+)
+def test_what_is_said_of_seen_items(people, included, line):
+    """The default is told, and what was measured for it if there was anyone to ask about."""
+    manifest = Manifest(event_spec=EventSpec(include_seen_default=included))
+    manifest.validation.MergeFrom(Validation(people=people, repeat_share=0.875))
+    assert _seen_items(manifest).startswith(f"seen items {line}")
 
 
 def test_items_that_cannot_be_used_are_refused_in_one_line(tmp_path, capsys, sample_dir):

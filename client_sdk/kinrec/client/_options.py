@@ -137,11 +137,12 @@ class Options:
         allow_item_ids: The only items that may be recommended, at most 10,000; empty for all. Ids that
             the model does not know are ignored.
         conditions: On the items' attributes, at most 20; all must hold. An answer is filled to its
-            limit while enough items meet them.
+            limit while enough items meet them; where fewer do, it is short.
         min_score: The least score that is recommended.
         diversity: From 0, the best scores, to 1, items as little like those before them as can be. At
             0.3 lists grow varied at a small cost. Above 0 the scores need not fall along the list.
-        category_cap: How many items of one category at most; None for any number.
+        category_cap: How many items of one category at most; None for any number. An answer is short
+            where all that is left is of categories that are full.
         reasons: Whether to say why each item is recommended.
         search_effort: How many times as wide as usual approximate indexes are searched, 1 to 100. The
             wider, the fewer are missed, and the longer it takes.

@@ -619,12 +619,14 @@ class RecommendRequest(google.protobuf.message.Message):
     @property
     def conditions(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Condition]:
         """Conditions on the items' attributes, all of which must hold. At most 20.
-        An answer is filled to `limit` while enough items meet them.
+        An answer is filled to `limit` while enough items meet them; where fewer do, it is short.
         """
 
     @property
     def category_cap(self) -> global___CategoryCap:
-        """How many items of one category at most."""
+        """How many items of one category at most. An answer is short where all that is left is of categories
+        that are full.
+        """
 
     def __init__(
         self,
@@ -703,7 +705,7 @@ global___Condition = Condition
 
 @typing.final
 class TextValues(google.protobuf.message.Message):
-    """Texts to compare with."""
+    """Texts to compare with, as they are written, capitals included. One that no item has matches nothing."""
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
@@ -974,7 +976,9 @@ class RecommendResponse(google.protobuf.message.Message):
     """The name of the person's variant in the running experiment. Empty without one or without a user id."""
     @property
     def recommendations(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Recommendation]:
-        """The best first. Fewer than `limit` only when fewer items are left to recommend."""
+        """The best first. Fewer than `limit` only when fewer items are left to recommend, by the lists of ids,
+        the conditions, the least score and the cap of the request.
+        """
 
     @property
     def event_report(self) -> global___EventReport:
@@ -1390,7 +1394,9 @@ class SimilarItemsRequest(google.protobuf.message.Message):
 
     @property
     def conditions(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Condition]:
-        """Conditions on the items' attributes, all of which must hold. At most 20."""
+        """Conditions on the items' attributes, all of which must hold. At most 20.
+        An answer is filled to `limit` while enough items meet them; where fewer do, it is short.
+        """
 
     def __init__(
         self,

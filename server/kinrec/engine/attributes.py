@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from kinrec.engine.conditions import Condition
 
 _MOST_NAMES = 5
+_LONGEST_NAME = 40  # characters of a name that an error tells back
 # The part of a condition that its rule is in, for the path of a field.
 _PARTS: dict[type[Condition], str] = {
     AnyOf: "any_of",
@@ -167,7 +168,8 @@ class Attributes:
         column = self._column(condition.attribute, f"{field}.attribute")
         wants_time = isinstance(condition, TimeRange)
         if not isinstance(column, NumberColumn) or column.is_time != wants_time:
-            raise _wrong_kind(f"{field}.attribute", column, "times" if wants_time else "numbers")
+            wanted = "times" if wants_time else "numbers"
+            raise _wrong_kind(f"{field}.attribute", condition.attribute, column, wanted)
         part = f"{field}.{_PARTS[type(condition)]}"
         if isinstance(condition, TimeRange):
             least = _bound(condition.start, f"{part}.start", -math.inf)
@@ -190,13 +192,14 @@ class Attributes:
                 raise InvalidFieldError(field, "the model knows no attributes of its items")
             rest = f" or {len(names) - _MOST_NAMES} others" if len(names) > _MOST_NAMES else ""
             known = ", ".join(names[:_MOST_NAMES])
-            raise InvalidFieldError(field, f"is none that the model knows; must be {known}{rest}")
+            rule = f"{_quoted(name)} is none that the model knows; must be {known}{rest}"
+            raise InvalidFieldError(field, rule)
         return column
 
     def _text(self, name: str, field: str) -> TextColumn:
         column = self._column(name, field)
         if not isinstance(column, TextColumn):
-            raise _wrong_kind(field, column, "text")
+            raise _wrong_kind(field, name, column, "text")
         return column
 
     def _narrow(self, mask: NDArray[np.bool_], test: _Test) -> None:
@@ -240,6 +243,11 @@ def _bound(value: float | None, field: str, default: float) -> float:
     return value
 
 
-def _wrong_kind(field: str, column: Column, wanted: str) -> InvalidFieldError:
-    found = KIND_NAMES[column.kind]
-    return InvalidFieldError(field, f"must be an attribute of {wanted}, this one is of {found}")
+def _wrong_kind(field: str, name: str, column: Column, wanted: str) -> InvalidFieldError:
+    rule = f"must be an attribute of {wanted}, {_quoted(name)} is one of {KIND_NAMES[column.kind]}"
+    return InvalidFieldError(field, rule)
+
+
+def _quoted(name: str) -> str:
+    """Quote a name as a request gave it, escaped and cut: it may be anything."""
+    return repr(name if len(name) <= _LONGEST_NAME else f"{name[:_LONGEST_NAME]}…")

@@ -40,6 +40,10 @@ _STATE_HELP = (
     "a file that carries the person's state from call to call: read if it is there, then written anew; "
     "with it, give only the events that came since"
 )
+KINDS_HELP = (
+    "--where, --where-all and --where-not are for text, --min and --max for numbers, --after and --before "
+    "for times; kinrec call model lists the attributes"
+)
 _CONDITIONS_HELP = (
     "What items must be like, by their attributes; all that is given must hold. ATTR is a name that "
     "kinrec call model lists, up to the first =. Texts stand between commas, or in a JSON list: "
@@ -111,7 +115,12 @@ def add_filters(parser: argparse.ArgumentParser) -> None:
     )
     group = parser.add_argument_group("conditions", _CONDITIONS_HELP)
     for flag, metavar, read, text in (
-        ("--where", "ATTR=A[,B]", partial(_texts, AnyOf), "items that have one of these texts"),
+        (
+            "--where",
+            "ATTR=A[,B]",
+            partial(_texts, AnyOf),
+            "items that have at least one of these texts",
+        ),
         ("--where-all", "ATTR=A[,B]", partial(_texts, AllOf), "items that have all of them"),
         ("--where-not", "ATTR=A[,B]", partial(_texts, NoneOf), "items that have none of them"),
         ("--min", "ATTR=NUMBER", partial(_number, "min"), "items with so great a number"),
@@ -126,7 +135,7 @@ def add_filters(parser: argparse.ArgumentParser) -> None:
             action="append",
             default=[],
             metavar=metavar,
-            help=f"{text}; repeatable",
+            help=f"{text}; repeatable, and then all must hold",
         )
 
 

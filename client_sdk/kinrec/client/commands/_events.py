@@ -23,6 +23,10 @@ class LinesFileError(Exception):
     """A file of JSON lines cannot be read. The text is one line that names the file and the line."""
 
 
+class LineError(LinesFileError):
+    """One line of it cannot be read; those after it may."""
+
+
 def parse_event(text: str) -> Event:
     """Read ``ITEM[:TYPE[:TIME]]``; TYPE ends at the second colon and TIME is the rest.
 
@@ -56,22 +60,38 @@ def parse_time(text: str) -> datetime | float:
 
 
 def read_lines(path: str, read: Callable[[object], _T]) -> Iterator[_T]:
+    """Read a file with a JSON value per line to the first line that cannot be read; see `read_each`.
+
+    Raises:
+        LinesFileError: The file or a line cannot be read.
+    """
+    for value in read_each(path, read):
+        if isinstance(value, LineError):
+            raise value
+        yield value
+
+
+def read_each(path: str, read: Callable[[object], _T]) -> Iterator[_T | LineError]:
     """Read a file with a JSON value per line, line by line as they come; empty ones are passed over.
 
     Args:
         path: The file; ``-`` is standard input.
         read: From the value of a line; it raises ValueError or InvalidRequestError if it cannot be.
 
+    Yields:
+        What was read, or in its place why it could not be.
+
     Raises:
-        LinesFileError: The file or a line cannot be read.
+        LinesFileError: The file cannot be read.
     """
     with _reading(path) as (name, lines):
         for number, line in enumerate(lines, start=1):
             if line.strip():
+                value: _T | LineError
                 try:
                     value = read(_decode(line))
                 except (ValueError, InvalidRequestError) as error:
-                    raise LinesFileError(f"{name}, line {number}: {error}") from error
+                    value = LineError(f"{name}, line {number}: {error}")
                 yield value
 
 
@@ -92,25 +112,25 @@ def event_of(row: object) -> Event:
     )
 
 
-def _decode(line: str) -> object:
+def _decode(line: bytes) -> object:
     try:
-        value: object = json.loads(line)
+        value: object = json.loads(line.decode())
+    except UnicodeDecodeError as error:
+        raise ValueError("not UTF-8 text") from error
     except (ValueError, RecursionError) as error:
         raise ValueError("not JSON") from error
     return value
 
 
 @contextmanager
-def _reading(path: str) -> Iterator[tuple[str, Iterable[str]]]:
+def _reading(path: str) -> Iterator[tuple[str, Iterable[bytes]]]:
     """Open a file, or standard input, and give its name."""
     name = "standard input" if path == _STANDARD_INPUT else path
     try:
         if path == _STANDARD_INPUT:
-            yield name, sys.stdin
+            yield name, sys.stdin.buffer
         else:
-            with Path(path).open(encoding="utf-8") as lines:
+            with Path(path).open("rb") as lines:
                 yield name, lines
     except OSError as error:
         raise LinesFileError(f"{name}: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise LinesFileError(f"{name}: not UTF-8 text") from error

@@ -15,7 +15,7 @@ from kinrec.client import (
     Query,
     TimeRange,
 )
-from kinrec.client.commands._events import event_of, parse_time
+from kinrec.client.commands._events import LineError, event_of, parse_time
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -50,13 +50,15 @@ def query_of(row: object) -> Query:
     return Query(**asked, options=Options(**more))
 
 
-def batches_of(queries: Iterable[Query]) -> Iterator[list[Query]]:
-    """Put queries together as they come, as many as the service takes at once."""
-    batch: list[Query] = []
+def batches_of(queries: Iterable[Query | LineError]) -> Iterator[list[Query | LineError]]:
+    """Put queries together as they come, as many as the service takes at once.
+
+    What stands in the place of a query that could not be read keeps its place.
+    """
+    batch: list[Query | LineError] = []
     events = results = 0
     for query in queries:
-        own_events = len(tuple(query.events))
-        own_results = query.limit if isinstance(query.limit, int) else _DEFAULT_LIMIT
+        own_events, own_results = _size(query)
         is_full = (
             len(batch) == _MAX_QUERIES
             or events + own_events > _MAX_EVENTS
@@ -70,6 +72,13 @@ def batches_of(queries: Iterable[Query]) -> Iterator[list[Query]]:
         results += own_results
     if batch:
         yield batch
+
+
+def _size(query: Query | LineError) -> tuple[int, int]:
+    """How many events a query has, and how many results it asks for."""
+    if isinstance(query, LineError):
+        return 0, 0
+    return len(tuple(query.events)), query.limit if isinstance(query.limit, int) else _DEFAULT_LIMIT
 
 
 def _object(value: object, what: str) -> dict[str, Any]:

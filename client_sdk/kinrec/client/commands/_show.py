@@ -30,11 +30,14 @@ if TYPE_CHECKING:
     Answer = PersonResult | SimilarItemsResult | Model | Health
 
 _COLUMNS = 8  # numbers of a vector on a line
+_NONE_ALLOWED = "no item meets all the conditions"
 
 
-def as_json(answer: Answer) -> str:
+def as_json(answer: Answer, *, with_state: bool = True) -> str:
     """The answer as one line of JSON, with the names of the result's fields; bytes are in base64."""
     row = {"status": answer} if isinstance(answer, Health) else asdict(answer)
+    if not with_state:
+        row.pop("state", None)
     return json.dumps(row, default=_plain) + "\n"
 
 
@@ -56,8 +59,10 @@ def error_as_json(error: BaseException, text: str = "") -> str:
 
 
 def as_line(answer: RecommendResult) -> str:
-    """The ids of the recommended items on one line."""
-    return "  ".join(_printable(item.item_id) for item in answer.recommendations) + "\n"
+    """The ids of the recommended items on one line, and behind a tab what became of the events."""
+    ids = "  ".join(_printable(item.item_id) for item in answer.recommendations)
+    why = f"; {_NONE_ALLOWED}" if answer.allowed_item_count == 0 else ""
+    return f"{ids}\t{_events(answer.event_report)}{why}\n"
 
 
 def _plain(value: object) -> object:
@@ -117,7 +122,8 @@ def _(answer: SimilarUsersResult) -> str:
 @as_text.register
 def _(answer: RecommendResult) -> str:
     more = [f"basis {answer.basis.value}", *_allowed(answer.allowed_item_count)]
-    text = _items(answer.recommendations) + _footer(answer, *more)
+    items = _unless_none(answer.allowed_item_count, _items(answer.recommendations))
+    text = items + _footer(answer, *more)
     token = answer.next_page_token
     return f"{text}more: --page-token {_printable(token)}\n" if token else text
 
@@ -136,7 +142,7 @@ def _(answer: SimilarItemsResult) -> str:
     for place, item in enumerate(answer.similar_items, start=1):
         rows.append((str(place), item.item_id, f"{item.similarity:.4f}", item.title))
     parts = (f"model {_printable(answer.model_version)}", *_allowed(answer.allowed_item_count))
-    return f"{_table(rows)}\n{'; '.join(parts)}\n"
+    return f"{_unless_none(answer.allowed_item_count, _table(rows))}\n{'; '.join(parts)}\n"
 
 
 def _items(items: Sequence[Recommendation]) -> str:
@@ -160,6 +166,11 @@ def _reason(reason: Reason) -> str:
         nearest = ", ".join(f"{one.pseudonym} {one.similarity:.2f}" for one in reason.voters)
         lines.append(f"{reason.voter_count} similar users: {nearest}")
     return "".join(f"     {_printable(line)}\n" for line in lines if line)
+
+
+def _unless_none(allowed: int | None, items: str) -> str:
+    """A table of items, or why it is empty."""
+    return f"{_NONE_ALLOWED}\n" if allowed == 0 else items
 
 
 def _allowed(count: int | None) -> list[str]:

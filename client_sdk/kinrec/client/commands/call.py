@@ -22,7 +22,12 @@ from kinrec.client.commands._arguments import (
     options_of,
     state_of,
 )
-from kinrec.client.commands._events import LinesFileError, event_of, read_lines
+from kinrec.client.commands._events import (
+    LineError,
+    LinesFileError,
+    event_of,
+    read_each,
+)
 from kinrec.client.commands._queries import batches_of, query_of
 
 if TYPE_CHECKING:
@@ -53,7 +58,7 @@ _BATCH_HELP = (
 _STREAM_HELP = (
     "a file with an event per line, or a list of events, each sent as it is read and answered by a line; "
     "- for standard input, which is the default. Without --user, --event and --state the first line opens "
-    "the stream"
+    "the stream, and ends it if it cannot"
 )
 
 
@@ -103,11 +108,19 @@ def run(args: argparse.Namespace) -> int:
         return _refuse(args, error, _FAILED, hint)
     except KinrecError as error:
         # Without a status it was not sent.
-        return _refuse(args, error, _FAILED if error.code else _BAD_USAGE)
+        return _refuse(args, error, _FAILED if error.code else _BAD_USAGE, _hinted(error))
 
 
 class _StateNotKeptError(Exception):
     """The answer was shown, and the state that came with it could not be written."""
+
+
+def _hinted(error: KinrecError) -> str:
+    """The text of an error; of one about an attribute, with the flags for each kind of it."""
+    for violation in error.violations:
+        if violation.field.startswith("conditions[") and violation.field.endswith(".attribute"):
+            return f"{error}; {_arguments.KINDS_HELP}"
+    return str(error)
 
 
 def _refuse(args: argparse.Namespace, error: BaseException, code: int, text: str = "") -> int:
@@ -181,9 +194,15 @@ def _add_batch(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="ask for vectors; of each query user_id, events and state are looked at",
     )
+    parser.add_argument(
+        "--with-state",
+        action="store_true",
+        help="write each person's state too, some kilobytes in base64, for a later query of the person",
+    )
     parser.description = (
         "What will many people want next? One line of JSON for each query, in their order, with the "
-        'answer or {"error": ...}. Ends with 1 if there is an error among them.'
+        'answer or {"error": ...}, also for a line that cannot be read. Ends with 1 if there is an error '
+        "among them."
     )
 
 
@@ -192,9 +211,10 @@ def _add_stream(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--events", default="-", metavar="FILE", help=_STREAM_HELP)
     add_recommending(parser)
     parser.description = (
-        "What will a person want next, after every event? Prints a line of item ids, the best first, when "
-        "the stream is open, and one more for each line of events; with --json the whole answer. Events "
-        "that break a rule are answered by a line with the error, and the exit code is 1 at the end."
+        "What will a person want next, after every event? Prints a line when the stream is open, and one "
+        "more for each line of events: item ids, the best first, and behind a tab what became of the events; "
+        "with --json the whole answer. A line that cannot be read, or whose events break a rule, is answered "
+        "by a line with the error, and the exit code is 1 at the end."
     )
 
 
@@ -243,24 +263,29 @@ def _similar_items(client: Client, args: argparse.Namespace) -> SimilarItemsResu
 
 
 def _batch(client: Client, args: argparse.Namespace) -> int:
-    # All are read before any is asked: a file with a mistake is not half answered.
-    queries = list(read_lines(args.queries, query_of))
+    ask = client.batch_encode if args.encode else client.batch_recommend
     code = 0
-    for batch in batches_of(queries):
-        for result in client.batch_encode(batch) if args.encode else client.batch_recommend(batch):
-            if isinstance(result, KinrecError):
+    for batch in batches_of(read_each(args.queries, query_of)):
+        queries = [query for query in batch if not isinstance(query, LineError)]
+        answers = iter(ask(queries) if queries else ())
+        for query in batch:
+            result = query if isinstance(query, LineError) else next(answers)
+            if isinstance(result, KinrecError | LineError):
                 sys.stdout.write(_show.error_as_json(result))
                 code = _FAILED
             else:
-                sys.stdout.write(_show.as_json(result))
+                sys.stdout.write(_show.as_json(result, with_state=args.with_state))
     return code
 
 
 def _stream(client: Client, args: argparse.Namespace) -> int:
-    lines = read_lines(args.events, _events_of_line)
+    lines = read_each(args.events, _events_of_line)
     opening, state = args.event, state_of(args)
     if not (args.user or opening or state):
-        opening = next(lines, [])
+        first = next(lines, [])
+        if isinstance(first, LineError):
+            raise first
+        opening = first
     with client.recommend_stream(
         opening,
         user_id=args.user,
@@ -275,11 +300,17 @@ def _stream(client: Client, args: argparse.Namespace) -> int:
     return code
 
 
-def _follow(stream: RecommendStream, lines: Iterator[list[Event]], args: argparse.Namespace) -> int:
+def _follow(
+    stream: RecommendStream, lines: Iterator[list[Event] | LineError], args: argparse.Namespace
+) -> int:
     """Show the first answer, send line after line, and show what comes back."""
     code = 0
     _show_line(args, stream.first)
     for events in lines:
+        if isinstance(events, LineError):
+            _show_line(args, events)
+            code = _FAILED
+            continue
         try:
             _show_line(args, stream.send(events))
         except KinrecError as error:
@@ -290,8 +321,8 @@ def _follow(stream: RecommendStream, lines: Iterator[list[Event]], args: argpars
     return code
 
 
-def _show_line(args: argparse.Namespace, answer: RecommendResult | KinrecError) -> None:
-    if isinstance(answer, KinrecError):
+def _show_line(args: argparse.Namespace, answer: RecommendResult | KinrecError | LineError) -> None:
+    if isinstance(answer, KinrecError | LineError):
         line = _show.error_as_json(answer) if args.json else f"error: {answer}\n"
     else:
         line = _show.as_json(answer) if args.json else _show.as_line(answer)
