@@ -1,0 +1,119 @@
+"""What becomes of calls when there are more than a server can answer, and of those nobody waits for."""
+
+import threading
+import time
+from collections import Counter
+
+import grpc
+import pytest
+from google.rpc.error_details_pb2 import ErrorInfo, RetryInfo
+from google.rpc.status_pb2 import Status
+from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
+from grpc_health.v1.health_pb2_grpc import HealthStub
+
+from kinrec.server.admission import CallPool
+from kinrec.v1 import recommender_pb2 as pb
+from kinrec.v1.recommender_pb2_grpc import RecommenderServiceStub
+
+REQUEST = pb.RecommendRequest(user_id="u")
+WORK_SECONDS = 0.02
+
+
+@pytest.fixture
+def slow_engine(engine, monkeypatch):
+    """An engine that takes ``WORK_SECONDS`` to answer."""
+    answer = engine.answer
+
+    def slowly(query):
+        time.sleep(WORK_SECONDS)
+        return answer(query)
+
+    monkeypatch.setattr(engine, "answer", slowly)
+    return engine
+
+
+def details_of(error):
+    """The details of a failed call, by type."""
+    trailing = dict(error.trailing_metadata())
+    status = Status.FromString(trailing["grpc-status-details-bin"])
+    info, retry = ErrorInfo(), RetryInfo()
+    assert status.details[0].Unpack(info)
+    assert status.details[1].Unpack(retry)
+    return info, retry
+
+
+def test_calls_that_would_wait_too_long_are_refused_at_once(
+    slow_engine, start_server, open_channel
+):
+    """The others are answered in time; the refused are told when to come again; health answers."""
+    channel = open_channel(start_server(slow_engine, threads=1, max_wait=0.2))
+    stub = RecommenderServiceStub(channel)
+    for _ in range(20):  # how long calls take is learned from calls that wait for each other
+        for future in [stub.Recommend.future(REQUEST, timeout=10) for _ in range(4)]:
+            future.result()
+    began = time.monotonic()
+    futures = [stub.Recommend.future(REQUEST, timeout=10) for _ in range(100)]
+    health = HealthStub(channel).Check(HealthCheckRequest(), timeout=5)
+    assert health.status == HealthCheckResponse.SERVING
+    errors = [error for future in futures if (error := future.exception(timeout=10)) is not None]
+    took = time.monotonic() - began
+    assert Counter(error.code() for error in errors) == {
+        grpc.StatusCode.RESOURCE_EXHAUSTED: len(errors)
+    }
+    # At most so many wait as are answered in the time; each took its turn.
+    assert 5 <= 100 - len(errors) <= 25
+    assert took < 25 * WORK_SECONDS * 2
+    info, retry = details_of(errors[0])
+    assert info.reason == "UNAVAILABLE"
+    assert 0.1 < retry.retry_delay.ToTimedelta().total_seconds() < 2
+    assert stub.Recommend(REQUEST, timeout=10).recommendations
+
+
+def test_a_burst_that_can_be_answered_in_time_is(slow_engine, start_server, open_channel):
+    """Nothing is refused for coming at once with others."""
+    stub = RecommenderServiceStub(open_channel(start_server(slow_engine, threads=4, max_wait=5.0)))
+    futures = [stub.Recommend.future(REQUEST, timeout=10) for _ in range(64)]
+    assert all(future.result(10).recommendations for future in futures)
+
+
+def test_the_work_of_a_call_that_was_cancelled_is_not_done(engine, start_server, open_channel):
+    """Neither if it waited in line, nor if its deadline passed there."""
+    engine.gate.clear()
+    stub = RecommenderServiceStub(open_channel(start_server(engine, threads=1)))
+    first = stub.Recommend.future(REQUEST, timeout=20)
+    assert engine.entered.wait(10)
+    cancelled = [stub.Recommend.future(REQUEST, timeout=20) for _ in range(5)]
+    late = stub.Recommend.future(REQUEST, timeout=0.2)
+    time.sleep(0.1)
+    for future in cancelled:
+        future.cancel()
+    with pytest.raises(grpc.RpcError) as failed:
+        late.result(10)
+    assert failed.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
+    time.sleep(0.2)
+    engine.gate.set()
+    assert first.result(10).recommendations
+    assert stub.Recommend(REQUEST, timeout=10).recommendations
+    assert len(engine.asked) == 2
+
+
+def test_the_pool_knows_what_waits_and_for_how_long():
+    """The wait is the number that waits times what one takes; without a queue it is nothing."""
+    pool = CallPool(2)
+    release = threading.Event()
+    assert (pool.waiting, pool.expected_wait) == (0, 0.0)
+    blocked = [pool.submit(release.wait, 10) for _ in range(5)]
+    deadline = time.monotonic() + 10
+    while pool.waiting != 3 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert pool.waiting == 3
+    release.set()
+    assert all(future.result(10) for future in blocked)
+    for future in [pool.submit(time.sleep, 0.02) for _ in range(60)]:
+        future.result(10)
+    assert pool.waiting == 0
+    futures = [pool.submit(time.sleep, 0.02) for _ in range(40)]
+    assert 0.1 < pool.expected_wait < 0.8  # 38 wait for two threads that take 10 ms each
+    for future in futures:
+        future.result(10)
+    pool.shutdown()
