@@ -13,7 +13,7 @@ MARCH := ,-march=x86-64-v2
 endif
 ANNOY_FLAGS := -D_CRT_SECURE_NO_WARNINGS,-fpermissive,-O3,-ffast-math,-fno-associative-math,-DANNOYLIB_MULTITHREADED_BUILD,-std=c++14$(MARCH)
 
-.PHONY: help setup demo test fuzz check format protos bench clean
+.PHONY: help setup demo test fuzz soak check format protos bench clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | expand -t 12
@@ -36,6 +36,10 @@ test: $(READY)  ## Run the tests
 CALLS ?= 100000
 fuzz: $(READY)  ## Make CALLS=100000 hostile calls to a server; SEED=N makes those of another run again
 	PYTHONPATH=tests/fuzz $(BIN)/python -m fuzzing --calls $(CALLS) $(if $(SEED),--seed $(SEED))
+
+MINUTES ?= 10
+soak: $(READY)  ## Serve for MINUTES=10 under load while things go wrong, and print what the server holds
+	PYTHONPATH=tests/soak $(BIN)/python -m soaking --minutes $(MINUTES)
 
 check: $(READY) $(GEN_READY)  ## Check format, lint, types, walls, protos, generated code and docs/api.md
 	$(BIN)/ruff format --check .

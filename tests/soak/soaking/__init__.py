@@ -1,0 +1,1 @@
+"""A server for a long time under load while things go wrong: ``python -m soaking``."""
