@@ -9,7 +9,7 @@ import pytest
 
 from kinrec.bundle.v1 import manifest_pb2
 from kinrec.engine import BundleError
-from kinrec.engine.encoder import MAX_BATCH, BatchingEncoder, _state_shapes
+from kinrec.engine.encoder import MAX_BATCH, BatchingEncoder, state_shapes
 from kinrec.engine.events import History, gap_codes
 
 BAD_ITEM = 7
@@ -98,7 +98,7 @@ def test_an_input_that_the_engine_cannot_feed_is_refused(dims):
     spec = manifest_pb2.Encoder(inputs=[tensor], carries_state=True)
 
     with pytest.raises(BundleError, match="'prices' is neither of the events nor a state"):
-        _state_shapes("encoder.onnx", spec)
+        state_shapes("encoder.onnx", spec)
 
 
 def test_an_encoder_with_states_takes_any_number_of_events():
@@ -107,7 +107,7 @@ def test_an_encoder_with_states_takes_any_number_of_events():
     spec = manifest_pb2.Encoder(inputs=[tensor], carries_state=True, max_length=10)
 
     with pytest.raises(BundleError, match="takes any number of events"):
-        _state_shapes("encoder.onnx", spec)
+        state_shapes("encoder.onnx", spec)
 
 
 def run_all(tasks):

@@ -70,7 +70,7 @@ class Encoder:
         _check_graph(path.name, self._session, spec)
         names = [tensor.name for tensor in spec.inputs]
         self._unused = [name for name in _EVENT_INPUTS if name not in names]
-        self._states = _state_shapes(path.name, spec)
+        self._states = state_shapes(path.name, spec)
         self._max_length = spec.max_length or None
         self._outputs = ["vectors", *_state_outputs(path.name, spec, self._states)]
         self._no_states = tuple(
@@ -188,7 +188,7 @@ def _pad(
     return lengths, items, types, gaps
 
 
-def _state_shapes(name: str, spec: manifest_pb2.Encoder) -> dict[str, tuple[int, int]]:
+def state_shapes(name: str, spec: manifest_pb2.Encoder) -> dict[str, tuple[int, int]]:
     """Give the number of layers and the size of each input that is not of the events."""
     shapes: dict[str, tuple[int, int]] = {}
     for tensor in spec.inputs:

@@ -69,7 +69,7 @@ class Engine:
         Args:
             path: A store, or one bundle's directory.
             version: The version in the store; the newest complete one if None.
-            is_verified: Whether ``verify_bundle`` has found its files whole a moment ago.
+            is_verified: Whether ``check_bundle`` has found nothing wrong with it a moment ago.
 
         Raises:
             BundleError: There is no such bundle, or it is not what the trainer wrote.

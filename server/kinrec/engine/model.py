@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from kinrec.engine._errors import BundleError
 from kinrec.engine.arrays import ArrayFiles
 from kinrec.engine.attributes import Attributes
-from kinrec.engine.encoder import Encoded, Encoder
+from kinrec.engine.encoder import Encoded, Encoder, state_shapes
 from kinrec.engine.events import EventReader
 from kinrec.engine.factors import RowSpec
 from kinrec.engine.fold_in import open_fold_in
@@ -120,18 +120,14 @@ class Model:
         directory = find_bundle(Path(path), version)
         manifest = read_manifest(directory) if is_verified else verify_bundle(directory)
         identity = fingerprint(directory)
-        files = ArrayFiles(directory)
-        spec, vector_size = manifest.event_spec, manifest.encoder.vector_size
-        type_weights = np.array([1.0, *(kind.weight for kind in spec.event_types)], np.float32)
+        files = ArrayFiles(directory, is_checked=is_verified)
+        spec = manifest.event_spec
+        arrays = _Arrays.open(files, manifest)
+        type_weights = _type_weights(manifest)
         items = IdMap.open_counted(directory / "items.marisa", manifest.item_count)
         users = IdMap.open_counted(directory / "users.marisa", manifest.user_count)
         reader = EventReader(spec, items)
-        histories = _open_histories(files, manifest, len(type_weights))
         encoder = Encoder(directory / "encoder.onnx", manifest.encoder)
-        state_sizes = [layers * size for layers, size in encoder.state_shapes]
-        item_embeddings = files.finite("item_embeddings.npy", len(items), vector_size)
-        fold_in = _open_fold_in(files, manifest, type_weights)
-        user_factors = files.finite("user_factors.npy", len(users), manifest.factorization.factors)
         return cls(
             manifest=manifest,
             fingerprint=identity,
@@ -140,33 +136,35 @@ class Model:
             titles=Titles.open(files, manifest),
             attributes=Attributes.open(files, manifest),
             reader=reader,
-            histories=histories,
+            histories=arrays.histories,
             encoder=encoder,
-            user_vectors=files.finite("user_vectors.npy", len(users), vector_size),
-            user_states=(
-                files.finite(USER_STATES, len(users), sum(state_sizes)) if state_sizes else None
-            ),
+            user_vectors=arrays.user_vectors,
+            user_states=arrays.user_states,
             states=StateFormat(
                 identity,
                 users=len(users),
                 items=len(items),
                 event_types=len(type_weights),
-                vector_size=vector_size,
+                vector_size=manifest.encoder.vector_size,
                 state_shapes=encoder.state_shapes,
                 max_history=spec.max_history,
                 with_times=reader.looks_at_times or not encoder.carries_state,
             ),
-            item_vectors=item_embeddings,
-            item_lengths=np.linalg.norm(item_embeddings, axis=1),
-            user_factors=user_factors,
-            fold_in=fold_in,
-            user_index=open_index(directory / "users.annoy", user_factors, manifest.user_index),
-            item_index=open_index(directory / "items.annoy", item_embeddings, manifest.item_index),
-            votes=SimilarUserVotes(histories, type_weights),
-            transitions=_open_transitions(files, manifest),
+            item_vectors=arrays.item_vectors,
+            item_lengths=np.linalg.norm(arrays.item_vectors, axis=1),
+            user_factors=arrays.user_factors,
+            fold_in=arrays.fold_in,
+            user_index=open_index(
+                directory / "users.annoy", arrays.user_factors, manifest.user_index
+            ),
+            item_index=open_index(
+                directory / "items.annoy", arrays.item_vectors, manifest.item_index
+            ),
+            votes=SimilarUserVotes(arrays.histories, type_weights),
+            transitions=arrays.transitions,
             own_history=OwnHistory(type_weights),
-            popularity=Popularity(files.finite("popularity.npy", len(items))),
-            factor_scores=FactorScores(ExactIndex(fold_in.item_factors)),
+            popularity=Popularity(arrays.popularity),
+            factor_scores=FactorScores(ExactIndex(arrays.fold_in.item_factors)),
         )
 
     def stored_state(self, user: int) -> State | None:
@@ -179,6 +177,53 @@ class Model:
         numbers = self.user_states
         states = () if numbers is None else self.states.split(numbers[user])
         return Encoded(np.asarray(self.user_vectors[user]), states)
+
+
+def check_bundle(bundle: Path) -> Manifest:
+    """Verify a bundle's files and look at all numbers in its large ones, without loading it.
+
+    Raises:
+        BundleError: A file is not what the trainer wrote, or holds what no model can.
+    """
+    manifest = verify_bundle(bundle)
+    _Arrays.open(ArrayFiles(bundle), manifest)
+    return manifest
+
+
+class _Arrays(NamedTuple):
+    """The arrays of a bundle that grow with its users, items and events, and what they are part of."""
+
+    histories: Histories
+    user_vectors: NDArray[np.float32]
+    user_states: NDArray[np.float32] | None
+    item_vectors: NDArray[np.float32]
+    user_factors: NDArray[np.float32]
+    fold_in: FoldIn
+    transitions: Transitions
+    popularity: NDArray[np.float32]
+
+    @classmethod
+    def open(cls, files: ArrayFiles, manifest: Manifest) -> _Arrays:
+        users, items = manifest.user_count, manifest.item_count
+        size, factors = manifest.encoder.vector_size, manifest.factorization.factors
+        type_weights = _type_weights(manifest)
+        shapes = state_shapes("encoder.onnx", manifest.encoder).values()
+        state_size = sum(layers * length for layers, length in shapes)
+        return cls(
+            histories=_open_histories(files, manifest, len(type_weights)),
+            user_vectors=files.finite("user_vectors.npy", users, size),
+            user_states=files.finite(USER_STATES, users, state_size) if state_size else None,
+            item_vectors=files.finite("item_embeddings.npy", items, size),
+            user_factors=files.finite("user_factors.npy", users, factors),
+            fold_in=_open_fold_in(files, manifest, type_weights),
+            transitions=_open_transitions(files, manifest),
+            popularity=files.finite("popularity.npy", items),
+        )
+
+
+def _type_weights(manifest: Manifest) -> NDArray[np.float32]:
+    kinds = manifest.event_spec.event_types
+    return np.array([1.0, *(kind.weight for kind in kinds)], np.float32)
 
 
 def _open_histories(files: ArrayFiles, manifest: Manifest, types: int) -> Histories:

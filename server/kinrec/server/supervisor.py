@@ -20,7 +20,7 @@ from multiprocessing.connection import wait
 from typing import TYPE_CHECKING
 
 from kinrec.engine import BundleError
-from kinrec.engine.store import verify_bundle
+from kinrec.engine.model import check_bundle
 from kinrec.server.admin import AdminServer
 from kinrec.server.crew import Crew, WorkerError
 from kinrec.server.loading import Served
@@ -137,7 +137,7 @@ class Supervisor:
 
         def check() -> None:
             try:
-                manifest = verify_bundle(bundle)
+                manifest = check_bundle(bundle)
             except BundleError as error:
                 reason = str(error)
                 self._call(lambda: self._refuse(bundle, reason))

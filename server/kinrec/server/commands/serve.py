@@ -169,7 +169,8 @@ def run(args: argparse.Namespace) -> int:
 
 def default_workers() -> int:
     """Give how many cores this process may use: of the machine's, and of its container's share."""
-    cores = float(len(os.sched_getaffinity(0)))
+    affinity = getattr(os, "sched_getaffinity", None)  # not on every system
+    cores = float(len(affinity(0)) if affinity else os.cpu_count() or 1)
     try:
         quota, period = Path("/sys/fs/cgroup/cpu.max").read_text("ascii").split()
         cores = min(cores, int(quota) / int(period))
