@@ -13,10 +13,10 @@ MARCH := ,-march=x86-64-v2
 endif
 ANNOY_FLAGS := -D_CRT_SECURE_NO_WARNINGS,-fpermissive,-O3,-ffast-math,-fno-associative-math,-DANNOYLIB_MULTITHREADED_BUILD,-std=c++14$(MARCH)
 
-.PHONY: help setup demo test fuzz soak check format protos bench clean
+.PHONY: help setup demo test fuzz soak check format protos bench bench-overload bench-large clean
 
 help:  ## Show this list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | expand -t 16
 
 setup: $(READY)  ## Set up .venv with everything for development
 
@@ -66,6 +66,12 @@ $(GEN_READY): scripts/generate-protos.txt
 
 bench: $(READY)  ## Print CPU time per call of the server beside the sum of its parts
 	$(BIN)/python benchmarks/bench.py
+
+bench-overload: $(READY)  ## Print what a server does when it is offered twice as much as it can do
+	$(BIN)/python benchmarks/overload.py
+
+bench-large: $(READY)  ## Print how fast a server of 1,000,000 users and 200,000 items is ready, and its memory
+	$(BIN)/python benchmarks/large.py
 
 clean:  ## Remove what was built, not what was trained
 	rm -rf $(VENV) $(GEN) dist build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -92,13 +92,13 @@ class Measured:
 def main() -> None:
     """Measure and print."""
     args = _arguments()
-    _limit_numpy_threads()
+    limit_numpy_threads()
     console = Console(width=110)
-    store = args.store or _sample_store(console)
+    store = args.store or sample_store(console)
     cores = Cores.choose()
     os.sched_setaffinity(0, {cores.server})
     engine = Engine.load(store)
-    item_ids, user_id = _known_ids(engine)
+    item_ids, user_id = known_ids(engine)
     bundle = store if (store / "manifest.json").exists() else store / engine.version
     events = [
         Event(item_ids[i % len(item_ids)], "", FIRST_TIME + 60.0 * i) for i in range(CARRIED[-1])
@@ -137,14 +137,14 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _limit_numpy_threads() -> None:
+def limit_numpy_threads() -> None:
     """Start again with one thread for numpy, as the server has; numpy asks when it is imported."""
     limit = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
     if any(os.environ.get(name) != count for name, count in limit.items()):
         os.execve(sys.executable, [sys.executable, *sys.argv], os.environ | limit)  # noqa: S606
 
 
-def _sample_store(console: Console) -> Path:
+def sample_store(console: Console) -> Path:
     """Train a small model through the public commands, once."""
     cache = Path(tempfile.gettempdir()) / f"kinrec-benchmark-{os.getuid()}"
     store = cache / "sample"
@@ -158,7 +158,7 @@ def _sample_store(console: Console) -> Path:
     return store
 
 
-def _known_ids(engine: Engine) -> tuple[list[str], str]:
+def known_ids(engine: Engine) -> tuple[list[str], str]:
     """The popular items, and a user who likes them."""
     nothing = Event("\N{NO ENTRY SIGN} not an item")
     item_ids = engine.recommend(events=[nothing], limit=EVENTS).item_ids

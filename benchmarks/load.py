@@ -51,11 +51,11 @@ def measure(server: Server, method: str, request: bytes, callers: int, load: Loa
     # Bytes in, bytes out: the callers' own work is kept small.
     with grpc.insecure_channel(server.address) as channel:
         call = channel.unary_unary(method)
-        _run(call, request, callers, max(load.calls // 4, callers))
+        run(call, request, callers, max(load.calls // 4, callers))
         cpu, p50, p99 = [], [], []
         for _ in range(load.repeats):
             before = server.cpu_seconds()
-            latencies = _run(call, request, callers, load.calls)
+            latencies = run(call, request, callers, load.calls)
             cpu.append((server.cpu_seconds() - before) / len(latencies))
             cuts = statistics.quantiles(latencies, n=100)
             p50.append(cuts[49])
@@ -65,7 +65,7 @@ def measure(server: Server, method: str, request: bytes, callers: int, load: Loa
     )
 
 
-def _run(
+def run(
     call: grpc.UnaryUnaryMultiCallable[bytes, bytes], request: bytes, callers: int, calls: int
 ) -> list[float]:
     """Return the latency of each call, in seconds."""

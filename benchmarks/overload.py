@@ -1,0 +1,150 @@
+"""What a server still does when it is offered more than it can do.
+
+One worker on one core, the callers on the others. Its capacity is what callers get who wait for each
+answer before they ask again. Then calls come at fixed times, however many are still unanswered: at
+half of the capacity, and at twice.
+"""
+
+from __future__ import annotations
+
+import argparse
+import threading
+import time
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+from bench import BIN, EVENTS, FIRST_TIME, SERVICE, known_ids, limit_numpy_threads, sample_store
+from load import run
+from processes import Cores, serve
+from rich.console import Console
+from rich.table import Table
+
+from kinrec.engine import Engine
+from kinrec.v1 import recommender_pb2 as pb
+
+CALLERS = 64
+SHARES = (0.5, 2.0)  # of the capacity that are offered
+_LAST_ANSWER_SECONDS = 15.0
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of calls.
+
+    Attributes:
+        offered: Calls per second.
+        answered: Of these, per second.
+        p50_ms: The median latency of those answered, in milliseconds.
+        p99_ms: The latency that one in a hundred of those answered exceeds.
+        others: How many ended with each other status.
+    """
+
+    offered: float
+    answered: float
+    p50_ms: float
+    p99_ms: float
+    others: Counter[str]
+
+
+def main() -> None:
+    """Measure and print."""
+    args = _arguments()
+    limit_numpy_threads()
+    console = Console(width=110)
+    store = args.store or sample_store(console)
+    engine = Engine.load(store)
+    item_ids, _ = known_ids(engine)
+    request = pb.RecommendRequest()
+    for number in range(EVENTS):
+        event = request.events.add(item_id=item_ids[number % len(item_ids)])
+        event.time.seconds = FIRST_TIME + 60 * number
+    table = Table("calls", title="Recommend, 50 events, one worker", title_justify="left")
+    for column in ("offered /s", "answered /s", "of capacity", "p50 ms", "p99 ms", "refused"):
+        table.add_column(column, justify="right")
+    command = [BIN / "kinrec", "serve", store, "--port", "0", "--drain-wait", "0", "--workers", "1"]
+    if args.max_wait:
+        command += ["--max-wait", str(args.max_wait)]
+    with serve(command, Cores.choose()) as server:
+        for callers in (1, CALLERS):
+            found = _closed(server.address, request.SerializeToString(), callers, args.calls)
+            capacity = found.answered
+            _add(table, f"{callers} callers that wait", found, capacity)
+        for share in SHARES:
+            found = _open(
+                server.address, request.SerializeToString(), share * capacity, args.seconds
+            )
+            _add(table, f"{share:g} times the capacity", found, capacity)
+    console.print(table)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--store", type=Path, help="a store (default: a sample that is trained)")
+    parser.add_argument(
+        "--calls", type=int, default=4000, help="to find the capacity (%(default)s)"
+    )
+    parser.add_argument("--seconds", type=float, default=10.0, help="of each offer (%(default)s)")
+    parser.add_argument("--max-wait", type=float, help="of the server (default: its own)")
+    return parser.parse_args()
+
+
+def _closed(address: str, request: bytes, callers: int, calls: int) -> Outcome:
+    with grpc.insecure_channel(address) as channel:
+        call = channel.unary_unary(f"/{SERVICE}/Recommend")
+        run(call, request, callers, calls // 4)
+        began = time.perf_counter()
+        latencies = sorted(run(call, request, callers, calls))
+        rate = len(latencies) / (time.perf_counter() - began)
+    return Outcome(rate, rate, *_percentiles(latencies), Counter())
+
+
+def _open(address: str, request: bytes, rate: float, seconds: float) -> Outcome:
+    latencies: list[float] = []
+    others: Counter[str] = Counter()
+    lock = threading.Lock()
+
+    def note(future: grpc.Future, began: float) -> None:
+        took, code = time.perf_counter() - began, future.code()
+        with lock:
+            if code == grpc.StatusCode.OK:
+                latencies.append(took)
+            else:
+                others[code.name] += 1
+
+    count = int(rate * seconds)
+    with grpc.insecure_channel(address) as channel:
+        call = channel.unary_unary(f"/{SERVICE}/Recommend")
+        start = time.perf_counter()
+        for number in range(count):
+            time.sleep(max(0.0, start + number / rate - time.perf_counter()))
+            began = time.perf_counter()
+            future = call.future(request, timeout=_LAST_ANSWER_SECONDS)
+            future.add_done_callback(lambda done, began=began: note(done, began))
+        took = time.perf_counter() - start
+        while len(latencies) + others.total() < count:
+            time.sleep(0.01)
+    latencies.sort()
+    return Outcome(count / took, len(latencies) / took, *_percentiles(latencies), others)
+
+
+def _percentiles(latencies: list[float]) -> tuple[float, float]:
+    """Give the median and the 99th percentile of sorted seconds, in milliseconds."""
+    return tuple(latencies[int(len(latencies) * share)] * 1e3 for share in (0.5, 0.99))
+
+
+def _add(table: Table, name: str, found: Outcome, capacity: float) -> None:
+    table.add_row(
+        name,
+        f"{found.offered:,.0f}",
+        f"{found.answered:,.0f}",
+        f"{found.answered / capacity:.2f}",
+        f"{found.p50_ms:.1f}",
+        f"{found.p99_ms:.1f}",
+        ", ".join(f"{count:,} {code}" for code, count in found.others.items()),
+    )
+
+
+if __name__ == "__main__":
+    main()
