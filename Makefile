@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 GEN := .venv-gen
 GEN_READY := $(GEN)/.ready
 
-.PHONY: help setup demo test fuzz check format protos requirements bench clean
+.PHONY: help setup demo test image-test fuzz check format protos requirements bench clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | expand -t 12
@@ -26,6 +26,12 @@ demo: $(READY)  ## Train on sample events, start the server, ask it through the 
 
 test: $(READY)  ## Run the tests
 	$(BIN)/python -m pytest
+
+image-test: $(READY)  ## Build the image and try it: as root on Debian, some minutes, needs no Docker
+	@for tool in buildah debootstrap objdump ip; do command -v $$tool > /dev/null || { \
+	    echo "make image-test needs $$tool: apt-get install buildah debootstrap binutils iproute2" >&2; exit 1; }; done
+	@test "$$(id -u)" = 0 || { echo "make image-test must be run as root" >&2; exit 1; }
+	$(BIN)/python -m pytest -m image -s tests/image
 
 CALLS ?= 100000
 fuzz: $(READY)  ## Make CALLS=100000 hostile calls to a server; SEED=N makes those of another run again
