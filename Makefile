@@ -6,23 +6,17 @@ READY := $(VENV)/.ready
 GEN := .venv-gen
 GEN_READY := $(GEN)/.ready
 
-# annoy comes as source only and compiles for the CPU it finds. These flags make what any x86-64 CPU
-# since 2009 runs; the wheel cache does not know flags, so it is left out.
-ifeq ($(shell uname -m),x86_64)
-MARCH := ,-march=x86-64-v2
-endif
-ANNOY_FLAGS := -D_CRT_SECURE_NO_WARNINGS,-fpermissive,-O3,-ffast-math,-fno-associative-math,-DANNOYLIB_MULTITHREADED_BUILD,-std=c++14$(MARCH)
-
-.PHONY: help setup demo test fuzz soak check format protos bench bench-overload bench-large clean
+.PHONY: help setup demo test image-test fuzz soak check format protos requirements bench bench-overload bench-large clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | expand -t 16
 
 setup: $(READY)  ## Set up .venv with everything for development
 
+# The cache of wheels does not know how annoy was compiled, so it is left out.
 $(READY): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	ANNOY_COMPILER_ARGS="$(ANNOY_FLAGS)" $(BIN)/python -m pip install --quiet --no-cache-dir --constraint constraints.txt annoy
+	ANNOY_COMPILER_ARGS="$$(scripts/annoy-flags.sh)" $(BIN)/python -m pip install --quiet --no-cache-dir --constraint constraints.txt annoy
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $@
@@ -33,6 +27,12 @@ demo: $(READY)  ## Train on sample events, start the server, ask it through the 
 test: $(READY)  ## Run the tests
 	$(BIN)/python -m pytest
 
+image-test: $(READY)  ## Build the image and try it: as root on Debian, some minutes, needs no Docker
+	@for tool in buildah debootstrap objdump ip; do command -v $$tool > /dev/null || { \
+	    echo "make image-test needs $$tool: apt-get install buildah debootstrap binutils iproute2" >&2; exit 1; }; done
+	@test "$$(id -u)" = 0 || { echo "make image-test must be run as root" >&2; exit 1; }
+	$(BIN)/python -m pytest -m image -s tests/image
+
 CALLS ?= 100000
 fuzz: $(READY)  ## Make CALLS=100000 hostile calls to a server; SEED=N makes those of another run again
 	PYTHONPATH=tests/fuzz $(BIN)/python -m fuzzing --calls $(CALLS) $(if $(SEED),--seed $(SEED))
@@ -41,11 +41,12 @@ MINUTES ?= 10
 soak: $(READY)  ## Serve for MINUTES=10 under load while things go wrong, and print what the server holds
 	PYTHONPATH=tests/soak $(BIN)/python -m soaking --minutes $(MINUTES)
 
-check: $(READY) $(GEN_READY)  ## Check format, lint, types, walls, protos, generated code and docs/api.md
+check: $(READY) $(GEN_READY)  ## Check format, lint, types, walls, Dockerfile, protos, generated code and docs/api.md
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/hadolint Dockerfile
 	$(BIN)/buf lint protos
 	$(BIN)/buf format --diff --exit-code protos
 	scripts/generate-protos.sh --check
@@ -57,6 +58,14 @@ format: $(READY)  ## Format the code and mend what lint can mend
 
 protos: $(GEN_READY)  ## Generate the Python code of the protos and docs/api.md anew
 	scripts/generate-protos.sh
+
+# What the image installs: the versions of constraints.txt, with the hashes of all their files, so that one
+# list does for every architecture and every Python from 3.11 on.
+PIN := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+    --constraint constraints.txt --no-annotate --no-emit-index-url --custom-compile-command 'make requirements'
+requirements: $(READY)  ## Pin anew, by hash, what the image installs
+	$(PIN) --extra server pyproject.toml --output-file requirements/server.txt
+	$(PIN) --group image --output-file requirements/build.txt
 
 # Generated code must import under old and new protobuf, so its generator is old and lives apart.
 $(GEN_READY): scripts/generate-protos.txt
