@@ -120,6 +120,6 @@ class AdmissionInterceptor(grpc.ServerInterceptor):
         return continuation(handler_call_details)
 
     def _refuse(self, _requests: Iterator[bytes], context: grpc.ServicerContext) -> None:
-        wait = self._pool.expected_wait
+        wait = round(self._pool.expected_wait, 2)  # so that many are told the same
         error = OverloadedError("the server has more calls than it can answer in time", wait)
         abort(context, failure_of(error))

@@ -91,6 +91,7 @@ class Failure:
     rule: str = ""
     retry_delay: float = 0.0
 
+    @functools.lru_cache(maxsize=64)  # noqa: B019 - of what many calls at once are told
     def details(self) -> bytes:
         """The serialized google.rpc.Status."""
         status = Status(code=self.code.value[0], message=self.message)

@@ -55,7 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--max-wait",
         type=float,
-        default=0.25,
+        default=0.5,
         metavar="SECONDS",
         help="a call that would wait longer in line is refused (%(default)s)",
     )
