@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 KINREC = (sys.executable, "-m", "kinrec.cli")
@@ -35,6 +35,55 @@ def bundle_store(sample_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     subprocess.run(command, check=True, capture_output=True, env=environment)
     return store
+
+
+class Replica:
+    """A server process.
+
+    Args:
+        store: What it serves.
+        flags: Further flags of `kinrec serve`.
+        key: Signs the states that it gives.
+    """
+
+    def __init__(
+        self, store: Path, *flags: str, key: str = "a-key-that-all-replicas-of-the-tests-share"
+    ):
+        command = [*KINREC, "serve", store, *flags]
+        environment = os.environ | {"KINREC_STATE_KEY": key}
+        self.process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment
+        )
+        self._address = ""
+
+    @property
+    def address(self) -> str:
+        """Where it listens, once it does."""
+        if not self._address:
+            assert self.process.stdout is not None
+            line = self.process.stdout.readline()
+            assert line.startswith("kinrec: serving ")
+            self._address = line.split()[-1]
+        return self._address
+
+    def end(self) -> None:
+        """Kill it if it is still there."""
+        self.process.kill()
+        self.process.communicate(timeout=10)
+
+
+@pytest.fixture
+def start_replica() -> Iterator[Callable[..., Replica]]:
+    """Start servers that share a key: `start_replica(store, "--port", "0", …)`. They end with the test."""
+    replicas: list[Replica] = []
+
+    def start(store: Path, *flags: str, **settings: str) -> Replica:
+        replicas.append(Replica(store, *flags, **settings))
+        return replicas[-1]
+
+    yield start
+    for replica in replicas:
+        replica.end()
 
 
 @pytest.fixture(scope="session")
