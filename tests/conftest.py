@@ -26,14 +26,26 @@ def sample_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def bundle_store(sample_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def train() -> Callable[..., None]:
+    """Train a small bundle into a store: `train(sample_dir, store, *flags)`."""
+
+    def run(sample: Path, store: Path, *flags: str) -> None:
+        command = [*KINREC, "train", "--events", sample / "events.csv"]
+        command += ["--items", sample / "items.csv", "--out", store, "--epochs", "4"]
+        command += ["--vector-size", "32", "--hidden-size", "32", "--factors", "32", *flags]
+        environment = os.environ | {"OMP_NUM_THREADS": "1"}
+        subprocess.run(command, check=True, capture_output=True, env=environment)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def bundle_store(
+    sample_dir: Path, tmp_path_factory: pytest.TempPathFactory, train: Callable[..., None]
+) -> Path:
     """A store with one bundle trained on the sample."""
     store = tmp_path_factory.mktemp("models") / "shop"
-    command = [*KINREC, "train", "--events", sample_dir / "events.csv"]
-    command += ["--items", sample_dir / "items.csv", "--out", store, "--epochs", "4"]
-    command += ["--vector-size", "32", "--hidden-size", "32", "--factors", "32"]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    subprocess.run(command, check=True, capture_output=True, env=environment)
+    train(sample_dir, store)
     return store
 
 
