@@ -45,7 +45,7 @@ class Click(BaseModel):
     """Something that a visitor did."""
 
     item_id: str
-    event_type: str | None = None
+    event_type: str = ""
 
 
 class Item(BaseModel):

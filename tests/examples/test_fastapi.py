@@ -67,6 +67,12 @@ def test_a_visitor_is_known_by_all_clicks(ask, address):
     assert [one["item_id"] for one in answer.json()] == [one.item_id for one in wanted]
 
 
+def test_a_click_may_have_no_type(ask):
+    """The type of an event is optional."""
+    (answer,) = ask([lambda client: client.post("/visitors/v/clicks", json=[{"item_id": "i7"}])])
+    assert (answer.status_code, len(answer.json())) == (200, 10)
+
+
 def test_what_the_caller_can_mend_is_said(ask):
     """A person who is not known is a 404, a field that breaks its rule a 422, with the reason."""
     unknown, invalid = ask(
