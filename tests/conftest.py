@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pytest
@@ -50,21 +52,26 @@ def bundle_store(
 
 
 class Replica:
-    """A server process.
+    """A server: a process, its workers, and nobody else in their process group.
 
     Args:
         store: What it serves.
         flags: Further flags of `kinrec serve`.
-        key: Signs the states that it gives.
     """
 
-    def __init__(
-        self, store: Path, *flags: str, key: str = "a-key-that-all-replicas-of-the-tests-share"
-    ):
-        command = [*KINREC, "serve", store, *flags]
-        environment = os.environ | {"KINREC_STATE_KEY": key}
+    def __init__(self, store: Path, *flags: str) -> None:
+        # Tests share the machine: no call is to be refused because another process had its turn.
+        command = [*KINREC, "serve", store, "--max-wait", "10", *flags]
+        environment = os.environ | {
+            "KINREC_STATE_KEY": "a-key-that-all-replicas-of-the-tests-share"
+        }
         self.process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            env=environment,
+            start_new_session=True,
         )
         self._address = ""
 
@@ -78,9 +85,10 @@ class Replica:
             self._address = line.split()[-1]
         return self._address
 
-    def end(self) -> None:
-        """Kill it if it is still there."""
-        self.process.kill()
+    def kill(self) -> None:
+        """Kill all of its processes at once, as when its machine goes."""
+        with suppress(ProcessLookupError):  # all have ended
+            os.killpg(self.process.pid, signal.SIGKILL)
         self.process.communicate(timeout=10)
 
 
@@ -89,13 +97,13 @@ def start_replica() -> Iterator[Callable[..., Replica]]:
     """Start servers that share a key: `start_replica(store, "--port", "0", …)`. They end with the test."""
     replicas: list[Replica] = []
 
-    def start(store: Path, *flags: str, **settings: str) -> Replica:
-        replicas.append(Replica(store, *flags, **settings))
+    def start(store: Path, *flags: str) -> Replica:
+        replicas.append(Replica(store, *flags))
         return replicas[-1]
 
     yield start
     for replica in replicas:
-        replica.end()
+        replica.kill()
 
 
 @pytest.fixture(scope="session")

@@ -6,6 +6,7 @@
 import os
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -45,7 +46,7 @@ class Fleet:
 
     def start(self, version, port=None):
         """Start a replica and wait until it is ready."""
-        flags = ("--version", version, "--drain-wait", str(DRAIN_WAIT))
+        flags = ("--version", version, "--workers", "1", "--drain-wait", str(DRAIN_WAIT))
         port = port or free_port()
         self._replicas[port] = self._start(self._store, *flags, "--port", str(port))
         assert self._replicas[port].address == f"127.0.0.1:{port}"
@@ -53,7 +54,7 @@ class Fleet:
 
     def kill(self, port):
         """Kill a replica, which has no time to say so."""
-        self._replicas.pop(port).end()
+        self._replicas.pop(port).kill()
 
     def drain(self, port):
         """End a replica in peace; give the seconds that it took."""
@@ -64,18 +65,24 @@ class Fleet:
 
     def wait_until_busy(self, port):
         """Wait until a replica answers calls: it takes processor time as health checks alone do not."""
-        pid, end = self._replicas[port].process.pid, time.monotonic() + WAIT
+        group, end = self._replicas[port].process.pid, time.monotonic() + WAIT
         while time.monotonic() < end:
-            before = _cpu_seconds(pid)
+            before = _cpu_seconds(group)
             time.sleep(1)
-            if _cpu_seconds(pid) - before > 0.05:
+            if _cpu_seconds(group) - before > 0.05:
                 return
         pytest.fail(f"the replica on port {port} gets no calls")
 
 
-def _cpu_seconds(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+def _cpu_seconds(group: int) -> float:
+    """The processor time of all processes of a group."""
+    ticks = 0
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(FileNotFoundError, ProcessLookupError):  # it has ended since
+            fields = path.read_text().rpartition(")")[2].split()
+            if int(fields[2]) == group:
+                ticks += int(fields[11]) + int(fields[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 @pytest.fixture

@@ -89,6 +89,7 @@ def test_the_command_is_one_of_the_server():
     arguments = serve_arguments()
     _, container = pod()
     ServerConfig(port=arguments.port, drain_wait=arguments.drain_wait, grace=arguments.grace)
+    assert str(arguments.workers) == container["resources"]["requests"]["cpu"]
     assert arguments.host == "0.0.0.0"  # noqa: S104 - of a pod
     (port,) = container["ports"]
     assert port["containerPort"] == arguments.port
