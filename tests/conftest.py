@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 KINREC = (sys.executable, "-m", "kinrec.cli")
@@ -26,15 +28,82 @@ def sample_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def bundle_store(sample_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def train() -> Callable[..., None]:
+    """Train a small bundle into a store: `train(sample_dir, store, *flags)`."""
+
+    def run(sample: Path, store: Path, *flags: str) -> None:
+        command = [*KINREC, "train", "--events", sample / "events.csv"]
+        command += ["--items", sample / "items.csv", "--out", store, "--epochs", "4"]
+        command += ["--vector-size", "32", "--hidden-size", "32", "--factors", "32", *flags]
+        environment = os.environ | {"OMP_NUM_THREADS": "1"}
+        subprocess.run(command, check=True, capture_output=True, env=environment)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def bundle_store(
+    sample_dir: Path, tmp_path_factory: pytest.TempPathFactory, train: Callable[..., None]
+) -> Path:
     """A store with one bundle trained on the sample."""
     store = tmp_path_factory.mktemp("models") / "shop"
-    command = [*KINREC, "train", "--events", sample_dir / "events.csv"]
-    command += ["--items", sample_dir / "items.csv", "--out", store, "--epochs", "4"]
-    command += ["--vector-size", "32", "--hidden-size", "32", "--factors", "32"]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    subprocess.run(command, check=True, capture_output=True, env=environment)
+    train(sample_dir, store)
     return store
+
+
+class Replica:
+    """A server: a process, its workers, and nobody else in their process group.
+
+    Args:
+        store: What it serves.
+        flags: Further flags of `kinrec serve`.
+    """
+
+    def __init__(self, store: Path, *flags: str) -> None:
+        # Tests share the machine: no call is to be refused because another process had its turn.
+        command = [*KINREC, "serve", store, "--max-wait", "10", *flags]
+        environment = os.environ | {
+            "KINREC_STATE_KEY": "a-key-that-all-replicas-of-the-tests-share"
+        }
+        self.process = subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            env=environment,
+            start_new_session=True,
+        )
+        self._address = ""
+
+    @property
+    def address(self) -> str:
+        """Where it listens, once it does."""
+        if not self._address:
+            assert self.process.stdout is not None
+            line = self.process.stdout.readline()
+            assert line.startswith("kinrec: serving ")
+            self._address = line.split()[-1]
+        return self._address
+
+    def kill(self) -> None:
+        """Kill all of its processes at once, as when its machine goes."""
+        with suppress(ProcessLookupError):  # all have ended
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.communicate(timeout=10)
+
+
+@pytest.fixture
+def start_replica() -> Iterator[Callable[..., Replica]]:
+    """Start servers that share a key: `start_replica(store, "--port", "0", …)`. They end with the test."""
+    replicas: list[Replica] = []
+
+    def start(store: Path, *flags: str) -> Replica:
+        replicas.append(Replica(store, *flags))
+        return replicas[-1]
+
+    yield start
+    for replica in replicas:
+        replica.kill()
 
 
 @pytest.fixture(scope="session")

@@ -73,14 +73,23 @@ def test_health_is_not_repeated(server, ask):
     assert len(server.calls) == 1
 
 
+def test_a_call_that_a_server_dropped_is_repeated(server, ask):
+    """A server that stops ends with CANCELLED what it has not begun."""
+    server.script = [Refusal(grpc.StatusCode.CANCELLED), pb.GetModelResponse(name="shop")]
+    assert ask("get_model").name == "shop"
+
+
 def test_repeats_stop_while_most_calls_fail(server):
-    """Under steady failure the throttle lets few repeats through."""
+    """Under steady failure the throttle lets 200 calls be repeated, and few after that."""
     server.script = [UNAVAILABLE]
-    with Client(server.address, channel_options=[("grpc.use_local_subchannel_pool", 1)]) as client:
-        for _ in range(10):
-            with pytest.raises(UnavailableError):
-                client.get_model()
-    assert len(server.calls) < 20  # 40 without it
+
+    def fails(_number):
+        with pytest.raises(UnavailableError):
+            client.get_model(timeout=30)
+
+    with Client(server.address) as client, ThreadPoolExecutor(32) as threads:
+        list(threads.map(fails, range(300)))
+    assert len(server.calls) < 600  # 1,200 without it
 
 
 def test_the_deadline_of_a_call(server, ask):

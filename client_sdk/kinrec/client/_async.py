@@ -43,24 +43,29 @@ class AsyncClient:
     waits for an answer cancels the call.
 
     Args:
-        target: Where the server is, ``host:port`` or any target that gRPC resolves.
+        target: Where the server is, ``host:port`` or any target that gRPC resolves, or several IP
+            addresses with ports, as a list or with commas between them.
         timeout: Seconds that a call gets, retries included, if it does not say.
         credentials: For a connection over TLS; None for one in the clear.
         channel_options: Channel arguments of gRPC; they win over the client's own.
+        watch_health: Whether calls go only to servers that say that they are serving, so that one
+            which drains gets no new ones. None for whenever `target` has several addresses; say True
+            with a name that stands for several, and not with a balancer, which sees to it itself.
 
     Raises:
-        InvalidRequestError: `target` or `timeout` cannot be used.
+        InvalidRequestError: `target`, `timeout` or `watch_health` cannot be used.
     """
 
     def __init__(
         self,
-        target: str,
+        target: str | Sequence[str],
         *,
         timeout: float = DEFAULT_TIMEOUT,
         credentials: grpc.ChannelCredentials | None = None,
         channel_options: Sequence[tuple[str, str | int]] = (),
+        watch_health: bool | None = None,
     ) -> None:
-        self._config = ChannelConfig(target, timeout, credentials, channel_options)
+        self._config = ChannelConfig(target, timeout, credentials, channel_options, watch_health)
         self._channel: grpc.aio.Channel | None = None  # made in the loop that it will live in
         self._closed = False
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from numbers import Real
 from typing import TYPE_CHECKING
 
 from kinrec.client._calls import SERVICE
 from kinrec.client._errors import invalid_field
+from kinrec.client._targets import target_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,9 +19,11 @@ if TYPE_CHECKING:
 
 DEFAULT_TIMEOUT = 2.0  # seconds
 
-# Every method only reads, so a call that no server took may go to the next one. The throttle stops
-# retries while more than half of the calls fail, so that they do not keep a service down. A stream is
-# opened likewise; from its first answer on gRPC repeats nothing of it.
+# Every method only reads, so a call that no server answered may go to the next one: a server that
+# stops ends with CANCELLED what it has not begun. The throttle lets the calls be repeated that were
+# under way to a server that died, 200 of them at once, and stops repeats while more than half of all
+# attempts fail, so that they do not keep a service down. A stream is opened likewise; from its first
+# answer on gRPC repeats nothing of it.
 _SERVICE_CONFIG = {
     "loadBalancingConfig": [{"round_robin": {}}],
     "methodConfig": [
@@ -31,18 +34,20 @@ _SERVICE_CONFIG = {
                 "initialBackoff": "0.05s",
                 "maxBackoff": "0.5s",
                 "backoffMultiplier": 2,
-                "retryableStatusCodes": ["UNAVAILABLE"],
+                "retryableStatusCodes": ["UNAVAILABLE", "CANCELLED"],
             },
         }
     ],
-    "retryThrottling": {"maxTokens": 10, "tokenRatio": 0.1},
+    "retryThrottling": {"maxTokens": 400, "tokenRatio": 1},
 }
+_WATCHED = _SERVICE_CONFIG | {"healthCheckConfig": {"serviceName": SERVICE}}
 
 _OPTIONS: dict[str, str | int] = {
-    "grpc.service_config": json.dumps(_SERVICE_CONFIG),
     # Finds connections that died without a word, within 20 s of the first unanswered ping. Pings
     # go out only while calls do; a server may close connections that ping more often.
     "grpc.keepalive_time_ms": 60_000,
+    # A server that was away for long is found again within 10 s, not 2 minutes.
+    "grpc.max_reconnect_backoff_ms": 10_000,
     # gRPC takes 4 MiB unless told. A batch of 20,000 items, each with a long id, a title and reasons, is
     # about 60 MB, and the states of 256 people are up to 64 MiB: no answer within the service's own
     # limits is refused for its size.
@@ -58,27 +63,37 @@ class ChannelConfig:
     """What a client is made of.
 
     Attributes:
-        target: Where the server is, ``host:port`` or any target that gRPC resolves.
+        addresses: Where the servers are: ``host:port``, any target that gRPC resolves, or several
+            addresses, as a list or with commas between them.
         timeout: Seconds that a call gets if it does not say.
         credentials: For a connection over TLS; None for one in the clear.
         channel_options: Channel arguments of gRPC; they win over the client's own.
+        watch_health: Whether calls go only to servers that say that they are serving. None for
+            whenever there are several addresses: a balancer with one address looks after it itself.
 
     Raises:
-        InvalidRequestError: `target` or `timeout` cannot be used.
+        InvalidRequestError: A value cannot be used.
     """
 
-    target: str
+    addresses: str | Sequence[str]
     timeout: float = DEFAULT_TIMEOUT
     credentials: grpc.ChannelCredentials | None = None
     channel_options: Sequence[tuple[str, str | int]] = ()
+    watch_health: bool | None = None
+    target: str = field(init=False)
 
     def __post_init__(self) -> None:
-        _check_target(self.target)
+        object.__setattr__(self, "target", target_of(self.addresses))
         _check_timeout(self.timeout)
+        if self.watch_health is not None and not isinstance(self.watch_health, bool):
+            raise invalid_field("watch_health", "must be true, false or None")
 
     def options(self) -> list[tuple[str, str | int]]:
         """The arguments of the channel."""
-        return list({**_OPTIONS, **dict(self.channel_options)}.items())
+        watch = "," in self.target if self.watch_health is None else self.watch_health
+        service_config = json.dumps(_WATCHED if watch else _SERVICE_CONFIG)
+        own = {**_OPTIONS, "grpc.service_config": service_config}
+        return list({**own, **dict(self.channel_options)}.items())
 
     def seconds(self, timeout: float | None) -> float:
         """The seconds that a call gets.
@@ -87,13 +102,6 @@ class ChannelConfig:
             InvalidRequestError: `timeout` is not a positive number.
         """
         return self.timeout if timeout is None else _check_timeout(timeout)
-
-
-def _check_target(target: object) -> None:
-    is_text = isinstance(target, str) and bool(target) and target.isprintable()
-    # gRPC would take a number, or the address of a web page, for the name of a host.
-    if not is_text or ":" not in str(target) or str(target).startswith(("http:", "https:")):
-        raise invalid_field("target", "must be a host and port, e.g. localhost:50051")
 
 
 def _check_timeout(timeout: float) -> float:
