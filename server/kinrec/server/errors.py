@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import math
 import threading
 import uuid
 from dataclasses import dataclass
@@ -18,7 +19,11 @@ from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.message import DecodeError
 
 # The package ships stubs without saying so by a py.typed.
-from google.rpc.error_details_pb2 import BadRequest, ErrorInfo  # type: ignore[import-untyped]
+from google.rpc.error_details_pb2 import (  # type: ignore[import-untyped]
+    BadRequest,
+    ErrorInfo,
+    RetryInfo,
+)
 from google.rpc.status_pb2 import Status  # type: ignore[import-untyped]
 
 from kinrec.engine import (
@@ -67,6 +72,7 @@ class Failure:
         message: What the caller reads.
         field: The field of the request that breaks a rule; empty if the fault is in none.
         rule: The rule that it breaks; empty if the request is not at fault.
+        retry_delay: Seconds after which the same call may be made again; 0 if nothing is said of it.
     """
 
     code: grpc.StatusCode
@@ -74,6 +80,7 @@ class Failure:
     message: str
     field: str = ""
     rule: str = ""
+    retry_delay: float = 0.0
 
     def details(self) -> bytes:
         """The serialized google.rpc.Status."""
@@ -83,6 +90,10 @@ class Failure:
         if self.rule:
             violation = BadRequest.FieldViolation(field=self.field, description=self.rule)
             status.details.append(_packed(BadRequest(field_violations=[violation])))
+        if self.retry_delay > 0:
+            retry = RetryInfo()
+            retry.retry_delay.FromMicroseconds(math.ceil(self.retry_delay * 1e6))
+            status.details.append(_packed(retry))
         data: bytes = status.SerializeToString()
         return data
 
@@ -181,7 +192,7 @@ def _guard(handler: grpc.RpcMethodHandler[Any, Any]) -> grpc.RpcMethodHandler[An
         # An exception that escapes here leaks its text, or leaves the caller hanging.
         except BaseException as error:  # noqa: BLE001
             failure = failure_of(error)
-        _abort(context, failure)
+        abort(context, failure)
 
     make = (
         grpc.unary_stream_rpc_method_handler
@@ -205,14 +216,15 @@ def _guard_stream(handler: grpc.RpcMethodHandler[Any, Any]) -> grpc.RpcMethodHan
             failure = failure_of(error)
         else:
             return
-        _abort(context, failure)
+        abort(context, failure)
 
     return grpc.stream_stream_rpc_method_handler(
         guarded, response_serializer=handler.response_serializer
     )
 
 
-def _abort(context: grpc.ServicerContext, failure: Failure) -> Never:
+def abort(context: grpc.ServicerContext, failure: Failure) -> Never:
+    """End a call with a failure."""
     context.set_trailing_metadata(((_DETAILS_KEY, failure.details()),))
     context.abort(failure.code, failure.message)
 
@@ -225,7 +237,7 @@ def _unexpected(error: BaseException) -> Failure:
     )
 
 
-def _packed(message: ErrorInfo | BadRequest) -> AnyMessage:
+def _packed(message: ErrorInfo | BadRequest | RetryInfo) -> AnyMessage:
     packed = AnyMessage()
     packed.Pack(message)
     return packed
