@@ -72,6 +72,30 @@ def test_a_flag_out_of_range_is_refused(tmp_path, flag):
     assert flag[0].strip("-").replace("-", "_") in refused(tmp_path, *flag)
 
 
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        (("--host", "0.0.0.0"), "--host 0.0.0.0: other machines would be served in plain text"),  # noqa: S104 - which is refused
+        (("--tls-cert", "a.pem"), "--tls-cert: needs --tls-key"),
+        (("--tls-key", "a.key"), "--tls-key: needs --tls-cert"),
+        (("--tls-client-ca", "a.pem"), "--tls-client-ca: needs --tls-cert"),
+        (("--tls-cert", "a.pem", "--tls-key", "a.key"), "--tls-cert a.pem: No such file"),
+        (("--max-connections", "0"), "max_connections: must be from 1"),
+        (("--max-connection-age", "0"), "max_connection_age: must be from 1"),
+    ],
+)
+def test_what_is_not_safe_is_refused(tmp_path, flags, told):
+    """The flag and the reason, in one line, before anything is loaded."""
+    assert refused(tmp_path / "nothing", *flags).startswith(f"kinrec serve: {told}")
+
+
+def test_a_key_of_another_certificate_is_refused(tmp_path, authority):
+    """As above, for a pair of files that are both well formed."""
+    cert, key = authority.issue("one")[0], authority.issue("other")[1]
+    line = refused(tmp_path / "nothing", "--tls-cert", cert, "--tls-key", key)
+    assert line == f"kinrec serve: --tls-key {key}: is not the key of {cert}"
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_drains(serve, number):
     """After a signal health is NOT_SERVING while calls are still answered; then it exits with 0."""

@@ -16,6 +16,7 @@ from kinrec.server.states import MAX_STATE_BYTES, StateKeys
 
 if TYPE_CHECKING:
     from kinrec.server.experiments import Experiment
+    from kinrec.server.tls import TlsFiles
 
 # Two ids per event, one per excluded and per allowed item and per value of a condition, and room for
 # times, values and framing: a request about one person that keeps every other limit is never refused
@@ -55,6 +56,13 @@ class ServerConfig:
         experiment: Shares people among variants; None for no experiment.
         state_keys: Sign the carried states; by default a key that no other server has.
         max_connection_age_grace: Seconds that calls on such a connection have to end.
+        max_connections: Connections that are open at once, 1 to 1,000,000; beyond them one is closed as
+            soon as it is opened.
+        max_concurrent_streams: Calls that are open at once on one connection, 1 to 1,000,000; clients
+            hold back those beyond.
+        tls: Where the certificate is; None to speak plain text.
+        insecure: Whether plain text may be spoken to other machines.
+        reflection: Whether the services describe themselves to callers without the protos.
 
     Raises:
         ValueError: A value is out of range. The text is one line that names the field.
@@ -73,6 +81,11 @@ class ServerConfig:
     min_voters: int = 5
     require_parity: bool = False
     experiment: Experiment | None = None
+    max_connections: int = 1000
+    max_concurrent_streams: int = 1000
+    tls: TlsFiles | None = None
+    insecure: bool = False
+    reflection: bool = False
     state_keys: StateKeys = field(default_factory=StateKeys.random, repr=False)
 
     def __post_init__(self) -> None:
@@ -88,6 +101,8 @@ class ServerConfig:
         _check_range("previous_hours", self.previous_hours, 0, 8_760)
         _check_range("max_connection_age", self.max_connection_age, 1, 86_400)
         _check_range("max_connection_age_grace", self.max_connection_age_grace, 0, 86_400)
+        _check_range("max_connections", self.max_connections, 1, 1_000_000)
+        _check_range("max_concurrent_streams", self.max_concurrent_streams, 1, 1_000_000)
 
     def address(self, port: int | None = None) -> str:
         """The address as gRPC writes it, ``host:port``, with another port if one is given."""
