@@ -85,6 +85,7 @@ COMMANDS = (
     ),
     Command("inspect", "kinrec.engine.commands.inspect", "server", "show what a bundle holds"),
     Command("serve", "kinrec.server.commands.serve", "server", "answer calls with a bundle"),
+    Command("token", "kinrec.server.commands.token", "server", "make a token for a caller"),
     Command("call", "kinrec.client.commands.call", "", "ask a server"),
     Command(
         "sample-data",

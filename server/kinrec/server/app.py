@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
+from kinrec.server.auth import AuthInterceptor
 from kinrec.server.config import MAX_REQUEST_BYTES
 from kinrec.server.errors import ErrorInterceptor
 from kinrec.server.health import HealthServicer
@@ -39,7 +40,7 @@ class RecommenderServer:
 
     Raises:
         PortError: The address cannot be listened on, or would be in plain text and must not.
-        FlagFileError: The files of the certificate cannot be used.
+        FlagFileError: The files of the certificate or of the tokens cannot be used.
     """
 
     def __init__(self, engines: Engines, config: ServerConfig) -> None:
@@ -47,7 +48,7 @@ class RecommenderServer:
         check_exposure(config)
         self._server = grpc.server(
             ThreadPoolExecutor(config.threads, "call"),
-            interceptors=[ErrorInterceptor()],
+            interceptors=_interceptors(config),
             options=_options(config),
         )
         self._health = HealthServicer(("", SERVICE_NAME), max_watches=config.max_watches)
@@ -107,6 +108,12 @@ class RecommenderServer:
         stopped = self._server.stop(grace)
         self._health.end_watches()
         return stopped
+
+
+def _interceptors(config: ServerConfig) -> list[grpc.ServerInterceptor]:
+    """From the outermost to the innermost."""
+    asks = [] if config.tokens is None else [AuthInterceptor(config.tokens)]
+    return [*asks, ErrorInterceptor()]
 
 
 def _add_reflection(server: grpc.Server) -> None:

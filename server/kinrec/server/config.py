@@ -15,6 +15,8 @@ from kinrec.engine import (
 from kinrec.server.states import MAX_STATE_BYTES, StateKeys
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from kinrec.server.experiments import Experiment
     from kinrec.server.tls import TlsFiles
 
@@ -62,6 +64,7 @@ class ServerConfig:
             hold back those beyond.
         tls: Where the certificate is; None to speak plain text.
         insecure: Whether plain text may be spoken to other machines.
+        tokens: The file of the tokens of which every call must carry one; None to ask for none.
         reflection: Whether the services describe themselves to callers without the protos.
 
     Raises:
@@ -85,6 +88,7 @@ class ServerConfig:
     max_concurrent_streams: int = 1000
     tls: TlsFiles | None = None
     insecure: bool = False
+    tokens: Path | None = None
     reflection: bool = False
     state_keys: StateKeys = field(default_factory=StateKeys.random, repr=False)
 

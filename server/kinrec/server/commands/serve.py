@@ -114,6 +114,12 @@ def _add_safety(parser: argparse.ArgumentParser) -> None:
         help="speak plain text to other machines; without it that is refused",
     )
     group.add_argument(
+        "--tokens",
+        type=Path,
+        metavar="FILE",
+        help="a TOML file of the tokens of which every call must carry one ('kinrec token' makes them)",
+    )
+    group.add_argument(
         "--reflection",
         action="store_true",
         help="describe the services to callers without the protos, such as grpcurl",
@@ -174,6 +180,7 @@ def run(args: argparse.Namespace) -> int:
             max_connection_age=args.max_connection_age,
             tls=_tls(args),
             insecure=args.insecure,
+            tokens=_tokens(args.tokens),
             reflection=args.reflection,
         )
         check_exposure(config)
@@ -204,6 +211,19 @@ def _tls(args: argparse.Namespace) -> TlsFiles | None:
     files = TlsFiles(args.tls_cert, args.tls_key, args.tls_client_ca)
     files.read()
     return files
+
+
+def _tokens(path: Path | None) -> Path | None:
+    """Check the file of tokens, if there is one.
+
+    Raises:
+        ValueError: It cannot be used. The text is one line that names the flag.
+    """
+    from kinrec.server.tokens import read_tokens  # noqa: PLC0415
+
+    if path is not None:
+        read_tokens(path)
+    return path
 
 
 def _experiment(path: Path | None) -> Experiment | None:
