@@ -45,11 +45,14 @@ class AsyncClient:
     Args:
         target: Where the server is, ``host:port`` or any target that gRPC resolves.
         timeout: Seconds that a call gets, retries included, if it does not say.
-        credentials: For a connection over TLS; None for one in the clear.
+        credentials: For a connection over TLS, see `tls_credentials`; None for one in the clear.
         channel_options: Channel arguments of gRPC; they win over the client's own.
+        token: Says who calls, for a server that asks; None to send none.
+        insecure: Whether the token may be sent in the clear to another machine.
 
     Raises:
-        InvalidRequestError: `target` or `timeout` cannot be used.
+        InvalidRequestError: `target`, `timeout` or `token` cannot be used, or the token would be sent in
+            the clear to another machine.
     """
 
     def __init__(
@@ -59,8 +62,11 @@ class AsyncClient:
         timeout: float = DEFAULT_TIMEOUT,
         credentials: grpc.ChannelCredentials | None = None,
         channel_options: Sequence[tuple[str, str | int]] = (),
+        token: str | None = None,
+        insecure: bool = False,
     ) -> None:
-        self._config = ChannelConfig(target, timeout, credentials, channel_options)
+        self._config = ChannelConfig(target, timeout, credentials, channel_options, token, insecure)
+        self._metadata = self._config.metadata()
         self._channel: grpc.aio.Channel | None = None  # made in the loop that it will live in
         self._closed = False
 
@@ -240,7 +246,7 @@ class AsyncClient:
         try:
             send: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]
             send = self._opened().unary_unary(call.method)
-            response = await send(call.request, timeout=seconds)
+            response = await send(call.request, timeout=seconds, metadata=self._metadata)
         except (grpc.aio.AioRpcError, asyncio.CancelledError) as error:
             explained = self._explained(error, seconds)
             if explained is error:
@@ -258,7 +264,7 @@ class AsyncClient:
             raise ClientClosedError
         connect: grpc.aio.StreamStreamMultiCallable[bytes, bytes]
         connect = self._opened().stream_stream(_calls.STREAM_METHOD)
-        return connect()
+        return connect(metadata=self._metadata)
 
     def _explained(self, error: BaseException, seconds: float, note: str = "") -> BaseException:
         """The client's error for what grpc raised; what is none of grpc's is given back."""
