@@ -15,6 +15,7 @@ from kinrec.engine.encoder import Encoded, Encoder
 from kinrec.engine.events import EventReader
 from kinrec.engine.factors import RowSpec
 from kinrec.engine.fold_in import open_fold_in
+from kinrec.engine.graph_files import check_graph_files
 from kinrec.engine.histories import HISTORY_FILES, Histories
 from kinrec.engine.ids import IdMap
 from kinrec.engine.index import ExactIndex, open_index
@@ -122,6 +123,7 @@ class Model:
         users = IdMap.open_counted(directory / "users.marisa", manifest.user_count)
         reader = EventReader(spec, items)
         histories = _open_histories(files, manifest, len(type_weights))
+        check_graph_files(directory / "encoder.onnx", manifest.files)
         encoder = Encoder(directory / "encoder.onnx", manifest.encoder)
         state_sizes = [layers * size for layers, size in encoder.state_shapes]
         item_embeddings = files.finite("item_embeddings.npy", len(items), vector_size)
