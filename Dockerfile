@@ -36,4 +36,5 @@ EXPOSE 50051
 HEALTHCHECK --interval=10s --timeout=5s --start-period=60s \
     CMD ["kinrec", "call", "health", "--target", "127.0.0.1:50051"]
 ENTRYPOINT ["kinrec"]
-CMD ["serve", "/models", "--host", "0.0.0.0"]
+# In a container the host of the network is the container: what is published is said to `docker run`.
+CMD ["serve", "/models", "--host", "0.0.0.0", "--insecure"]

@@ -1,7 +1,8 @@
-"""What several rooms' tests share: one small log, and one bundle trained on it by the real command."""
+"""What several rooms' tests share: one small log, one bundle trained on it by the real command, and keys."""
 
 from __future__ import annotations
 
+import datetime as dt
 import os
 import signal
 import subprocess
@@ -10,6 +11,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pytest
+import trustme
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -109,7 +111,7 @@ def start_replica() -> Iterator[Callable[..., Replica]]:
 @pytest.fixture(scope="session")
 def address(bundle_store: Path) -> Iterator[str]:
     """The address of a real server process that serves the bundle."""
-    command = [*KINREC, "serve", bundle_store, "--port", "0", "--drain-wait", "0"]
+    command = [*KINREC, "serve", bundle_store, "--port", "0", "--drain-wait", "0", "--reflection"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         line = process.stdout.readline()
@@ -117,3 +119,41 @@ def address(bundle_store: Path) -> Iterator[str]:
         yield line.split()[-1]
         process.terminate()
         assert process.wait(30) == 0
+
+
+class Authority:
+    """An authority of a test's own, and the certificates that it gave.
+
+    Attributes:
+        root: Its root, as a file.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        directory.mkdir()
+        self._directory = directory
+        self._ca = trustme.CA()
+        self.root = directory / "root.pem"
+        self.root.write_bytes(self._ca.cert_pem.bytes())
+
+    def issue(self, name: str, *, days: int = 1) -> tuple[Path, Path]:
+        """Write a certificate for ``localhost`` and its key; with fewer days than one it has expired."""
+        until = dt.datetime.now(dt.UTC) + dt.timedelta(days=days)
+        given = self._ca.issue_cert(
+            "localhost", "127.0.0.1", not_before=until - dt.timedelta(days=9), not_after=until
+        )
+        cert, key = self._directory / f"{name}.pem", self._directory / f"{name}.key"
+        cert.write_bytes(b"".join(pem.bytes() for pem in given.cert_chain_pems))
+        key.write_bytes(given.private_key_pem.bytes())
+        return cert, key
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> Authority:
+    """Who the server's certificate is from."""
+    return Authority(tmp_path / "authority")
+
+
+@pytest.fixture
+def stranger(tmp_path: Path) -> Authority:
+    """Another authority."""
+    return Authority(tmp_path / "stranger")

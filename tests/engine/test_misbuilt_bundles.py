@@ -172,7 +172,7 @@ def test_what_is_not_a_graph(copy):
 
     code, text = copy.load_apart()
 
-    assert (code, text) == (1, "refused: encoder.onnx: onnxruntime cannot load it")
+    assert (code, text) == (1, "refused: encoder.onnx: is not a graph in ONNX")
 
 
 def test_an_encoder_with_other_inputs(copy):

@@ -1,5 +1,6 @@
 """The examples in README.md run as they stand, against a real server."""
 
+import os
 import re
 import shlex
 import subprocess
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from kinrec.server.tokens import read_tokens
 from kinrec.trainer.cleaning_config import CleaningConfig
 from kinrec.trainer.config import TrainConfig
 from kinrec.trainer.settings import PATH, PATHS, Setting, read_settings, settings_of, train_config
@@ -24,7 +26,9 @@ CALLS = [
     if language == "sh"
     for line in code.splitlines()
     if line.startswith(("kinrec call", "grpcurl", "kinrec inspect", "kinrec evaluate"))
+    and "--tls" not in line
 ]
+SAFE = next(code for _, code in BLOCKS if "--tls-cert" in code).splitlines()
 
 
 def test_there_are_examples():
@@ -43,6 +47,40 @@ def test_the_file_of_settings_is_taken(tmp_path):
     known = [*own, *settings_of(CleaningConfig), *settings_of(TrainConfig)]
     config = train_config(read_settings(file, Namespace(), [("all", None, known)]))
     assert config.cleaning.type_weight == (("buy", 8.0), ("view", 1.0))
+
+
+def test_the_file_of_tokens_is_taken(tmp_path):
+    """The entry is one that the server takes."""
+    (text,) = (code for language, code in BLOCKS if language == "toml" and "[[tokens]]" in code)
+    file = tmp_path / "tokens.toml"
+    file.write_text(text)
+    (token,) = read_tokens(file)._tokens
+    assert (token.name, token.rate, token.burst, len(token.rpcs)) == ("shop", 200, 400, 3)
+
+
+def test_the_safe_server_is_called(bundle_store, tmp_path, authority):
+    """A token is made, a server asks for it over TLS, and the call comes through."""
+    make, serve, call = SAFE
+    for path, name in zip(authority.issue("server"), ("server.pem", "server.key"), strict=True):
+        path.rename(tmp_path / name)
+    authority.root.rename(tmp_path / "ca.pem")
+    shell = {"cwd": tmp_path, "env": {**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}"}}
+    subprocess.run(["sh", "-c", make], check=True, timeout=60, **shell)
+    serve = serve.replace("models/shop", str(bundle_store)).replace("0.0.0.0", "127.0.0.1")  # noqa: S104
+    server = subprocess.Popen(
+        [*shlex.split(serve), "--port", "0"], stdout=subprocess.PIPE, text=True, **shell
+    )
+    try:
+        address = server.stdout.readline().split()[-1]
+        call = call.replace("localhost:50051", address)
+        done = subprocess.run(
+            shlex.split(call), capture_output=True, text=True, timeout=60, check=False, **shell
+        )
+    finally:
+        server.terminate()
+        server.communicate(timeout=30)
+    assert done.returncode == 0, done.stderr
+    assert "serving" in done.stdout.lower()
 
 
 @pytest.mark.parametrize("code", PYTHON)

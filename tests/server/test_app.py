@@ -14,8 +14,9 @@ from kinrec.v1 import recommender_pb2 as pb
 from kinrec.v1.recommender_pb2_grpc import RecommenderServiceStub
 
 
-def test_reflection_lists_the_services_and_describes_them(channel):
-    """A client without the protos can find the service and its messages."""
+def test_reflection_lists_the_services_and_describes_them(engine, start_server, open_channel):
+    """Where it is on, a client without the protos can find the service and its messages."""
+    channel = open_channel(start_server(engine, reflection=True))
     reflect = ServerReflectionStub(channel).ServerReflectionInfo
     requests = [
         ServerReflectionRequest(list_services=""),
@@ -31,9 +32,17 @@ def test_reflection_lists_the_services_and_describes_them(channel):
     assert described.file_descriptor_response.file_descriptor_proto
 
 
+def test_reflection_is_off_by_default(channel):
+    """Nobody is told of the services who does not know them."""
+    reflect = ServerReflectionStub(channel).ServerReflectionInfo
+    with pytest.raises(grpc.RpcError) as caught:
+        list(reflect(iter([ServerReflectionRequest(list_services="")]), timeout=10))
+    assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
+
+
 def test_open_reflection_streams_do_not_starve_calls(engine, start_server, open_channel):
     """Reflection streams left open, more than there are threads, hold up no call."""
-    channel = open_channel(start_server(engine, threads=2))
+    channel = open_channel(start_server(engine, threads=2, reflection=True))
     done = threading.Event()
 
     def requests():
@@ -99,7 +108,7 @@ def test_two_servers_do_not_share_a_port(engine, start_server):
 def test_an_address_of_another_machine_is_refused(engine, host):
     """An address that is not this machine's, or not known, is refused by name."""
     with pytest.raises(PortError, match=f"cannot listen on {host}:0: "):
-        RecommenderServer(Engines(engine), ServerConfig(host=host, port=0))
+        RecommenderServer(Engines(engine), ServerConfig(host=host, port=0, insecure=True))
 
 
 @pytest.mark.parametrize(
@@ -115,6 +124,8 @@ def test_an_address_of_another_machine_is_refused(engine, host):
         ({"previous_hours": float("nan")}, "previous_hours"),
         ({"max_connection_age": 0}, "max_connection_age"),
         ({"max_connection_age_grace": -1}, "max_connection_age_grace"),
+        ({"max_connections": 0}, "max_connections"),
+        ({"max_concurrent_streams": 0}, "max_concurrent_streams"),
     ],
 )
 def test_a_setting_out_of_range_is_named(settings, field):

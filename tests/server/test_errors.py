@@ -107,8 +107,9 @@ def test_text_that_is_not_utf8_is_an_invalid_argument(channel, engine):
     assert not engine.asked
 
 
-def test_garbage_to_a_stream_is_an_invalid_argument(channel, caplog):
+def test_garbage_to_a_stream_is_an_invalid_argument(engine, start_server, open_channel, caplog):
     """A health watch and a reflection stream refuse what is no message as calls do."""
+    channel = open_channel(start_server(engine, reflection=True))
     watch = channel.unary_stream("/grpc.health.v1.Health/Watch")(b"\xff\xff", timeout=10)
     reflect = channel.stream_stream(
         "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"

@@ -72,6 +72,81 @@ def test_a_flag_out_of_range_is_refused(tmp_path, flag):
     assert flag[0].strip("-").replace("-", "_") in refused(tmp_path, *flag)
 
 
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        (("--host", "0.0.0.0"), "--host 0.0.0.0: other machines would be served in plain text"),  # noqa: S104 - which is refused
+        (("--tls-cert", "a.pem"), "--tls-cert: needs --tls-key"),
+        (("--tls-key", "a.key"), "--tls-key: needs --tls-cert"),
+        (("--tls-client-ca", "a.pem"), "--tls-client-ca: needs --tls-cert"),
+        (("--tls-cert", "a.pem", "--tls-key", "a.key"), "--tls-cert a.pem: No such file"),
+        (("--tokens", "nothing.toml"), "--tokens nothing.toml: No such file or directory"),
+        (("--max-connections", "0"), "max_connections: must be from 1"),
+        (("--max-connection-age", "0"), "max_connection_age: must be from 1"),
+    ],
+)
+def test_what_is_not_safe_is_refused(tmp_path, flags, told):
+    """The flag and the reason, in one line, before anything is loaded."""
+    assert refused(tmp_path / "nothing", *flags).startswith(f"kinrec serve: {told}")
+
+
+def test_a_key_of_another_certificate_is_refused(tmp_path, authority):
+    """As above, for a pair of files that are both well formed."""
+    cert, key = authority.issue("one")[0], authority.issue("other")[1]
+    line = refused(tmp_path / "nothing", "--tls-cert", cert, "--tls-key", key)
+    assert line == f"kinrec serve: --tls-key {key}: is not the key of {cert}"
+
+
+def test_tls_and_tokens(serve, tmp_path, authority, stranger):
+    """By the flags: both are asked for, renewed certificates taken up, and open connections kept."""
+    cert, key = authority.issue("server")
+    tokens = tmp_path / "tokens.toml"
+    made = subprocess.run(
+        [KINREC, "token", "shop", "--out", tmp_path / "shop.token"],
+        capture_output=True, text=True, timeout=60, check=True,
+    )  # fmt: skip
+    tokens.write_text(made.stdout)
+    files = ("--tls-cert", cert, "--tls-key", key, "--tls-client-ca", authority.root)
+    process, address = serve(*files, "--tokens", tokens)
+    client_cert, client_key = authority.issue("client")
+    token = (tmp_path / "shop.token").read_text().strip()
+    ask = {"metadata": (("authorization", f"Bearer {token}"),), "timeout": 10}
+
+    own = (client_key.read_bytes(), client_cert.read_bytes())
+
+    def channel(root, pair=own):
+        credentials = grpc.ssl_channel_credentials(root.read_bytes(), *pair)
+        return grpc.secure_channel(address, credentials, [("grpc.use_local_subchannel_pool", 1)])
+
+    with channel(authority.root) as before, channel(authority.root, ()) as nobody:
+        stub = RecommenderServiceStub(before)
+        assert stub.GetModel(pb.GetModelRequest(), **ask)
+        with pytest.raises(grpc.RpcError) as caught:
+            stub.GetModel(pb.GetModelRequest(), timeout=10)
+        assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
+        with pytest.raises(grpc.RpcError) as caught:
+            RecommenderServiceStub(nobody).GetModel(pb.GetModelRequest(), **ask)
+        assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+
+        key.write_text("nothing")  # a renewal that is broken, and then one that is not
+        new_cert, new_key = stranger.issue("renewed")
+        time.sleep(1.1)
+        with channel(authority.root) as still:
+            assert RecommenderServiceStub(still).GetModel(pb.GetModelRequest(), **ask)
+        cert.write_bytes(new_cert.read_bytes())
+        key.write_bytes(new_key.read_bytes())
+        time.sleep(1.1)
+        with channel(stranger.root) as after:
+            assert RecommenderServiceStub(after).GetModel(pb.GetModelRequest(), **ask)
+        assert stub.GetModel(pb.GetModelRequest(), **ask)
+    process.terminate()
+    assert process.wait(15) == 0
+    said = process.stderr.read()
+    assert f"--tls-key {key}: is not a private key in PEM" in said
+    assert "Traceback" not in said
+    assert token not in said
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_drains(serve, number):
     """After a signal health is NOT_SERVING while calls are still answered; then it exits with 0."""

@@ -19,6 +19,7 @@ from kinrec.server.app import RecommenderServer
 from kinrec.server.config import ServerConfig
 from kinrec.server.engines import Engines
 from kinrec.server.parity import require_parity
+from kinrec.server.tls import TlsFiles
 from kinrec.trainer.weights import WEIGHTS
 from kinrec.verify import asking
 from kinrec.verify.commands.verify import _show
@@ -246,8 +247,10 @@ def start(copy):
     """Starts a server of the copy as it is now and gives its address."""
     servers = []
 
-    def start():
-        server = RecommenderServer(Engines(Engine.load(copy.path)), ServerConfig(port=0))
+    def start(**settings):
+        server = RecommenderServer(
+            Engines(Engine.load(copy.path)), ServerConfig(port=0, **settings)
+        )
         server.start()
         servers.append(server)
         return server.address
@@ -263,6 +266,26 @@ def test_a_running_server_is_asked(copy, verify, address):
     assert (code, errors) == (0, "")
     assert copy.result()["target"] == address
     assert "server, carried: passed" in printed
+
+
+def test_a_server_that_asks_who_calls_is_asked(copy, verify, start, tmp_path, authority):
+    """Over TLS and with a token, by the same flags as kinrec call; without them it refuses."""
+    token, tokens = tmp_path / "shop.token", tmp_path / "tokens.toml"
+    entry = subprocess.run(
+        [sys.executable, "-m", "kinrec.cli", "token", "shop", "--out", token],
+        capture_output=True, text=True, timeout=60, check=True,
+    ).stdout  # fmt: skip
+    tokens.write_text(entry)
+    target = start(tls=TlsFiles(*authority.issue("server")), tokens=tokens)
+    flags = ("--target", target, "--tls-ca", authority.root)
+    code, printed, errors = verify(copy.path, *flags, "--token-file", token)
+    assert (code, errors) == (0, "")
+    assert "server, carried: passed" in printed
+    code, _, errors = verify(copy.path, *flags)
+    assert (code, "carries no token" in errors) == (2, True)
+    code, _, errors = verify(copy.path, *flags, "--token-file", tmp_path / "none")
+    assert code == 2
+    assert errors.startswith("kinrec verify: --token-file ")
 
 
 def test_a_server_that_recommends_otherwise_fails(copy, verify, start):

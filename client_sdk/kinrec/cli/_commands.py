@@ -91,6 +91,7 @@ COMMANDS = (
         "server",
         "say which version of a store its servers are to serve",
     ),
+    Command("token", "kinrec.server.commands.token", "server", "make a token for a caller"),
     Command("call", "kinrec.client.commands.call", "", "ask a server"),
     Command(
         "sample-data",

@@ -42,6 +42,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit code.
     """
+    # Else gRPC writes a line of its own for each handshake that comes to nothing, and strangers fill the
+    # log of a server. It reads this when it is imported, which a command does.
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     if isinstance(sys.stdout, io.TextIOWrapper):  # titles may hold what the terminal cannot show
         sys.stdout.reconfigure(errors="backslashreplace")
     try:

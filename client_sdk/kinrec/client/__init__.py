@@ -27,9 +27,12 @@ from kinrec.client._errors import (
     InvalidRequestError,
     KinrecError,
     PageTokenError,
+    PermissionDeniedError,
+    RateLimitError,
     ServerError,
     StateError,
     StreamClosedError,
+    UnauthenticatedError,
     UnavailableError,
     UnknownItemError,
     UnknownUserError,
@@ -48,6 +51,7 @@ from kinrec.client._options import (
 from kinrec.client._session import AsyncSession, Session
 from kinrec.client._streams import AsyncRecommendStream, RecommendStream
 from kinrec.client._sync import Client
+from kinrec.client._tls import tls_credentials
 from kinrec.client._types import (
     Attribute,
     AttributeKind,
@@ -99,9 +103,11 @@ __all__ = [
     "Options",
     "OwnItem",
     "PageTokenError",
+    "PermissionDeniedError",
     "PersonResult",
     "Query",
     "RankResult",
+    "RateLimitError",
     "Reason",
     "RecommendResult",
     "RecommendStream",
@@ -117,8 +123,10 @@ __all__ = [
     "StateError",
     "StreamClosedError",
     "TimeRange",
+    "UnauthenticatedError",
     "UnavailableError",
     "UnknownItemError",
     "UnknownUserError",
     "Voter",
+    "tls_credentials",
 ]

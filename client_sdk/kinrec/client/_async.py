@@ -46,14 +46,17 @@ class AsyncClient:
         target: Where the server is, ``host:port`` or any target that gRPC resolves, or several IP
             addresses with ports, as a list or with commas between them.
         timeout: Seconds that a call gets, retries included, if it does not say.
-        credentials: For a connection over TLS; None for one in the clear.
+        credentials: For a connection over TLS, see `tls_credentials`; None for one in the clear.
         channel_options: Channel arguments of gRPC; they win over the client's own.
         watch_health: Whether calls go only to servers that say that they are serving, so that one
             which drains gets no new ones. None for whenever `target` has several addresses; say True
             with a name that stands for several, and not with a balancer, which sees to it itself.
+        token: Says who calls, for a server that asks; None to send none.
+        insecure: Whether the token may be sent in the clear to another machine.
 
     Raises:
-        InvalidRequestError: `target`, `timeout` or `watch_health` cannot be used.
+        InvalidRequestError: One of these cannot be used, or the token would be sent in
+            the clear to another machine.
     """
 
     def __init__(
@@ -64,8 +67,19 @@ class AsyncClient:
         credentials: grpc.ChannelCredentials | None = None,
         channel_options: Sequence[tuple[str, str | int]] = (),
         watch_health: bool | None = None,
+        token: str | None = None,
+        insecure: bool = False,
     ) -> None:
-        self._config = ChannelConfig(target, timeout, credentials, channel_options, watch_health)
+        self._config = ChannelConfig(
+            target,
+            timeout,
+            credentials,
+            channel_options,
+            watch_health=watch_health,
+            token=token,
+            insecure=insecure,
+        )
+        self._metadata = self._config.metadata()
         self._channel: grpc.aio.Channel | None = None  # made in the loop that it will live in
         self._closed = False
 
@@ -245,7 +259,7 @@ class AsyncClient:
         try:
             send: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]
             send = self._opened().unary_unary(call.method)
-            response = await send(call.request, timeout=seconds)
+            response = await send(call.request, timeout=seconds, metadata=self._metadata)
         except (grpc.aio.AioRpcError, asyncio.CancelledError) as error:
             explained = self._explained(error, seconds)
             if explained is error:
@@ -263,7 +277,7 @@ class AsyncClient:
             raise ClientClosedError
         connect: grpc.aio.StreamStreamMultiCallable[bytes, bytes]
         connect = self._opened().stream_stream(_calls.STREAM_METHOD)
-        return connect()
+        return connect(metadata=self._metadata)
 
     def _explained(self, error: BaseException, seconds: float, note: str = "") -> BaseException:
         """The client's error for what grpc raised; what is none of grpc's is given back."""

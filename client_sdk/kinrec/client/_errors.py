@@ -6,6 +6,9 @@ KinrecError
 ├── UnknownItemError        the item that is asked about is not known
 ├── StateError              the state is not one that the service takes; the history has to be sent
 ├── PageTokenError          the page token is not one for this request; begin with the first page
+├── UnauthenticatedError    the server asks who calls, and does not take the token, or there is none
+├── PermissionDeniedError   the token is not allowed to make this call
+├── RateLimitError          the token made more calls than it may; `retry_delay` says when to come again
 ├── UnavailableError        no server could be reached, or none would take the call; retries included
 ├── DeadlineExceededError   no answer within the timeout
 ├── ServerError             every other failure, and answers that cannot be read
@@ -16,13 +19,17 @@ KinrecError
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import grpc
 from google.protobuf.message import DecodeError
 
 # The package ships stubs without saying so by a py.typed.
-from google.rpc.error_details_pb2 import BadRequest, ErrorInfo  # type: ignore[import-untyped]
+from google.rpc.error_details_pb2 import (  # type: ignore[import-untyped]
+    BadRequest,
+    ErrorInfo,
+    RetryInfo,
+)
 from google.rpc.status_pb2 import Status  # type: ignore[import-untyped]
 
 from kinrec.v1 import recommender_pb2 as pb
@@ -40,6 +47,14 @@ _NOT_REACHED = (
     "DNS resolution failed",
     "empty address list",
 )
+# What is in that text where a server was reached and TLS came to nothing; the first that fits.
+_HANDSHAKES = {
+    "certificate has expired": "its certificate has expired",
+    "CERTIFICATE_VERIFY_FAILED": "its certificate is of an authority that is not trusted",
+    "Hostname Verification": "its certificate is for another name",
+    "WRONG_VERSION_NUMBER": "it does not speak TLS",
+    "Socket closed": "it closes the connection, as one that wants TLS, or another certificate",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +79,7 @@ class KinrecError(Exception):
         reason: Why, as a name of ``kinrec.v1.ErrorReason`` without its prefix, e.g.
             ``"UNKNOWN_USER"``; empty if the server does not say.
         violations: The fields at fault and the rules they break.
+        retry_delay: Seconds after which the call may be made again; None if the server does not say.
     """
 
     def __init__(
@@ -73,11 +89,13 @@ class KinrecError(Exception):
         code: grpc.StatusCode | None = None,
         reason: str = "",
         violations: tuple[FieldViolation, ...] = (),
+        retry_delay: float | None = None,
     ) -> None:
         super().__init__(message)
         self.code = code
         self.reason = reason
         self.violations = violations
+        self.retry_delay = retry_delay
 
     @property
     def message(self) -> str:
@@ -103,6 +121,18 @@ class StateError(KinrecError):
 
 class PageTokenError(KinrecError):
     """The page token is of another request, or of a model or a key that is gone. Begin anew."""
+
+
+class UnauthenticatedError(KinrecError):
+    """The server asks who calls, and there is no token or one that it does not take."""
+
+
+class PermissionDeniedError(KinrecError):
+    """The token is known, and is not allowed to make this call."""
+
+
+class RateLimitError(KinrecError):
+    """The token made more calls than it may; `retry_delay` says when the next one may come."""
 
 
 class UnavailableError(KinrecError):
@@ -150,6 +180,9 @@ _TABLE: Mapping[tuple[grpc.StatusCode, str], type[KinrecError]] = {
     (grpc.StatusCode.FAILED_PRECONDITION, "PAGE_TOKEN_STALE"): PageTokenError,
     (grpc.StatusCode.NOT_FOUND, "UNKNOWN_USER"): UnknownUserError,
     (grpc.StatusCode.NOT_FOUND, "UNKNOWN_ITEM"): UnknownItemError,
+    (grpc.StatusCode.UNAUTHENTICATED, ""): UnauthenticatedError,
+    (grpc.StatusCode.PERMISSION_DENIED, ""): PermissionDeniedError,
+    (grpc.StatusCode.RESOURCE_EXHAUSTED, "RATE_LIMITED"): RateLimitError,
     (grpc.StatusCode.UNAVAILABLE, ""): UnavailableError,
     (grpc.StatusCode.RESOURCE_EXHAUSTED, "UNAVAILABLE"): UnavailableError,
     (grpc.StatusCode.DEADLINE_EXCEEDED, ""): DeadlineExceededError,
@@ -179,14 +212,21 @@ def error_of(call: FailedCall, timeout: float, target: str, note: str = "") -> K
         note: What to say behind the message.
     """
     code = call.code()
-    reason, violations = _details_of(call)
-    kind = _kind_of(code, reason)
+    found = _details_of(call)
+    kind = _kind_of(code, found.reason)
     message = _one_line(call.details() or "") or f"the call ended with {code.name}"
     if kind is DeadlineExceededError:
         return late_error(timeout, note)
     if kind is UnavailableError and message.startswith(_NOT_REACHED):
-        message = f"no server could be reached at {target}"
-    return kind(message + note, code=code, reason=reason, violations=violations)
+        why = next((f": {text}" for part, text in _HANDSHAKES.items() if part in message), "")
+        message = f"no server could be reached at {target}{why}"
+    return kind(
+        message + note,
+        code=code,
+        reason=found.reason,
+        violations=found.violations,
+        retry_delay=found.retry_delay,
+    )
 
 
 def late_error(timeout: float, note: str = "") -> DeadlineExceededError:
@@ -212,16 +252,24 @@ def _kind_of(code: grpc.StatusCode, reason: str) -> type[KinrecError]:
     return _TABLE.get((code, reason)) or _TABLE.get((code, ""), ServerError)
 
 
-def _details_of(call: FailedCall) -> tuple[str, tuple[FieldViolation, ...]]:
-    """The reason and the violations; both empty if the server sent none that can be read."""
+class _Details(NamedTuple):
+    """What a status carries beside its text."""
+
+    reason: str = ""
+    violations: tuple[FieldViolation, ...] = ()
+    retry_delay: float | None = None
+
+
+def _details_of(call: FailedCall) -> _Details:
+    """The details; all are empty if the server sent none that can be read."""
     # Not by dict(): the metadata of grpc.aio iterates over pairs and is not a dict's equal in every version.
     metadata = call.trailing_metadata() or ()
     data = next((value for key, value in metadata if key == _DETAILS_KEY), b"")
-    reason = ""
+    reason, retry_delay = "", None
     violations: list[FieldViolation] = []
     try:
         for detail in Status.FromString(data).details:
-            info, bad_request = ErrorInfo(), BadRequest()
+            info, bad_request, retry = ErrorInfo(), BadRequest(), RetryInfo()
             if detail.Unpack(info) and info.domain == _DOMAIN:
                 reason = info.reason
             if detail.Unpack(bad_request):
@@ -229,9 +277,12 @@ def _details_of(call: FailedCall) -> tuple[str, tuple[FieldViolation, ...]]:
                     FieldViolation(violation.field, violation.description)
                     for violation in bad_request.field_violations
                 )
+            if detail.Unpack(retry):
+                delay = retry.retry_delay
+                retry_delay = delay.seconds + delay.nanos / 1e9
     except DecodeError:  # the status and its text still tell what happened
-        return reason, ()
-    return reason, tuple(violations)
+        return _Details(reason)
+    return _Details(reason, tuple(violations), retry_delay)
 
 
 def _one_line(text: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar, cast
 
 import grpc
@@ -43,20 +44,24 @@ class Client:
 
     Each method raises `InvalidRequestError`, `UnknownUserError`, `StateError`, `UnavailableError`,
     `DeadlineExceededError`, `ServerError` or `ClientClosedError`, all of them `KinrecError`; some
-    methods raise others beside.
+    methods raise others beside. Where the server asks who calls, each raises `UnauthenticatedError`,
+    `PermissionDeniedError` and `RateLimitError` too.
 
     Args:
         target: Where the server is, ``host:port`` or any target that gRPC resolves, or several IP
             addresses with ports, as a list or with commas between them.
         timeout: Seconds that a call gets, retries included, if it does not say.
-        credentials: For a connection over TLS; None for one in the clear.
+        credentials: For a connection over TLS, see `tls_credentials`; None for one in the clear.
         channel_options: Channel arguments of gRPC; they win over the client's own.
         watch_health: Whether calls go only to servers that say that they are serving, so that one
             which drains gets no new ones. None for whenever `target` has several addresses; say True
             with a name that stands for several, and not with a balancer, which sees to it itself.
+        token: Says who calls, for a server that asks; None to send none.
+        insecure: Whether the token may be sent in the clear to another machine.
 
     Raises:
-        InvalidRequestError: `target`, `timeout` or `watch_health` cannot be used.
+        InvalidRequestError: One of these cannot be used, or the token would be sent in
+            the clear to another machine.
     """
 
     def __init__(
@@ -67,8 +72,19 @@ class Client:
         credentials: grpc.ChannelCredentials | None = None,
         channel_options: Sequence[tuple[str, str | int]] = (),
         watch_health: bool | None = None,
+        token: str | None = None,
+        insecure: bool = False,
     ) -> None:
-        self._config = ChannelConfig(target, timeout, credentials, channel_options, watch_health)
+        self._config = ChannelConfig(
+            target,
+            timeout,
+            credentials,
+            channel_options,
+            watch_health=watch_health,
+            token=token,
+            insecure=insecure,
+        )
+        self._metadata = self._config.metadata()
         self._channel = _open(self._config)
         self._closed = False
 
@@ -238,7 +254,8 @@ class Client:
             connect = self._channel.stream_stream(_calls.STREAM_METHOD)
         except ValueError as error:  # another thread has closed the channel since the check
             raise ClientClosedError from error
-        return RecommendStream(connect, start, seconds, self._explained)
+        with_token = partial(connect, metadata=self._metadata)
+        return RecommendStream(with_token, start, seconds, self._explained)
 
     def rank(
         self,
@@ -392,7 +409,7 @@ class Client:
         try:
             send: grpc.UnaryUnaryMultiCallable[bytes, bytes]
             send = self._channel.unary_unary(call.method)
-            response = send(call.request, timeout=seconds)
+            response = send(call.request, timeout=seconds, metadata=self._metadata)
         except grpc.RpcError as error:
             raise self._explained(error, seconds) from error
         except ValueError as error:  # another thread has closed the channel since the check

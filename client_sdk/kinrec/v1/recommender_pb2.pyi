@@ -98,6 +98,34 @@ class _ErrorReasonEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._En
     What to do: ask for the first page again.
     SDK: raises PageTokenError; does not repeat the call.
     """
+    ERROR_REASON_TOKEN_MISSING: _ErrorReason.ValueType  # 12
+    """The service asks who calls, and the call carries no token.
+    Status: UNAUTHENTICATED.
+    What to do: send the metadata "authorization: Bearer TOKEN" with a token that the operator of the
+    service gave you.
+    SDK: raises UnauthenticatedError; does not repeat the call. Give the client a token.
+    """
+    ERROR_REASON_TOKEN_INVALID: _ErrorReason.ValueType  # 13
+    """The token is none that the service takes, or the metadata "authorization" is not as it should be.
+    Status: UNAUTHENTICATED.
+    What to do: see that the token is sent whole and behind "Bearer ". If it worked before, it was
+    replaced: ask the operator of the service for the new one.
+    SDK: raises UnauthenticatedError; does not repeat the call.
+    """
+    ERROR_REASON_RPC_NOT_ALLOWED: _ErrorReason.ValueType  # 14
+    """The token is known, and is not allowed to make this call.
+    Status: PERMISSION_DENIED.
+    What to do: use a token that is, or have the operator of the service allow it for this one.
+    SDK: raises PermissionDeniedError; does not repeat the call.
+    """
+    ERROR_REASON_RATE_LIMITED: _ErrorReason.ValueType  # 15
+    """More calls came with the token than it may make in the time. A google.rpc.RetryInfo in the details
+    says when the next one may come.
+    Status: RESOURCE_EXHAUSTED.
+    What to do: wait for the retry_delay of the RetryInfo, and ask for many people by a batch, which is
+    one call. If it comes again and again, have the operator of the service raise the rate.
+    SDK: raises RateLimitError, whose retry_delay has the seconds; does not repeat the call.
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a call failed. The names are the `reason` of the google.rpc.ErrorInfo in the error's details."""
@@ -173,6 +201,34 @@ ERROR_REASON_PAGE_TOKEN_STALE: ErrorReason.ValueType  # 11
 Status: FAILED_PRECONDITION.
 What to do: ask for the first page again.
 SDK: raises PageTokenError; does not repeat the call.
+"""
+ERROR_REASON_TOKEN_MISSING: ErrorReason.ValueType  # 12
+"""The service asks who calls, and the call carries no token.
+Status: UNAUTHENTICATED.
+What to do: send the metadata "authorization: Bearer TOKEN" with a token that the operator of the
+service gave you.
+SDK: raises UnauthenticatedError; does not repeat the call. Give the client a token.
+"""
+ERROR_REASON_TOKEN_INVALID: ErrorReason.ValueType  # 13
+"""The token is none that the service takes, or the metadata "authorization" is not as it should be.
+Status: UNAUTHENTICATED.
+What to do: see that the token is sent whole and behind "Bearer ". If it worked before, it was
+replaced: ask the operator of the service for the new one.
+SDK: raises UnauthenticatedError; does not repeat the call.
+"""
+ERROR_REASON_RPC_NOT_ALLOWED: ErrorReason.ValueType  # 14
+"""The token is known, and is not allowed to make this call.
+Status: PERMISSION_DENIED.
+What to do: use a token that is, or have the operator of the service allow it for this one.
+SDK: raises PermissionDeniedError; does not repeat the call.
+"""
+ERROR_REASON_RATE_LIMITED: ErrorReason.ValueType  # 15
+"""More calls came with the token than it may make in the time. A google.rpc.RetryInfo in the details
+says when the next one may come.
+Status: RESOURCE_EXHAUSTED.
+What to do: wait for the retry_delay of the RetryInfo, and ask for many people by a batch, which is
+one call. If it comes again and again, have the operator of the service raise the rate.
+SDK: raises RateLimitError, whose retry_delay has the seconds; does not repeat the call.
 """
 global___ErrorReason = ErrorReason
 

@@ -40,6 +40,9 @@ class RecommenderServiceStub(object):
 
     Errors carry a google.rpc.ErrorInfo with the domain "kinrec" and one of the reasons of ErrorReason;
     INVALID_ARGUMENT also carries a google.rpc.BadRequest that names the field and the rule.
+
+    Where the service asks who calls, every call carries a token in its metadata, "authorization: Bearer
+    TOKEN"; those of grpc.health.v1.Health need none.
     """
 
     def __init__(self, channel):
@@ -110,6 +113,9 @@ class RecommenderServiceServicer(object):
 
     Errors carry a google.rpc.ErrorInfo with the domain "kinrec" and one of the reasons of ErrorReason;
     INVALID_ARGUMENT also carries a google.rpc.BadRequest that names the field and the rule.
+
+    Where the service asks who calls, every call carries a token in its metadata, "authorization: Bearer
+    TOKEN"; those of grpc.health.v1.Health need none.
     """
 
     def EncodeSequence(self, request, context):
@@ -250,6 +256,9 @@ class RecommenderService(object):
 
     Errors carry a google.rpc.ErrorInfo with the domain "kinrec" and one of the reasons of ErrorReason;
     INVALID_ARGUMENT also carries a google.rpc.BadRequest that names the field and the rule.
+
+    Where the service asks who calls, every call carries a token in its metadata, "authorization: Bearer
+    TOKEN"; those of grpc.health.v1.Health need none.
     """
 
     @staticmethod

@@ -32,6 +32,9 @@ class RecommenderServiceStub:
 
     Errors carry a google.rpc.ErrorInfo with the domain "kinrec" and one of the reasons of ErrorReason;
     INVALID_ARGUMENT also carries a google.rpc.BadRequest that names the field and the rule.
+
+    Where the service asks who calls, every call carries a token in its metadata, "authorization: Bearer
+    TOKEN"; those of grpc.health.v1.Health need none.
     """
 
     def __init__(self, channel: typing.Union[grpc.Channel, grpc.aio.Channel]) -> None: ...
@@ -109,6 +112,9 @@ class RecommenderServiceAsyncStub:
 
     Errors carry a google.rpc.ErrorInfo with the domain "kinrec" and one of the reasons of ErrorReason;
     INVALID_ARGUMENT also carries a google.rpc.BadRequest that names the field and the rule.
+
+    Where the service asks who calls, every call carries a token in its metadata, "authorization: Bearer
+    TOKEN"; those of grpc.health.v1.Health need none.
     """
 
     EncodeSequence: grpc.aio.UnaryUnaryMultiCallable[
@@ -185,6 +191,9 @@ class RecommenderServiceServicer(metaclass=abc.ABCMeta):
 
     Errors carry a google.rpc.ErrorInfo with the domain "kinrec" and one of the reasons of ErrorReason;
     INVALID_ARGUMENT also carries a google.rpc.BadRequest that names the field and the rule.
+
+    Where the service asks who calls, every call carries a token in its metadata, "authorization: Bearer
+    TOKEN"; those of grpc.health.v1.Health need none.
     """
 
     @abc.abstractmethod

@@ -15,6 +15,7 @@ from kinrec.engine.encoder import Encoded, Encoder, state_shapes
 from kinrec.engine.events import EventReader
 from kinrec.engine.factors import RowSpec
 from kinrec.engine.fold_in import open_fold_in
+from kinrec.engine.graph_files import check_graph_files
 from kinrec.engine.histories import HISTORY_FILES, Histories
 from kinrec.engine.ids import IdMap
 from kinrec.engine.index import ExactIndex, open_index
@@ -127,6 +128,7 @@ class Model:
         items = IdMap.open_counted(directory / "items.marisa", manifest.item_count)
         users = IdMap.open_counted(directory / "users.marisa", manifest.user_count)
         reader = EventReader(spec, items)
+        check_graph_files(directory / "encoder.onnx", manifest.files)
         encoder = Encoder(directory / "encoder.onnx", manifest.encoder)
         return cls(
             manifest=manifest,

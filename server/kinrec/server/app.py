@@ -9,12 +9,14 @@ import grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
 from kinrec.server.admission import AdmissionInterceptor, CallPool
+from kinrec.server.auth import AuthInterceptor
 from kinrec.server.config import MAX_REQUEST_BYTES
 from kinrec.server.errors import ErrorInterceptor
 from kinrec.server.health import HealthServicer
 from kinrec.server.pools import in_pool
 from kinrec.server.port import PortError, check_port
 from kinrec.server.servicer import SERVICE_NAME, RecommenderServicer
+from kinrec.server.tls import check_exposure, server_credentials
 from kinrec.v1 import recommender_pb2_grpc
 
 if TYPE_CHECKING:
@@ -38,16 +40,17 @@ class RecommenderServer:
         config: How to listen and what to take.
 
     Raises:
-        PortError: The address cannot be listened on.
+        PortError: The address cannot be listened on, or would be in plain text and must not.
+        FlagFileError: The files of the certificate or of the tokens cannot be used.
     """
 
     def __init__(self, engines: Engines, config: ServerConfig) -> None:
         self._config = config
+        check_exposure(config)
         calls = CallPool(config.threads)
-        admission = AdmissionInterceptor(calls, SERVICE_NAME, config.max_wait)
         self._server = grpc.server(
             calls,
-            interceptors=[admission, ErrorInterceptor()],
+            interceptors=_interceptors(config, calls),
             options=_options(config),
         )
         self._health = HealthServicer(("", SERVICE_NAME), max_watches=config.max_watches)
@@ -64,11 +67,16 @@ class RecommenderServer:
             pool, self._servicer.RecommendStream
         )
         recommender_pb2_grpc.add_RecommenderServiceServicer_to_server(self._servicer, self._server)
-        _add_reflection(self._server)
+        if config.reflection:
+            _add_reflection(self._server)
         if not config.reuse_port:
             check_port(config.host, config.port, config.address())
         try:
-            self._port = self._server.add_insecure_port(config.address())
+            if config.tls is None:
+                self._port = self._server.add_insecure_port(config.address())
+            else:
+                credentials = server_credentials(config.tls)
+                self._port = self._server.add_secure_port(config.address(), credentials)
         except RuntimeError as error:  # taken since the check, or by a rule of gRPC's own
             raise PortError(f"cannot listen on {config.address()}: refused by gRPC") from error
 
@@ -113,6 +121,13 @@ class RecommenderServer:
         return stopped
 
 
+def _interceptors(config: ServerConfig, calls: CallPool) -> list[grpc.ServerInterceptor]:
+    """From the outermost to the innermost."""
+    asks = [] if config.tokens is None else [AuthInterceptor(config.tokens)]
+    admission = AdmissionInterceptor(calls, SERVICE_NAME, config.max_wait)
+    return [*asks, admission, ErrorInterceptor()]
+
+
 def _add_reflection(server: grpc.Server) -> None:
     names = (SERVICE_NAME, _HEALTH_NAME, reflection.SERVICE_NAME)
     servicer = reflection.ReflectionServicer(names)
@@ -126,6 +141,10 @@ def _options(config: ServerConfig) -> list[tuple[str, int]]:
     return [
         ("grpc.so_reuseport", int(config.reuse_port)),
         ("grpc.max_receive_message_length", MAX_REQUEST_BYTES),
+        ("grpc.max_allowed_incoming_connections", config.max_connections),
+        ("grpc.max_concurrent_streams", config.max_concurrent_streams),
+        # A connection that begins and says nothing more takes one of the places for no longer.
+        ("grpc.server_handshake_timeout_ms", 10_000),
         ("grpc.max_connection_age_ms", round(config.max_connection_age * 1000)),
         ("grpc.max_connection_age_grace_ms", round(config.max_connection_age_grace * 1000)),
         # Clients may ping every 20 s, calls or none; the server finds dead clients within 80 s.

@@ -15,7 +15,10 @@ from kinrec.engine import (
 from kinrec.server.states import MAX_STATE_BYTES, StateKeys
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from kinrec.server.experiments import Experiment
+    from kinrec.server.tls import TlsFiles
 
 # Two ids per event, one per excluded and per allowed item and per value of a condition, and room for
 # times, values and framing: a request about one person that keeps every other limit is never refused
@@ -62,6 +65,14 @@ class ServerConfig:
         reload_seconds: How often the store is looked at for a version to serve instead, 0 to 86,400; 0
             for never.
         admin_port: The port on 127.0.0.1 for admin calls, 0 to 65,535; None for no admin calls.
+        max_connections: Connections that are open at once, 1 to 1,000,000; beyond them one is closed as
+            soon as it is opened.
+        max_concurrent_streams: Calls that are open at once on one connection, 1 to 1,000,000; clients
+            hold back those beyond.
+        tls: Where the certificate is; None to speak plain text.
+        insecure: Whether plain text may be spoken to other machines.
+        tokens: The file of the tokens of which every call must carry one; None to ask for none.
+        reflection: Whether the services describe themselves to callers without the protos.
 
     Raises:
         ValueError: A value is out of range. The text is one line that names the field.
@@ -85,6 +96,12 @@ class ServerConfig:
     reuse_port: bool = False
     reload_seconds: float = 5.0
     admin_port: int | None = None
+    max_connections: int = 1000
+    max_concurrent_streams: int = 1000
+    tls: TlsFiles | None = None
+    insecure: bool = False
+    tokens: Path | None = None
+    reflection: bool = False
     state_keys: StateKeys = field(default_factory=StateKeys.random, repr=False)
 
     def __post_init__(self) -> None:
@@ -105,6 +122,8 @@ class ServerConfig:
         _check_range("reload_seconds", self.reload_seconds, 0, 86_400)
         _check_range("max_connection_age", self.max_connection_age, 1, 86_400)
         _check_range("max_connection_age_grace", self.max_connection_age_grace, 0, 86_400)
+        _check_range("max_connections", self.max_connections, 1, 1_000_000)
+        _check_range("max_concurrent_streams", self.max_concurrent_streams, 1, 1_000_000)
 
     def address(self, port: int | None = None) -> str:
         """The address as gRPC writes it, ``host:port``, with another port if one is given."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import math
 import threading
 import uuid
 from dataclasses import dataclass
@@ -15,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 from google.protobuf.any_pb2 import Any as AnyMessage
-from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import DecodeError
 
 # The package ships stubs without saying so by a py.typed.
@@ -100,10 +100,10 @@ class Failure:
         if self.rule:
             violation = BadRequest.FieldViolation(field=self.field, description=self.rule)
             status.details.append(_packed(BadRequest(field_violations=[violation])))
-        if self.retry_delay:
-            delay = Duration()
-            delay.FromNanoseconds(round(self.retry_delay * 1e9))
-            status.details.append(_packed(RetryInfo(retry_delay=delay)))
+        if self.retry_delay > 0:
+            retry = RetryInfo()
+            retry.retry_delay.FromMicroseconds(math.ceil(self.retry_delay * 1e6))
+            status.details.append(_packed(retry))
         data: bytes = status.SerializeToString()
         return data
 

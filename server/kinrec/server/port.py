@@ -7,6 +7,7 @@ addresses is free on one of them. Here each address of a name is tried first.
 from __future__ import annotations
 
 import errno
+import ipaddress
 import socket
 
 
@@ -91,3 +92,21 @@ def _bind(to: socket.socket, address: tuple[object, ...]) -> None:
     if to.family == socket.AF_INET6:
         to.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
     to.bind(address)
+
+
+def is_loopback(host: str, address: str) -> bool:
+    """Whether only this machine can reach a host.
+
+    Args:
+        host: A name or an address.
+        address: How it is written in an error.
+
+    Raises:
+        PortError: The host is not known.
+    """
+    try:
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    except OSError as error:
+        raise PortError(f"cannot listen on {address}: {error.strerror}") from error
+    addresses = [str(socket_address[0]).partition("%")[0] for *_, socket_address in found]
+    return all(ipaddress.ip_address(one).is_loopback for one in addresses)

@@ -31,6 +31,7 @@ from kinrec.server import logs
 from kinrec.server.app import RecommenderServer
 from kinrec.server.loading import Loader
 from kinrec.server.port import PortError
+from kinrec.server.watched import FlagFileError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -143,7 +144,7 @@ class _Worker:
         engines, self._prepared = self._prepared, None
         try:
             self._serve(engines)
-        except PortError as error:
+        except (PortError, FlagFileError) as error:
             self._supervisor.send(("no_port", str(error)))
             return False
         return True

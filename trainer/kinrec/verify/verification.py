@@ -11,13 +11,13 @@ import datetime as dt
 import importlib.util
 import json
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from kinrec.client import Client
+from kinrec.client.commands.connection import Connection
 from kinrec.engine import Engine
 from kinrec.engine.model import Model
 from kinrec.server.parity import PARITY
@@ -54,11 +54,13 @@ class Wanted:
         people: The most people, at least 1.
         seed: Of the choice of people and of batches.
         target: The running server to ask; None for one that is started in this process.
+        connection: How to reach it.
     """
 
     people: int
     seed: int
     target: str | None = None
+    connection: Connection = field(default_factory=Connection)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +142,7 @@ def verify(bundle: Path, wanted: Wanted, report: Callable[[str], None]) -> Verif
     expected, row = replay.carried(engine)
     rows.append(row)
     report("the server")
-    rows += replay.server(engine, expected, wanted.target)
+    rows += replay.server(engine, expected, wanted)
     verification = Verification(
         version=engine.version,
         fingerprint=engine.fingerprint.hex(),
@@ -240,13 +242,14 @@ class _Replay:
         lengths = self.sequences.lengths
         return expected, compare("onnx", expected, found, lengths, allowed=0.0, carried=True)
 
-    def server(
-        self, engine: Engine, expected: Sequence[Answer], target: str | None
-    ) -> Iterator[Row]:
+    def server(self, engine: Engine, expected: Sequence[Answer], wanted: Wanted) -> Iterator[Row]:
         """A live server: one caller, several at once, and in parts as against its own whole answers."""
         with contextlib.ExitStack() as stack:
-            address = stack.enter_context(serve(engine)) if target is None else target
-            sdk = stack.enter_context(Client(address, timeout=TIMEOUT))
+            if wanted.target is None:
+                address, connection = stack.enter_context(serve(engine)), Connection()
+            else:
+                address, connection = wanted.target, wanted.connection
+            sdk = stack.enter_context(connection.open(address, TIMEOUT))
             asks = AskServer(sdk, engine.version)
             lengths = self.sequences.lengths
             whole = [ask_whole(asks, events) for events in self._events]

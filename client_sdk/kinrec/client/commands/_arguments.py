@@ -20,6 +20,7 @@ from kinrec.client import (
     TimeRange,
 )
 from kinrec.client.commands._events import event_of, parse_event, parse_time, read_lines
+from kinrec.client.commands.connection import add_connection
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -75,6 +76,7 @@ def add_common(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="print one line of JSON, an error too, on standard error",
     )
+    add_connection(parser)
 
 
 def add_person(parser: argparse.ArgumentParser, *, events: bool = True) -> None:

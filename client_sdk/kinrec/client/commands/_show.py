@@ -49,12 +49,14 @@ def error_as_json(error: BaseException, text: str = "") -> str:
         text: What to say instead of its own text.
     """
     known = error if isinstance(error, KinrecError) else KinrecError(str(error))
-    row = {
+    row: dict[str, object] = {
         "message": text or known.message,
         "code": known.code.name if known.code else None,
         "reason": known.reason,
         "violations": [asdict(violation) for violation in known.violations],
     }
+    if known.retry_delay is not None:
+        row["retry_delay"] = known.retry_delay
     return json.dumps({"error": row}) + "\n"
 
 

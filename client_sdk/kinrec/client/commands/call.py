@@ -6,7 +6,7 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from kinrec.client import Client, Health, KinrecError, Model, SimilarItemsResult, StateError
+from kinrec.client import Health, KinrecError, Model, SimilarItemsResult, StateError
 from kinrec.client.commands import _arguments, _show
 from kinrec.client.commands._arguments import (
     StateFileError,
@@ -29,12 +29,14 @@ from kinrec.client.commands._events import (
     read_each,
 )
 from kinrec.client.commands._queries import batches_of, query_of
+from kinrec.client.commands.connection import ConnectionFlagError, connection_of
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable, Iterator
 
     from kinrec.client import (
+        Client,
         EncodeSequenceResult,
         Event,
         RankResult,
@@ -95,11 +97,9 @@ def run(args: argparse.Namespace) -> int:
         could not be sent. With one line on standard error for what ended it.
     """
     try:
-        with Client(args.target, timeout=args.timeout) as client:
+        with connection_of(args).open(args.target, args.timeout) as client:
             return _QUESTIONS[args.question].ask(client, args)
-    except LinesFileError as error:
-        return _refuse(args, error, _BAD_USAGE)
-    except StateFileError as error:
+    except (ConnectionFlagError, LinesFileError, StateFileError) as error:
         return _refuse(args, error, _BAD_USAGE)
     except _StateNotKeptError as error:
         return _refuse(args, error.__cause__ or error, _FAILED)

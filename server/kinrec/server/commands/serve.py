@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from kinrec.server.experiments import Experiment
     from kinrec.server.states import StateKeys
+    from kinrec.server.tls import TlsFiles
 
 KEY_VARIABLE = "KINREC_STATE_KEY"
 
@@ -115,6 +116,56 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="refuse a bundle that 'kinrec verify' has not passed",
     )
+    _add_safety(parser)
+
+
+def _add_safety(parser: argparse.ArgumentParser) -> None:
+    """Add what says who may call, and how."""
+    group = parser.add_argument_group("safety", "SECURITY.md says what each protects from.")
+    group.add_argument(
+        "--tls-cert",
+        type=Path,
+        metavar="FILE",
+        help="the server's certificate in PEM, and behind it those that lead to the root; read again "
+        "when it changes, as all of these files are",
+    )
+    group.add_argument("--tls-key", type=Path, metavar="FILE", help="its private key in PEM")
+    group.add_argument(
+        "--tls-client-ca",
+        type=Path,
+        metavar="FILE",
+        help="take only clients with a certificate that these roots, in PEM, lead to",
+    )
+    group.add_argument(
+        "--insecure",
+        action="store_true",
+        help="speak plain text to other machines; without it that is refused",
+    )
+    group.add_argument(
+        "--tokens",
+        type=Path,
+        metavar="FILE",
+        help="a TOML file of the tokens of which every call must carry one ('kinrec token' makes them)",
+    )
+    group.add_argument(
+        "--reflection",
+        action="store_true",
+        help="describe the services to callers without the protos, such as grpcurl",
+    )
+    for flag, default, text in (
+        ("--max-connections", 1000, "connections open at once, beyond them one is closed"),
+        ("--max-concurrent-streams", 1000, "calls open at once on a connection, others wait"),
+    ):
+        group.add_argument(
+            flag, type=int, default=default, metavar="N", help=f"{text} (%(default)s)"
+        )
+    group.add_argument(
+        "--max-connection-age",
+        type=float,
+        default=300.0,
+        metavar="SECONDS",
+        help="after which a client is asked to connect anew (%(default)s)",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -135,6 +186,8 @@ def run(args: argparse.Namespace) -> int:
     from kinrec.server.crew import WorkerError  # noqa: PLC0415
     from kinrec.server.port import PortError  # noqa: PLC0415
     from kinrec.server.run import run as run_server  # noqa: PLC0415
+    from kinrec.server.tls import check_exposure  # noqa: PLC0415
+    from kinrec.server.watched import FlagFileError  # noqa: PLC0415
 
     logs.configure()
     try:
@@ -154,12 +207,20 @@ def run(args: argparse.Namespace) -> int:
             min_voters=args.min_voters,
             experiment=_experiment(args.experiment),
             state_keys=_state_keys(args.state_key_file),
+            max_connections=args.max_connections,
+            max_concurrent_streams=args.max_concurrent_streams,
+            max_connection_age=args.max_connection_age,
+            tls=_tls(args),
+            insecure=args.insecure,
+            tokens=_tokens(args.tokens),
+            reflection=args.reflection,
         )
-    except ValueError as error:
+        check_exposure(config)
+    except (ValueError, PortError) as error:
         return _refuse(error)
     try:
         run_server(args.store, args.version, config)
-    except (BundleError, PortError) as error:
+    except (BundleError, PortError, FlagFileError) as error:
         return _refuse(error)
     except WorkerError as error:
         sys.stderr.write(f"kinrec serve: {error}\n")
@@ -177,6 +238,39 @@ def default_workers() -> int:
     except (OSError, ValueError):  # no limit, or none that is told so
         pass
     return max(1, round(cores))
+
+
+def _tls(args: argparse.Namespace) -> TlsFiles | None:
+    """Check the files of the certificate, if there is one.
+
+    Raises:
+        ValueError: They cannot be used. The text is one line that names the flag.
+    """
+    from kinrec.server.tls import TlsFiles  # noqa: PLC0415
+
+    if args.tls_cert is None:
+        for flag in ("tls_key", "tls_client_ca"):
+            if getattr(args, flag) is not None:
+                raise ValueError(f"--{flag.replace('_', '-')}: needs --tls-cert")
+        return None
+    if args.tls_key is None:
+        raise ValueError("--tls-cert: needs --tls-key")
+    files = TlsFiles(args.tls_cert, args.tls_key, args.tls_client_ca)
+    files.read()
+    return files
+
+
+def _tokens(path: Path | None) -> Path | None:
+    """Check the file of tokens, if there is one.
+
+    Raises:
+        ValueError: It cannot be used. The text is one line that names the flag.
+    """
+    from kinrec.server.tokens import read_tokens  # noqa: PLC0415
+
+    if path is not None:
+        read_tokens(path)
+    return path
 
 
 def _experiment(path: Path | None) -> Experiment | None:

@@ -11,6 +11,11 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from kinrec.client.commands.connection import (
+    ConnectionFlagError,
+    add_connection,
+    connection_of,
+)
 from kinrec.engine import BundleError
 from kinrec.engine.store import find_bundle
 from kinrec.trainer.errors import ConfigError, TrainerError
@@ -46,6 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a running server of the bundle (default: one is started for it)",
     )
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    add_connection(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -58,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
     # As in the server. Numpy and torch read them when they are imported.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    # Imported here so that --help does not wait for grpc and onnxruntime.
+    # Imported here so that --help does not wait for onnxruntime.
     from kinrec.client import KinrecError  # noqa: PLC0415
     from kinrec.server.port import PortError  # noqa: PLC0415
     from kinrec.verify.asking import ServedVersionError  # noqa: PLC0415
@@ -74,10 +80,10 @@ def run(args: argparse.Namespace) -> int:
                 raise ConfigError(key, value, f"must be from {least:,} to {most:,}")
         bundle = find_bundle(args.store, args.version)
         check_writable(bundle, bundle)
-        wanted = Wanted(args.people, args.seed, args.target)
+        wanted = Wanted(args.people, args.seed, args.target, connection_of(args))
         with Console(stderr=True).status("") as status:
             found = verify(bundle, wanted, lambda way: status.update(f"replaying: {way}"))
-    except (TrainerError, BundleError, PortError) as error:
+    except (TrainerError, BundleError, PortError, ConnectionFlagError) as error:
         return _refuse(str(error))
     except (KinrecError, ServedVersionError) as error:
         return _refuse(str(error) if args.target is None else f"--target {args.target}: {error}")
