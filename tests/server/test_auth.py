@@ -97,6 +97,7 @@ NOT_ALLOWED = (grpc.StatusCode.PERMISSION_DENIED, "RPC_NOT_ALLOWED", None)
         ((("authorization", SHOP),), INVALID),
         ((("authorization", f"Basic {SHOP}"),), INVALID),
         (with_token(NEXT) + with_token(SHOP), INVALID),
+        (with_token(SHOP) + with_token(NEXT), INVALID),
     ],
 )
 def test_without_a_right_token(engine, channel, stub, metadata, outcome):

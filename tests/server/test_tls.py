@@ -2,6 +2,8 @@
 
 import logging
 import os
+import subprocess
+import sys
 
 import grpc
 import pytest
@@ -198,3 +200,30 @@ def test_plain_text_to_other_machines_is_refused(engine, host, authority):
 def test_plain_text_to_this_machine(engine, host):
     """Names and addresses of the loopback need nothing."""
     RecommenderServer(Engines(engine), ServerConfig(host=host, port=0))
+
+
+def test_the_checks_need_no_grpc(authority, tmp_path):
+    """A process that serves nothing itself can make them, and hand the configuration on."""
+    cert, key = authority.issue("server")
+    tokens = tmp_path / "tokens.toml"
+    tokens.write_text(f'[[tokens]]\nname = "shop"\nsha256 = "{"0" * 64}"\n')
+    code = (
+        "import pickle, sys\n"
+        "from pathlib import Path\n"
+        "from kinrec.server.config import ServerConfig\n"
+        "from kinrec.server.tls import TlsFiles, check_exposure\n"
+        "from kinrec.server.tokens import read_tokens\n"
+        "cert, key, tokens = map(Path, sys.argv[1:])\n"
+        "files = TlsFiles(cert, key, cert)\n"
+        "files.read(), read_tokens(tokens)\n"
+        "config = ServerConfig(host='0.0.0.0', tls=files, tokens=tokens)\n"
+        "check_exposure(config)\n"
+        "again = pickle.loads(pickle.dumps(config))\n"
+        "assert (again.tls, again.tokens) == (files, tokens)\n"
+        "print('grpc' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, cert, key, tokens],
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert (done.stdout, done.stderr) == ("False\n", "")

@@ -52,6 +52,7 @@ _HANDSHAKES = {
     "certificate has expired": "its certificate has expired",
     "CERTIFICATE_VERIFY_FAILED": "its certificate is of an authority that is not trusted",
     "Hostname Verification": "its certificate is for another name",
+    "is not in peer certificate": "its certificate is for another name",  # of older versions
     "WRONG_VERSION_NUMBER": "it does not speak TLS",
     "Socket closed": "it closes the connection, as one that wants TLS, or another certificate",
 }
