@@ -12,6 +12,7 @@ from kinrec.engine import (
     MAX_ID_BYTES,
     MAX_LISTED_ITEMS,
 )
+from kinrec.server.observing import Observing
 from kinrec.server.states import MAX_STATE_BYTES, StateKeys
 
 if TYPE_CHECKING:
@@ -62,6 +63,7 @@ class ServerConfig:
         reload_seconds: How often the store is looked at for a version to serve instead, 0 to 86,400; 0
             for never.
         admin_port: The port on 127.0.0.1 for admin calls, 0 to 65,535; None for no admin calls.
+        observing: What is measured and what is logged.
 
     Raises:
         ValueError: A value is out of range. The text is one line that names the field.
@@ -85,6 +87,7 @@ class ServerConfig:
     reuse_port: bool = False
     reload_seconds: float = 5.0
     admin_port: int | None = None
+    observing: Observing = field(default_factory=Observing)
     state_keys: StateKeys = field(default_factory=StateKeys.random, repr=False)
 
     def __post_init__(self) -> None:
