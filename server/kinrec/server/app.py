@@ -45,7 +45,7 @@ class RecommenderServer:
     def __init__(self, engines: Engines, config: ServerConfig) -> None:
         self._config = config
         pool = CallPool(config.threads)
-        self._calls = watch_calls(config.observing, METHODS, pool)
+        self._calls = watch_calls(config.observing, SERVICE_NAME, METHODS, pool)
         admission = AdmissionInterceptor(pool, SERVICE_NAME, config.max_wait, self._calls.refused)
         self._server = grpc.server(
             pool,

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from kinrec.server.call_log import CallLog
 from kinrec.server.calls import Calls
+from kinrec.server.tracing import find_tracing
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -15,11 +16,14 @@ if TYPE_CHECKING:
     from kinrec.server.observing import Observing
 
 
-def watch_calls(observing: Observing, methods: Sequence[str], pool: CallPool) -> Calls:
+def watch_calls(
+    observing: Observing, service: str, methods: Sequence[str], pool: CallPool
+) -> Calls:
     """Give the calls of a service.
 
     Args:
         observing: What is to be seen.
+        service: The full name of the service.
         methods: The names of its methods.
         pool: Where calls wait.
     """
@@ -29,5 +33,8 @@ def watch_calls(observing: Observing, methods: Sequence[str], pool: CallPool) ->
         from kinrec.server.metrics import Metrics  # noqa: PLC0415
 
         watchers.append(Metrics(methods, pool))
+    tracing = find_tracing(service)
+    if tracing is not None:
+        watchers.append(tracing)
     wants_times = len(watchers) > 1 or observing.slow_call is not None
     return Calls(watchers, methods, pool if wants_times else None)
