@@ -1,4 +1,4 @@
-"""The metrics and the log of a real server of two workers."""
+"""The metrics, the dashboard, `kinrec top` and the log of a real server of two workers."""
 
 import json
 import os
@@ -17,6 +17,7 @@ from kinrec.server.scrape import read_metrics
 from kinrec.v1 import recommender_pb2 as pb
 from kinrec.v1.recommender_pb2_grpc import RecommenderServiceStub
 
+PROJECT = Path(__file__).parents[2]
 KINREC = Path(sys.executable).with_name("kinrec")
 VIEW = pb.Event(item_id="i7", event_type="view")
 
@@ -139,6 +140,16 @@ def test_times_and_work_are_measured(server):
     assert workers == {"supervisor", "0", "1"}
 
 
+def test_the_dashboard_names_what_a_server_has(server):
+    """Every metric of deploy/grafana.json is one that a server exposes."""
+    board = json.loads((PROJECT / "deploy" / "grafana.json").read_text())
+    asked = [target["expr"] for panel in board["panels"] for target in panel["targets"]]
+    assert len(asked) > 20
+    named = set(re.findall(r"\b(?:kinrec|process)_\w+", " ".join(asked)))
+    assert named
+    assert named <= set(read_metrics(server.metrics).samples)
+
+
 def test_nothing_tells_of_persons(server):
     """Neither metrics nor log have ids of users or items."""
     told = json.dumps([str(name) for name in read_metrics(server.metrics).samples.items()])
@@ -161,6 +172,16 @@ def test_the_log_is_json(server):
         "UNKNOWN_USER"
     }
     assert sum(line["event"] == "slow message" for line in lines) == 2
+
+
+def test_top_prints_a_frame(server):
+    """`kinrec top --once` shows each method that was called."""
+    command = [KINREC, "top", "--target", server.metrics, "--once", "--interval", "0.5"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
+    assert "shop" in done.stdout
+    assert "workers 2" in done.stdout
+    assert re.search(r"Recommend +0\.0", done.stdout)
+    assert "p99 ms" in done.stdout
 
 
 def test_what_a_dead_worker_counted_stays(bundle_store, tmp_path):
@@ -220,3 +241,18 @@ def refused(*arguments):
     assert (done.returncode, done.stdout) == (2, "")
     (line,) = done.stderr.splitlines()
     return line
+
+
+def test_top_without_metrics():
+    """`kinrec top` says in one line that there is nothing to show."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        target = f"127.0.0.1:{listener.getsockname()[1]}"
+    done = subprocess.run(
+        [KINREC, "top", "--target", target],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"kinrec top: no metrics at {target}: ")

@@ -91,6 +91,9 @@ COMMANDS = (
         "server",
         "say which version of a store its servers are to serve",
     ),
+    Command(
+        "top", "kinrec.server.commands.top", "server", "show live how a server does, by its metrics"
+    ),
     Command("call", "kinrec.client.commands.call", "", "ask a server"),
     Command(
         "sample-data",
