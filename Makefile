@@ -69,7 +69,7 @@ protos: $(GEN_READY)  ## Generate the Python code of the protos and docs/api.md 
 PIN := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
     --constraint constraints.txt --no-annotate --no-emit-index-url --custom-compile-command 'make requirements'
 requirements: $(READY)  ## Pin anew, by hash, what the image installs
-	$(PIN) --extra server pyproject.toml --output-file requirements/server.txt
+	$(PIN) --extra server --extra telemetry pyproject.toml --output-file requirements/server.txt
 	$(PIN) --group image --output-file requirements/build.txt
 
 # Generated code must import under old and new protobuf, so its generator is old and lives apart.

@@ -107,6 +107,7 @@ def test_the_command_calls_a_server(installed, address):
         ("serve", "server"),
         ("verify", "server"),
         ("inspect", "server"),
+        ("top", "server"),
     ],
 )
 def test_a_command_names_the_extra_that_it_needs(installed, name, extra):

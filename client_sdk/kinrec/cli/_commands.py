@@ -92,6 +92,9 @@ COMMANDS = (
         "say which version of a store its servers are to serve",
     ),
     Command("token", "kinrec.server.commands.token", "server", "make a token for a caller"),
+    Command(
+        "top", "kinrec.server.commands.top", "server", "show live how a server does, by its metrics"
+    ),
     Command("call", "kinrec.client.commands.call", "", "ask a server"),
     Command(
         "sample-data",

@@ -20,6 +20,7 @@ from kinrec.engine.sources import (
     Shares,
     softmax,
 )
+from kinrec.engine.stages import ENCODE, SEARCH, listener
 from kinrec.engine.state import State
 
 if TYPE_CHECKING:
@@ -125,7 +126,11 @@ class Person:
     def _encode(self) -> Encoded:
         if self._stored is not None:
             return self._model.stored(self._stored)
-        return self._encoder.encode(*self._to_encode())
+        heard_by = listener.get()
+        before = heard_by.enter(ENCODE)
+        encoded = self._encoder.encode(*self._to_encode())
+        heard_by.enter(before)
+        return encoded
 
     def _to_encode(self) -> tuple[History, Start | None]:
         """Give the events that the encoder takes, and what came before them."""
@@ -157,8 +162,11 @@ class Person:
     def _find_neighbours(self, count: int) -> Found:
         search, how = self._model.user_index.search, self.search._replace(within=None)
         if self.user is None:
-            return search(self.factors, count, how)
-        return self._without_itself(search(self.factors, count + 1, how), count)
+            found = search(self.factors, count, how)
+        else:
+            found = self._without_itself(search(self.factors, count + 1, how), count)
+        listener.get().note_neighbours(len(found[0]))
+        return found
 
     def _without_itself(self, found: Found, count: int) -> Found:
         numbers, cosines = found
@@ -184,6 +192,7 @@ def encode_together(encoder: Encoder, people: Iterable[Person]) -> None:
         encoder: The model's.
         people: With at least one event each.
     """
+    listener.get().enter(ENCODE)
     waiting = [
         (person, *person._to_encode())  # noqa: SLF001 - of this module
         for person in people
@@ -218,6 +227,8 @@ def search_together(
     """
     if not people:
         return
+    heard_by = listener.get()
+    heard_by.enter(SEARCH)
     if SEQUENCE in sources:
         vectors = np.stack([person.vector for person in people])
         found = model.item_index.search_many(vectors, items)
@@ -230,7 +241,9 @@ def search_together(
         for person, its in zip(
             people, model.user_index.search_many(factors, count + 1), strict=True
         ):
-            person._neighbours[count] = person._without_itself(its, count)  # noqa: SLF001
+            others = person._without_itself(its, count)  # noqa: SLF001
+            person._neighbours[count] = others  # noqa: SLF001
+            heard_by.note_neighbours(len(others[0]))
 
 
 def _sequence(_model: Model, person: Person, blend: Blend, count: int) -> Shares:

@@ -13,6 +13,7 @@ import onnxruntime as ort
 
 from kinrec.engine._errors import BundleError
 from kinrec.engine.events import History, gap_code, gap_codes
+from kinrec.engine.stages import listener
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -133,6 +134,7 @@ class Encoder:
         starts: Sequence[Start | None],
         outputs: list[str],
     ) -> list[NDArray[np.float32]]:
+        listener.get().note_batch(len(histories))
         visible = self._visible
         if len(histories) == 1:  # the usual call, with nothing to pad
             (history,) = histories

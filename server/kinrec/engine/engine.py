@@ -29,6 +29,7 @@ from kinrec.engine.index import Search, products, take_best
 from kinrec.engine.model import Model
 from kinrec.engine.options import PLAIN, Options, Query, check_limit
 from kinrec.engine.recommender import Recommender, allowed_items
+from kinrec.engine.stages import ANSWER, READ, SEARCH, listener
 from kinrec.engine.subject import Subject, read_subject
 
 if TYPE_CHECKING:
@@ -175,12 +176,15 @@ class Engine:
             raise InvalidFieldError("shared_items", rule)
         Options(search_effort=search_effort, exact=exact).check()
         subject = self._subject(user_id, events, state)
+        heard_by = listener.get()
+        heard_by.enter(SEARCH)
         subject.person.search = Search(None, search_effort, exact)
         ids: list[str] = []
         cosines: list[float] = []
         shared: list[list[str]] = []
         if subject.has_history:
             numbers, similarities = subject.person.neighbours(limit)
+            heard_by.enter(ANSWER)
             ids = [self._model.users.key(number) for number in numbers.tolist()]
             cosines = np.clip(similarities, -1.0, 1.0).tolist()
             if shared_items:
@@ -336,6 +340,8 @@ class Engine:
         item = self._model.items.get(item_id)
         if item is None:
             raise UnknownItemError
+        heard_by = listener.get()
+        heard_by.enter(SEARCH)
         allowed = allowed_items(self._model, allow_item_ids, conditions)
         vectors, lengths = self._model.item_vectors, self._model.item_lengths
         others = np.arange(len(vectors)) if allowed is None else np.flatnonzero(allowed)
@@ -343,6 +349,7 @@ class Engine:
         cosines = products(vectors, others, vectors[item])
         cosines = cosines / np.maximum(lengths[others] * lengths[item], 1e-12)
         numbers, found = take_best(others, np.clip(cosines, -1.0, 1.0), limit)
+        heard_by.enter(ANSWER)
         return SimilarItems(
             [self._model.items.key(number) for number in numbers.tolist()],
             found.tolist(),
@@ -351,9 +358,11 @@ class Engine:
         )
 
     def _subject(self, user_id: str, events: Sequence[Event], state: bytes) -> Subject:
+        listener.get().enter(READ)
         return read_subject(self._model, self._encoder, user_id, events, state)
 
     def _read(self, query: Query) -> tuple[Plan, Subject]:
+        listener.get().enter(READ)
         plan = self._recommender.plan(query)
         return plan, self._subject(query.user_id, query.events, query.state)
 
@@ -369,6 +378,7 @@ class Engine:
 
     def _encoding(self, subject: Subject) -> Encoding:
         vector = subject.person.vector if subject.has_history else np.zeros(0, np.float32)
+        listener.get().enter(ANSWER)
         return Encoding(vector, subject.report, subject.is_known, self._state(subject.person))
 
     def _encode_together(self, subjects: Iterable[Subject]) -> None:
@@ -377,7 +387,10 @@ class Engine:
         encode_together(self._model.encoder, people)
 
     def _recommend(self, plan: Plan, subject: Subject) -> Recommendations:
+        heard_by = listener.get()
+        heard_by.enter(SEARCH)
         found = self._recommender.recommend(plan, subject.person)
+        heard_by.enter(ANSWER)
         items = found.items.tolist()
         return Recommendations(
             [self._model.items.key(item) for item in items],

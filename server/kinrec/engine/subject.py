@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from kinrec.engine._errors import NoSubjectError, UnknownUserError
 from kinrec.engine.blend import Person
 from kinrec.engine.events import NOTHING, check_id
+from kinrec.engine.stages import listener
 from kinrec.engine.state import State
 
 if TYPE_CHECKING:
@@ -69,6 +70,7 @@ def read_subject(
         before = model.stored_state(stored)
     history = NOTHING if before is None else before.history
     new, report = model.reader.read(events, history, is_stored=stored is not None)
+    listener.get().note_events(report)
     if stored is not None and not len(new) and user in (None, stored):
         return Subject(Person.stored(model, encoder, stored), report)
     person = Person.after(model, encoder, before, new)

@@ -43,6 +43,7 @@ class CallPool(ThreadPoolExecutor):
         self._lock = threading.Lock()
         self._waiting = 0
         self._last_start = 0.0
+        self._mine = threading.local()
         self._step = (
             0.0  # the mean time, in seconds, from the start of one call to that of the next
         )
@@ -61,10 +62,22 @@ class CallPool(ThreadPoolExecutor):
         """Have a call worked on when its turn comes."""
         with self._lock:
             self._waiting += 1
-        return super().submit(self._start, fn, *args, **kwargs)
+        return super().submit(self._start, time.monotonic(), fn, *args, **kwargs)
 
-    def _start(self, fn: Callable[..., _Result], *args: Any, **kwargs: Any) -> _Result:  # noqa: ANN401
+    def waited(self) -> tuple[float, float]:
+        """Say when what this thread does was submitted and when it began, by the monotonic clock."""
+        times: tuple[float, float] = self._mine.times
+        return times
+
+    def _start(
+        self,
+        submitted: float,
+        fn: Callable[..., _Result],
+        *args: Any,  # noqa: ANN401
+        **kwargs: Any,  # noqa: ANN401
+    ) -> _Result:
         now = time.monotonic()
+        self._mine.times = submitted, now
         with self._lock:
             self._waiting -= 1
             step = min(now - self._last_start, _LONGEST_STEP)
@@ -93,10 +106,14 @@ class AdmissionInterceptor(grpc.ServerInterceptor):
         pool: Where they would wait.
         service: The full name of the service.
         max_wait: The longest wait, in seconds.
+        note: Is told the method of each call that is refused.
     """
 
-    def __init__(self, pool: CallPool, service: str, max_wait: float) -> None:
+    def __init__(
+        self, pool: CallPool, service: str, max_wait: float, note: Callable[[str], None]
+    ) -> None:
         self._pool = pool
+        self._note = note
         self._prefix = f"/{service}/"
         self._max_wait = max_wait
         # To gRPC a stream of requests, of which it reads none before the behaviour asks.
@@ -116,6 +133,7 @@ class AdmissionInterceptor(grpc.ServerInterceptor):
         if (
             pool.expected_wait > self._max_wait or pool.waiting > _MOST_WAITING
         ) and handler_call_details.method.startswith(self._prefix):
+            self._note(handler_call_details.method.removeprefix(self._prefix))
             return self._refusal
         return continuation(handler_call_details)
 

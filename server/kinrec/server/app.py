@@ -15,13 +15,15 @@ from kinrec.server.errors import ErrorInterceptor
 from kinrec.server.health import HealthServicer
 from kinrec.server.pools import in_pool
 from kinrec.server.port import PortError, check_port
-from kinrec.server.servicer import SERVICE_NAME, RecommenderServicer
+from kinrec.server.servicer import METHODS, SERVICE_NAME, RecommenderServicer
 from kinrec.server.tls import check_exposure, server_credentials
+from kinrec.server.watching import watch_calls
 from kinrec.v1 import recommender_pb2_grpc
 
 if TYPE_CHECKING:
     import threading
 
+    from kinrec.server.calls import Calls
     from kinrec.server.config import ServerConfig
     from kinrec.server.engines import Engines
 
@@ -47,10 +49,11 @@ class RecommenderServer:
     def __init__(self, engines: Engines, config: ServerConfig) -> None:
         self._config = config
         check_exposure(config)
-        calls = CallPool(config.threads)
+        pool = CallPool(config.threads)
+        self._calls = watch_calls(config.observing, SERVICE_NAME, METHODS, pool)
         self._server = grpc.server(
-            calls,
-            interceptors=_interceptors(config, calls),
+            pool,
+            interceptors=_interceptors(config, pool, self._calls),
             options=_options(config),
         )
         self._health = HealthServicer(("", SERVICE_NAME), max_watches=config.max_watches)
@@ -62,9 +65,9 @@ class RecommenderServer:
             max_streams=config.max_streams,
         )
         # An open stream holds a thread; one thread more tells those who come too many.
-        pool = ThreadPoolExecutor(config.max_streams + 1, "stream")
+        streams = ThreadPoolExecutor(config.max_streams + 1, "stream")
         self._servicer.RecommendStream = in_pool(  # type: ignore[method-assign] # the mark is on a function
-            pool, self._servicer.RecommendStream
+            streams, self._servicer.RecommendStream
         )
         recommender_pb2_grpc.add_RecommenderServiceServicer_to_server(self._servicer, self._server)
         if config.reflection:
@@ -93,6 +96,7 @@ class RecommenderServer:
     def start(self) -> None:
         """Take calls and say SERVING."""
         self._server.start()
+        self._note_served(self._servicer.engines)
         self._health.set_serving(serving=True)
 
     def prepare(self, engines: Engines | None) -> None:
@@ -102,6 +106,10 @@ class RecommenderServer:
     def switch(self, engines: Engines) -> None:
         """Serve other engines from now on; calls in flight end on those they began on."""
         self._servicer.engines = engines
+        self._note_served(engines)
+
+    def _note_served(self, engines: Engines) -> None:
+        self._calls.serves(engines.current.name, engines.current.version)
 
     def announce_drain(self) -> None:
         """Say NOT_SERVING, and go on answering."""
@@ -121,11 +129,13 @@ class RecommenderServer:
         return stopped
 
 
-def _interceptors(config: ServerConfig, calls: CallPool) -> list[grpc.ServerInterceptor]:
+def _interceptors(
+    config: ServerConfig, pool: CallPool, calls: Calls
+) -> list[grpc.ServerInterceptor]:
     """From the outermost to the innermost."""
     asks = [] if config.tokens is None else [AuthInterceptor(config.tokens)]
-    admission = AdmissionInterceptor(calls, SERVICE_NAME, config.max_wait)
-    return [*asks, admission, ErrorInterceptor()]
+    admission = AdmissionInterceptor(pool, SERVICE_NAME, config.max_wait, calls.refused)
+    return [*asks, admission, ErrorInterceptor(SERVICE_NAME, calls)]
 
 
 def _add_reflection(server: grpc.Server) -> None:

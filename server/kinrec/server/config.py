@@ -12,6 +12,7 @@ from kinrec.engine import (
     MAX_ID_BYTES,
     MAX_LISTED_ITEMS,
 )
+from kinrec.server.observing import Observing
 from kinrec.server.states import MAX_STATE_BYTES, StateKeys
 
 if TYPE_CHECKING:
@@ -73,6 +74,7 @@ class ServerConfig:
         insecure: Whether plain text may be spoken to other machines.
         tokens: The file of the tokens of which every call must carry one; None to ask for none.
         reflection: Whether the services describe themselves to callers without the protos.
+        observing: What is measured and what is logged.
 
     Raises:
         ValueError: A value is out of range. The text is one line that names the field.
@@ -102,6 +104,7 @@ class ServerConfig:
     insecure: bool = False
     tokens: Path | None = None
     reflection: bool = False
+    observing: Observing = field(default_factory=Observing)
     state_keys: StateKeys = field(default_factory=StateKeys.random, repr=False)
 
     def __post_init__(self) -> None:

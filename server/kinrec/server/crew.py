@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import subprocess
 import sys
 import threading
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from kinrec.server.config import ServerConfig
+    from kinrec.server.exporter import Exporter
     from kinrec.server.loading import Served
 
 Message = tuple[Any, ...]
@@ -42,6 +44,7 @@ class Worker:
     Attributes:
         connection: To it.
         process: What it runs in; None if in a thread of this process.
+        number: From 0, another than those of all others that live.
         serves: What it serves; None if nothing yet.
         prepared: What it has loaded and does not serve yet.
         is_loading: Whether it has been told to load something and has not said how that went.
@@ -51,6 +54,7 @@ class Worker:
 
     connection: Connection[Message, Message]
     process: subprocess.Popen[bytes] | None
+    number: int = 0
     serves: Served | None = None
     prepared: Served | None = None
     is_loading: bool = False
@@ -78,6 +82,7 @@ class Crew:
     Args:
         store: The store.
         config: How each serves, and how many there are.
+        exporter: Serves their metrics; None if nothing does.
 
     Attributes:
         workers: Those that live.
@@ -85,7 +90,8 @@ class Crew:
         is_ending: Whether they end because they were told to.
     """
 
-    def __init__(self, store: Path, config: ServerConfig) -> None:
+    def __init__(self, store: Path, config: ServerConfig, exporter: Exporter | None = None) -> None:
+        self._exporter = exporter
         self._store = store
         self._config = config
         self._port: ReservedPort | None = None
@@ -173,6 +179,7 @@ class Crew:
     def _start(self) -> None:
         ours, its = Pipe()
         process = None
+        number = min(set(range(self._config.workers)) - {worker.number for worker in self.workers})
         if self._config.workers == 1:
             from kinrec.server.worker import work_as_thread  # noqa: PLC0415 - imports grpc
 
@@ -182,9 +189,14 @@ class Crew:
             ).start()
         else:
             command = [sys.executable, "-m", "kinrec.server.worker", str(its.fileno())]
-            process = subprocess.Popen(command, pass_fds=[its.fileno()])  # noqa: S603 - our own
+            its_own = self._exporter.environment_of(number) if self._exporter else {}
+            process = subprocess.Popen(  # noqa: S603 - our own
+                command, pass_fds=[its.fileno()], env=os.environ | its_own
+            )
             its.close()
-        worker = Worker(ours, process)
+            if self._exporter is not None:
+                self._exporter.note_worker(number, process.pid)
+        worker = Worker(ours, process, number)
         worker.send(self._store, self._config)
         self.workers.append(worker)
 
@@ -193,6 +205,8 @@ class Crew:
         worker.connection.close()
         if worker.process is not None:
             _end(worker.process, _END_SECONDS)
+        if self._exporter is not None:
+            self._exporter.note_death(worker.number)
         if self.is_ending:
             return
         if worker.process is None:

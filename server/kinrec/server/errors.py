@@ -34,11 +34,15 @@ from kinrec.engine import (
     UnknownItemError,
     UnknownUserError,
 )
+from kinrec.server.call_log import fields_of
+from kinrec.server.calls import REQUEST_ID, Calls, current_call, note_failure
 from kinrec.server.pages import InvalidPageTokenError, StalePageTokenError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import Never, TypeVar
+
+    from kinrec.server.calls import Call
 
     _Request = TypeVar("_Request")
     _Response = TypeVar("_Response")
@@ -135,7 +139,15 @@ _RULES: dict[type[BaseException], tuple[str, str, str]] = {
 
 
 def failure_of(error: BaseException) -> Failure:
-    """The table: how each exception ends a call."""
+    """How an exception ends a call, or a part of one, which notes it."""
+    failure = _look_up(error)
+    if not isinstance(error, CallEndedError):
+        note_failure(failure.reason)
+    return failure
+
+
+def _look_up(error: BaseException) -> Failure:
+    """The table."""
     text, invalid = str(error), grpc.StatusCode.INVALID_ARGUMENT
     kind = type(error)
     if kind in _PLAIN:
@@ -161,9 +173,15 @@ class ErrorInterceptor(grpc.ServerInterceptor):
 
     It also decodes the request, because bytes that gRPC itself cannot decode end in a traceback in
     the log and a status without details.
+
+    Args:
+        service: The full name of the service whose calls are watched.
+        calls: Is told of them; None if nobody is.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, service: str = "", calls: Calls | None = None) -> None:
+        self._prefix = f"/{service}/"
+        self._calls = calls or Calls()
         self._guarded: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
 
     def intercept_service(
@@ -179,10 +197,19 @@ class ErrorInterceptor(grpc.ServerInterceptor):
         if guarded is None:
             handler = continuation(handler_call_details)
             if handler is None:  # nobody implements the method
+                self._calls.unknown_method()
                 return None
-            guard = _guard_stream if handler.request_streaming else _guard
-            guarded = self._guarded[method] = guard(handler)
+            guarded = self._guarded[method] = self._guard(method, handler)
         return guarded
+
+    def _guard(
+        self, method: str, handler: grpc.RpcMethodHandler[Any, Any]
+    ) -> grpc.RpcMethodHandler[Any, Any]:
+        if not method.startswith(self._prefix):
+            return _guard_stream(handler) if handler.request_streaming else _guard(handler)
+        name = method.removeprefix(self._prefix)
+        watch = _watch_stream if handler.request_streaming else _watch
+        return watch(handler, name, self._calls)
 
 
 def _decode(decode: Callable[[bytes], Any], data: bytes) -> Any:  # noqa: ANN401 - of any method
@@ -235,15 +262,92 @@ def _guard_stream(handler: grpc.RpcMethodHandler[Any, Any]) -> grpc.RpcMethodHan
     )
 
 
-def abort(context: grpc.ServicerContext, failure: Failure) -> Never:
-    """End a call with a failure and its details."""
-    context.set_trailing_metadata(((_DETAILS_KEY, failure.details()),))
+def _watch(
+    handler: grpc.RpcMethodHandler[Any, Any], method: str, calls: Calls
+) -> grpc.RpcMethodHandler[Any, Any]:
+    """As ``_guard``, for a call that is watched."""
+    behaviour: Any = handler.unary_unary
+    decode: Any = handler.request_deserializer
+    encode: Any = handler.response_serializer
+
+    @functools.wraps(behaviour)
+    def watched(data: bytes, context: grpc.ServicerContext) -> bytes:
+        call = calls.begin(method, context)
+        try:
+            call.request = request = _decode(decode, data)
+            answer: bytes = encode(behaviour(request, context))
+        except BaseException as error:  # noqa: BLE001 - as above
+            failure = failure_of(error)
+        else:
+            calls.answered(call)
+            calls.end(call)
+            return answer
+        _end(calls, call, failure)
+
+    return grpc.unary_unary_rpc_method_handler(watched)
+
+
+def _watch_stream(
+    handler: grpc.RpcMethodHandler[Any, Any], method: str, calls: Calls
+) -> grpc.RpcMethodHandler[Any, Any]:
+    """As ``_guard_stream``, for a stream of which each message is watched."""
+    behaviour: Any = handler.stream_stream
+    decode: Any = handler.request_deserializer
+    encode: Any = handler.response_serializer
+
+    def requests(call: Call, data: Iterator[bytes]) -> Iterator[object]:
+        for one in data:
+            call.renew()
+            call.request = _decode(decode, one)
+            yield call.request
+
+    @functools.wraps(behaviour)
+    def watched(data: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
+        call = calls.begin(method, context, is_stream=True)
+        try:
+            for response in behaviour(requests(call, data), context):
+                answer = encode(response)
+                if not call.ended:  # the last word of a stream answers no message
+                    calls.answered(call)
+                yield answer
+        except GeneratorExit:  # gRPC has given the stream up
+            calls.end(call)
+            raise
+        except Exception as error:  # noqa: BLE001 - as above
+            if not context.is_active():  # the caller is gone, which reading tells by an exception
+                calls.end(call)
+                return
+            failure = failure_of(error)
+        else:
+            calls.end(call)
+            return
+        _end(calls, call, failure)
+
+    return grpc.stream_stream_rpc_method_handler(watched)
+
+
+def _end(calls: Calls, call: Call, failure: Failure) -> Never:
+    context, request_id = call.context, call.request_id
+    if failure.code is grpc.StatusCode.CANCELLED:  # the caller has gone, which is nobody's failure
+        calls.end(call)
+    else:
+        calls.end(call, failure.code.name, failure.reason)
+    abort(context, failure, (REQUEST_ID, request_id))
+
+
+def abort(
+    context: grpc.ServicerContext, failure: Failure, *metadata: tuple[str, str | bytes]
+) -> Never:
+    """End a call with a failure and its details, and with more trailing metadata."""
+    context.set_trailing_metadata(((_DETAILS_KEY, failure.details()), *metadata))
     context.abort(failure.code, failure.message)
 
 
 def _unexpected(error: BaseException) -> Failure:
-    request_id = uuid.uuid4().hex
-    _log.error("request %s failed", request_id, exc_info=error)
+    call = current_call()
+    request_id = uuid.uuid4().hex if call is None else call.request_id
+    fields = {"request_id": request_id} if call is None else fields_of(call)
+    _log.error("request %s failed", request_id, exc_info=error, extra=fields)
     return Failure(
         grpc.StatusCode.INTERNAL, "INTERNAL", f"the service failed; request id {request_id}"
     )

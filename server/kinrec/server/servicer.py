@@ -15,6 +15,7 @@ from kinrec.engine import (
     Query,
 )
 from kinrec.server import convert
+from kinrec.server.calls import note_version
 from kinrec.server.errors import CallEndedError, Failure, failure_of
 from kinrec.server.pages import (
     InvalidPageTokenError,
@@ -51,7 +52,9 @@ _Response = TypeVar(
     pb.RankResponse,
 )
 
-SERVICE_NAME = pb.DESCRIPTOR.services_by_name["RecommenderService"].full_name
+_SERVICE = pb.DESCRIPTOR.services_by_name["RecommenderService"]
+SERVICE_NAME = _SERVICE.full_name
+METHODS = tuple(method.name for method in _SERVICE.methods)
 
 
 class _Asked(NamedTuple):
@@ -323,6 +326,7 @@ class RecommenderServicer(recommender_pb2_grpc.RecommenderServiceServicer):
         )
         response = convert.similar_items_to_proto(similar)
         response.model_version = engine.version
+        note_version(engine.version)
         return response
 
     def GetModel(
@@ -332,6 +336,7 @@ class RecommenderServicer(recommender_pb2_grpc.RecommenderServiceServicer):
     ) -> pb.GetModelResponse:
         """Describe the model that answers."""
         manifest = self.engines.current.manifest
+        note_version(manifest.version)
         return convert.model_to_proto(manifest, max_state_bytes=MAX_STATE_BYTES)
 
     def _asked(self, engines: Engines, request: pb.RecommendRequest) -> _Asked:
@@ -364,6 +369,7 @@ class RecommenderServicer(recommender_pb2_grpc.RecommenderServiceServicer):
     def _finish(self, response: _Response, choice: Choice, state: bytes) -> _Response:
         """Say which model answered, and where the person stands."""
         response.model_version = choice.engine.version
+        note_version(choice.engine.version)
         response.variant = choice.variant
         response.state = self._keys.seal(state)
         response.send_history = not choice.is_expected

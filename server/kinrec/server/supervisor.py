@@ -23,6 +23,7 @@ from kinrec.engine import BundleError
 from kinrec.engine.model import check_bundle
 from kinrec.server.admin import AdminServer
 from kinrec.server.crew import Crew, WorkerError
+from kinrec.server.exporter import Exporter
 from kinrec.server.loading import Served
 from kinrec.server.port import PortError
 
@@ -52,7 +53,12 @@ class Supervisor:
     def __init__(self, versions: Versions, config: ServerConfig) -> None:
         self._versions = versions
         self._config = config
-        self._crew = Crew(versions.store, config)
+        self._exporter: Exporter | None = None
+        address = config.observing.metrics_address
+        if address:
+            self._exporter = Exporter(address, workers=config.workers)
+            _log.info("metrics on http://%s/metrics", self._exporter.address)
+        self._crew = Crew(versions.store, config, self._exporter)
         self._served: Served | None = None
         self._target: Served | None = None  # to be served when all have loaded it
         self._name = ""
@@ -100,6 +106,8 @@ class Supervisor:
             if self._admin is not None:
                 self._admin.close()
             self._crew.end()
+            if self._exporter is not None:
+                self._exporter.close()
 
     def _reload(self, then: Callable[[Answer], None]) -> None:
         """Look for another version soon, those included that were refused. For other threads."""
@@ -174,6 +182,7 @@ class Supervisor:
         """
         self._checking, self._target = False, None
         self._versions.refuse(bundle)
+        self._note_reload(is_served=False)
         self._refused[bundle] = reason
         self._crew.drop()
         if self._served is not None:
@@ -215,6 +224,10 @@ class Supervisor:
         waiting, self._waiting = self._waiting, []
         for then in waiting:
             then({"version": self._version, "refused": refused})
+
+    def _note_reload(self, *, is_served: bool) -> None:
+        if self._exporter is not None:
+            self._exporter.note_reload(is_served=is_served)
 
     # What the workers do.
 
@@ -282,6 +295,7 @@ class Supervisor:
         version = self._served.bundle.name
         if self._said:
             _log.info("serving version %s", version)
+            self._note_reload(is_served=True)
             self._end_reload("")
             return
         self._said = True

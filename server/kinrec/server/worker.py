@@ -62,9 +62,9 @@ def main() -> None:
     # A terminal and some service managers signal all processes; the supervisor says what to do.
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    logs.configure()
     with Connection(int(sys.argv[1])) as supervisor:
         store, config = supervisor.recv()
+        logs.configure(config.observing)
         _work(store, config, supervisor)
 
 

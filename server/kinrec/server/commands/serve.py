@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from kinrec.server.observing import LOG_FORMATS, LOG_LEVELS, Observing
+
 if TYPE_CHECKING:
     import argparse
 
@@ -117,6 +119,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="refuse a bundle that 'kinrec verify' has not passed",
     )
     _add_safety(parser)
+    _add_observing(parser)
 
 
 def _add_safety(parser: argparse.ArgumentParser) -> None:
@@ -168,6 +171,39 @@ def _add_safety(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_observing(parser: argparse.ArgumentParser) -> None:
+    """Add what an operator sees of the server."""
+    parser.add_argument(
+        "--metrics-address",
+        default="",
+        metavar="HOST:PORT",
+        help="serve metrics for Prometheus there (default: nowhere)",
+    )
+    parser.add_argument(
+        "--log-format", default="text", choices=LOG_FORMATS, help="of the log (%(default)s)"
+    )
+    parser.add_argument(
+        "--log-level", default="info", choices=LOG_LEVELS, help="what is logged (%(default)s)"
+    )
+    parser.add_argument(
+        "--log-calls",
+        action="store_true",
+        help="log every call, not those alone that fail or are slow, of which 10 a second and "
+        "process are logged",
+    )
+    parser.add_argument(
+        "--slow-call-ms",
+        type=float,
+        metavar="MS",
+        help="log what takes longer with the times of its stages (default: do not)",
+    )
+    parser.add_argument(
+        "--log-personal-data",
+        action="store_true",
+        help="let the log of calls have user ids, item ids and the text of unexpected errors",
+    )
+
+
 def run(args: argparse.Namespace) -> int:
     """Serve until a signal.
 
@@ -189,8 +225,9 @@ def run(args: argparse.Namespace) -> int:
     from kinrec.server.tls import check_exposure  # noqa: PLC0415
     from kinrec.server.watched import FlagFileError  # noqa: PLC0415
 
-    logs.configure()
     try:
+        observing = _observing(args)
+        logs.configure(observing)
         config = ServerConfig(
             host=args.host,
             port=args.port,
@@ -203,6 +240,7 @@ def run(args: argparse.Namespace) -> int:
             grace=args.grace,
             previous_hours=args.previous_hours,
             require_parity=args.require_parity,
+            observing=observing,
             max_streams=args.max_streams,
             min_voters=args.min_voters,
             experiment=_experiment(args.experiment),
@@ -226,6 +264,17 @@ def run(args: argparse.Namespace) -> int:
         sys.stderr.write(f"kinrec serve: {error}\n")
         return 1
     return 0
+
+
+def _observing(args: argparse.Namespace) -> Observing:
+    return Observing(
+        metrics_address=args.metrics_address,
+        log_format=args.log_format,
+        log_level=args.log_level,
+        log_calls=args.log_calls,
+        slow_call=None if args.slow_call_ms is None else args.slow_call_ms / 1e3,
+        log_personal_data=args.log_personal_data,
+    )
 
 
 def default_workers() -> int:

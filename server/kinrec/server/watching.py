@@ -1,0 +1,40 @@
+"""Puts together who is told of calls, by what the operator wants to see."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from kinrec.server.call_log import CallLog
+from kinrec.server.calls import Calls
+from kinrec.server.tracing import find_tracing
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from kinrec.server.admission import CallPool
+    from kinrec.server.calls import Watcher
+    from kinrec.server.observing import Observing
+
+
+def watch_calls(
+    observing: Observing, service: str, methods: Sequence[str], pool: CallPool
+) -> Calls:
+    """Give the calls of a service.
+
+    Args:
+        observing: What is to be seen.
+        service: The full name of the service.
+        methods: The names of its methods.
+        pool: Where calls wait.
+    """
+    watchers: list[Watcher] = [CallLog(observing)]
+    if observing.metrics_address:
+        # Imported here: prometheus_client decides by the environment where values are kept.
+        from kinrec.server.metrics import Metrics  # noqa: PLC0415
+
+        watchers.append(Metrics(methods, pool))
+    tracing = find_tracing(service)
+    if tracing is not None:
+        watchers.append(tracing)
+    wants_times = len(watchers) > 1 or observing.slow_call is not None
+    return Calls(watchers, methods, pool if wants_times else None)
