@@ -355,3 +355,19 @@ def test_health_says_serving_only_when_all_is_loaded(serve):
     with grpc.insecure_channel(address) as channel:
         answer = HealthStub(channel).Check(HealthCheckRequest(), timeout=10)
     assert answer.status == HealthCheckResponse.SERVING
+
+
+@pytest.mark.parametrize("flags", [(), ("--version", FIRST)])
+def test_a_bundle_that_is_refused_and_has_no_substitute_ends_the_start(store, flags):
+    """Exit code 2 and one line; it is not tried again and again."""
+    (store / FIRST / "encoder.onnx").write_bytes(b"no graph")
+    done = subprocess.run(
+        [KINREC, "serve", store if flags else store / FIRST, "--port", "0", *flags],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    (line,) = done.stderr.splitlines()
+    assert "encoder.onnx" in line

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 MAX_BATCH = 32
 
+# It would write an identifier of the device into a home directory, and send what it measures.
+ort.disable_telemetry_events()
+
 # Python's own os.sched_yield holds the interpreter's lock while the others should run.
 _yield_core = ctypes.CDLL(None).sched_yield
 

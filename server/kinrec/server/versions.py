@@ -41,11 +41,9 @@ class Versions:
         Raises:
             BundleError: There is none.
         """
-        if not self.may_change:
-            return [find_bundle(self.store, self.version)]
-        pinned = read_pin(self.store)
-        if pinned is not None:
-            bundles = [find_bundle(self.store, pinned)]
+        version = self.version or (read_pin(self.store) if self.may_change else None)
+        if version is not None or not self.may_change:
+            bundles = [find_bundle(self.store, version)]
         else:
             find_bundle(self.store)
             bundles = [self.store / version for version in reversed(list_versions(self.store))]
