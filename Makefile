@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 GEN := .venv-gen
 GEN_READY := $(GEN)/.ready
 
-.PHONY: help setup demo test image-test lb-test fuzz soak check format protos requirements bench bench-overload bench-large clean
+.PHONY: help setup demo test image-test lb-test fuzz soak check format protos requirements bench bench-load bench-overload bench-large clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | expand -t 16
@@ -80,6 +80,9 @@ $(GEN_READY): scripts/generate-protos.txt
 
 bench: $(READY)  ## Print CPU time per call of the server beside the sum of its parts
 	$(BIN)/python benchmarks/bench.py
+
+bench-load: $(READY)  ## Print calls per second of one worker and of two, by h2load
+	$(BIN)/python benchmarks/throughput.py
 
 bench-overload: $(READY)  ## Print what a server does when it is offered twice as much as it can do
 	$(BIN)/python benchmarks/overload.py

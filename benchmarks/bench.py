@@ -114,11 +114,11 @@ def main() -> None:
     if args.engine_only:
         return
     asked = _asked_parts(engine.manifest)
-    refined = _refined(engine)
+    refined = refined_request(engine)
     parts = parts_us(bundle, engine.manifest)
     del engine
     console.print(_parts_table(parts))
-    questions = _questions(history, user_id, asked, refined)
+    questions = questions_of(history, user_id, asked, refined)
     measured = _measure_servers(store, questions, cores, args)
     console.print(measured.start)
     for callers, costs in measured.real.items():
@@ -174,7 +174,7 @@ def _asked_parts(manifest: Manifest) -> list[str]:
     return [part for source, part in parts.items() if source in weights]
 
 
-def _refined(engine: Engine) -> pb.RecommendRequest:
+def refined_request(engine: Engine) -> pb.RecommendRequest:
     """What a call can ask for beside the events: a filter that most items pass, and all the rest."""
     request = pb.RecommendRequest(diversity=0.3, reasons=True)
     for attribute in engine.manifest.attributes:
@@ -186,9 +186,10 @@ def _refined(engine: Engine) -> pb.RecommendRequest:
     return request
 
 
-def _questions(
+def questions_of(
     events: list[Event], user_id: str, asked: list[str], refined: pb.RecommendRequest
 ) -> list[Question]:
+    """What is asked of each RPC about a person with some events."""
     messages = [
         pb.Event(item_id=event.item_id, time=Timestamp(seconds=int(event.time or 0)))
         for event in events
@@ -231,8 +232,8 @@ def _measure_servers(
     command += ["--workers", "1", "--max-wait", "60"]
     with serve(command, cores) as server:
         resident = server.resident_mib()
-        questions = _with_state(server, questions)
-        sizes = [f"Q{i}={_answer_size(server, q)}" for i, q in enumerate(questions)]
+        questions = with_state(server, questions)
+        sizes = [f"Q{i}={answer_size(server, q)}" for i, q in enumerate(questions)]
         methods = [f"/{SERVICE}/{q.method}" for q in questions]
         real = _measure_all(server, methods, questions, args)
         start = (
@@ -245,7 +246,7 @@ def _measure_servers(
     return Measured(start, questions, real, echo)
 
 
-def _with_state(server: Server, questions: list[Question]) -> list[Question]:
+def with_state(server: Server, questions: list[Question]) -> list[Question]:
     """Let the last question go on from the state after all events but its own."""
     *others, last = questions
     whole = pb.EncodeSequenceRequest.FromString(questions[0].request)
@@ -272,7 +273,8 @@ def _measure_all(
     }
 
 
-def _answer_size(server: Server, question: Question) -> int:
+def answer_size(server: Server, question: Question) -> int:
+    """How many bytes a server answers with."""
     with grpc.insecure_channel(server.address) as channel:
         call = channel.unary_unary(f"/{SERVICE}/{question.method}")
         return len(call(question.request, timeout=60))

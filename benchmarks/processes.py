@@ -51,8 +51,10 @@ class Server:
     ready_seconds: float
 
     def cpu_seconds(self) -> float:
-        """CPU time of all its threads so far."""
-        return time.clock_gettime((~self.pid << 3) | _CPUCLOCK_SCHED)
+        """CPU time so far of all threads of the process and of those that it has started."""
+        children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text(encoding="ascii")
+        pids = [self.pid, *map(int, children.split())]
+        return sum(time.clock_gettime((~pid << 3) | _CPUCLOCK_SCHED) for pid in pids)
 
     def resident_mib(self) -> float:
         """Resident memory, shared pages included."""
@@ -62,14 +64,16 @@ class Server:
 
 
 @contextmanager
-def serve(command: Sequence[str | Path], cores: Cores) -> Iterator[Server]:
-    """Run a server on its core; its first line ends with its address once it is ready."""
+def serve(command: Sequence[str | Path], cores: Cores | None) -> Iterator[Server]:
+    """Run a server on its core, or on all; its first line ends with its address once it is ready."""
     before = time.perf_counter()
-    os.sched_setaffinity(0, {cores.server})  # the process that is started inherits it
+    if cores is not None:
+        os.sched_setaffinity(0, {cores.server})  # the process that is started inherits it
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     )
-    os.sched_setaffinity(0, cores.load)
+    if cores is not None:
+        os.sched_setaffinity(0, cores.load)
     try:
         line = process.stdout.readline() if process.stdout else ""
         if not line:

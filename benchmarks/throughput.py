@@ -1,0 +1,160 @@
+"""Calls per second of one worker and of several, each RPC at 1, 16 and 64 callers, by h2load.
+
+Each caller has a connection of its own. The server may use all cores, and h2load shares them: on a
+machine of two cores it takes some of what a second worker would have. Beside each RPC stands what an
+empty call of the same sizes costs in the same run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench import (
+    BIN,
+    ECHO,
+    EVENTS,
+    FIRST_TIME,
+    SERVICE,
+    Question,
+    answer_size,
+    known_ids,
+    limit_numpy_threads,
+    questions_of,
+    refined_request,
+    sample_store,
+    with_state,
+)
+from processes import Server, serve
+from rich.console import Console
+from rich.table import Table
+
+from kinrec.engine import Engine, Event
+
+CALLERS = (1, 16, 64)
+GRPC_FRAME = 5  # bytes before a message: whether it is compressed, and its length
+
+
+@dataclass(frozen=True, slots=True)
+class Throughput:
+    """What a server did.
+
+    Attributes:
+        per_second: Calls that were answered.
+        p50_ms: The median latency.
+        p99_ms: The latency that one call in a hundred exceeds.
+        cpu_us: CPU time of all its processes per call.
+    """
+
+    per_second: float
+    p50_ms: float
+    p99_ms: float
+    cpu_us: float
+
+
+def main() -> None:
+    """Measure and print."""
+    args = _arguments()
+    limit_numpy_threads()
+    console = Console(width=120)
+    if shutil.which("h2load") is None:
+        sys.exit("bench-load needs h2load: apt-get install nghttp2-client")
+    store = args.store or sample_store(console)
+    engine = Engine.load(store)
+    item_ids, user_id = known_ids(engine)
+    events = [Event(item_ids[i % len(item_ids)], "", FIRST_TIME + 60.0 * i) for i in range(EVENTS)]
+    asked = questions_of(events, user_id, [], refined_request(engine))
+    asked = [question for question in asked if question.people == 1]
+    found: dict[int, list[list[Throughput]]] = {}
+    for workers in sorted({1, args.workers}):
+        command = [BIN / "kinrec", "serve", store, "--port", "0", "--workers", str(workers)]
+        command += ["--drain-wait", "0", "--max-wait", "60"]
+        with serve(command, None) as server:
+            asked = with_state(server, asked)
+            sizes = [answer_size(server, question) for question in asked]
+            methods = [f"/{SERVICE}/{question.method}" for question in asked]
+            found[workers] = _measure(server, methods, asked, args.calls)
+    echo = [f"Q{place}={size}" for place, size in enumerate(sizes)]
+    with serve([sys.executable, ECHO, "--threads", "16", *echo], None) as server:
+        methods = [f"/kinrec.benchmark.Echo/Q{place}" for place in range(len(asked))]
+        empty = _measure(server, methods, asked, args.calls)
+    console.print(_table(asked, found, empty))
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--store", type=Path, help="a store (default: a sample that is trained)")
+    parser.add_argument("--calls", type=int, default=3000, help="of each measure (%(default)s)")
+    parser.add_argument("--workers", type=int, default=2, help="beside one (%(default)s)")
+    return parser.parse_args()
+
+
+def _measure(
+    server: Server, methods: list[str], asked: list[Question], calls: int
+) -> list[list[Throughput]]:
+    """Give, for each question, what the server did at each number of callers."""
+    return [
+        [_load(server, method, question.request, callers, calls) for callers in CALLERS]
+        for method, question in zip(methods, asked, strict=True)
+    ]
+
+
+def _load(server: Server, method: str, request: bytes, callers: int, calls: int) -> Throughput:
+    with tempfile.TemporaryDirectory() as folder:
+        data, log = Path(folder) / "request", Path(folder) / "log"
+        data.write_bytes(b"\0" + len(request).to_bytes(GRPC_FRAME - 1, "big") + request)
+        command = ["h2load", "-t", "1", "-m", "1", "-c", str(callers), "-d", str(data)]
+        command += ["-H", "content-type: application/grpc", "-H", "te: trailers"]
+        url = f"http://{server.address}{method}"
+        subprocess.run([*command, "-n", str(max(calls // 5, callers)), url], check=True, **_QUIET)
+        before, began = server.cpu_seconds(), time.perf_counter()
+        subprocess.run([*command, "-n", str(calls), f"--log-file={log}", url], check=True, **_QUIET)
+        took, cpu = time.perf_counter() - began, server.cpu_seconds() - before
+        # Of each call: when it began, its status, and how long it took, in microseconds.
+        lines = [line.split() for line in log.read_text("ascii").splitlines()]
+    if len(lines) != calls or any(status != "200" for _, status, _ in lines):
+        raise RuntimeError(f"{method}: not all of {calls} calls were answered")
+    cuts = statistics.quantiles((int(micros) / 1e3 for _, _, micros in lines), n=100)
+    return Throughput(calls / took, cuts[49], cuts[98], cpu / calls * 1e6)
+
+
+_QUIET = {"stdout": subprocess.DEVNULL, "timeout": 300}
+
+
+def _table(
+    asked: list[Question],
+    found: dict[int, list[list[Throughput]]],
+    empty: list[list[Throughput]],
+) -> Table:
+    few, many = min(found), max(found)
+    table = Table("call", title=f"{few} and {many} workers", title_justify="left")
+    for column in ("callers", "empty µs", "CPU µs", "ratio", "calls/s", "p50 ms", "p99 ms"):
+        table.add_column(column, justify="right")
+    for workers in sorted(found)[1:]:
+        for column in ("calls/s", "p50 ms", "p99 ms", f"{workers} to {few}"):
+            table.add_column(column, justify="right")
+    for place, question in enumerate(asked):
+        for row, callers in enumerate(CALLERS):
+            one, nothing = found[few][place][row], empty[place][row]
+            cells = [f"{nothing.cpu_us:,.0f}", f"{one.cpu_us:,.0f}"]
+            cells += [f"{one.cpu_us / nothing.cpu_us:.2f}", *_speed(one)]
+            for workers in sorted(found)[1:]:
+                more = found[workers][place][row]
+                cells += [*_speed(more), f"{more.per_second / one.per_second:.2f}"]
+            table.add_row("" if row else question.name, str(callers), *cells)
+    return table
+
+
+def _speed(found: Throughput) -> list[str]:
+    return [f"{found.per_second:,.0f}", f"{found.p50_ms:.1f}", f"{found.p99_ms:.1f}"]
+
+
+if __name__ == "__main__":
+    main()
