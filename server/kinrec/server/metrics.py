@@ -63,7 +63,10 @@ class Metrics(Watcher):
 
     def __init__(self, methods: Iterable[str], pool: CallPool) -> None:
         self._pool = pool
-        self._methods = {method: _MethodMetrics(method) for method in methods}
+        # Of those that are called: each has a hundred values, in each worker.
+        self._methods: dict[str, _MethodMetrics] = {}
+        for method in methods:
+            families.CALLS.labels(method, "OK")
         self._batch_sizes = families.BATCH_SIZE.tally()
         self._neighbours = families.NEIGHBOURS.tally()
         for fate in _FATES:
@@ -135,10 +138,10 @@ class Metrics(Watcher):
             self._waiting = self._pool.waiting
             families.WAITING.set(self._waiting)
         for method, count in Counter(_taken(self._begun)).items():
-            self._methods[method].in_flight.inc(count)
+            self._of(method).in_flight.inc(count)
         self._measure()
         for (method, code), count in Counter(_taken(self._ended)).items():
-            self._methods[method].in_flight.dec(count)
+            self._of(method).in_flight.dec(count)
             families.CALLS.labels(method, code).inc(count)
         for method, count in Counter(_taken(self._refused)).items():
             families.CALLS.labels(method, REFUSED_CODE).inc(count)
@@ -146,11 +149,17 @@ class Metrics(Watcher):
         for reason, count in Counter(_taken(self._reasons)).items():
             families.ERRORS.labels(reason).inc(count)
 
+    def _of(self, method: str) -> _MethodMetrics:
+        its = self._methods.get(method)
+        if its is None:
+            its = self._methods[method] = _MethodMetrics(method)
+        return its
+
     def _measure(self) -> None:
         reports: list[EventReport] = []
         measured = set()
         for said in _taken(self._answered):
-            its = self._methods[said.method]
+            its = self._of(said.method)
             measured.add(its)
             its.seconds.note(said.ended - said.begun)
             for stage, seconds in seconds_of_stages(said.marks, said.ended).items():
@@ -192,7 +201,6 @@ class _MethodMetrics:
 
     def __init__(self, method: str) -> None:
         self._people = families.PEOPLE.labels(method)
-        families.CALLS.labels(method, "OK")
         self.people = 0  # not written yet
         self.in_flight = families.IN_FLIGHT.labels(method)
         self.seconds = families.CALL_SECONDS.labels(method).tally()
