@@ -15,8 +15,6 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from kinrec.server import families
 from kinrec.server.calls import (
-    REFUSED_CODE,
-    REFUSED_REASON,
     STAGES,
     UNKNOWN_METHOD,
     Watcher,
@@ -76,7 +74,7 @@ class Metrics(Watcher):
         self._served: tuple[str, str] | None = None
         self._waiting = 0
         # Written by the threads of calls, read by the other. Their ends need no lock.
-        self._refused: deque[str] = deque()
+        self._refused: deque[tuple[str, str]] = deque()
         self._begun: deque[str] = deque()
         self._answered: deque[_Answered] = deque()
         self._ended: deque[tuple[str, str]] = deque()
@@ -108,9 +106,10 @@ class Metrics(Watcher):
         self._ended.append((call.method, code))
         self._reasons.extend(call.reasons)
 
-    def refused(self, method: str) -> None:
+    def refused(self, method: str, code: str, reason: str) -> None:
         """Note it."""
-        self._refused.append(method)
+        self._refused.append((method, code))
+        self._reasons.append(reason)
 
     def unknown_method(self) -> None:
         """Count it, under one label for all."""
@@ -143,9 +142,8 @@ class Metrics(Watcher):
         for (method, code), count in Counter(_taken(self._ended)).items():
             self._of(method).in_flight.dec(count)
             families.CALLS.labels(method, code).inc(count)
-        for method, count in Counter(_taken(self._refused)).items():
-            families.CALLS.labels(method, REFUSED_CODE).inc(count)
-            families.ERRORS.labels(REFUSED_REASON).inc(count)
+        for (method, code), count in Counter(_taken(self._refused)).items():
+            families.CALLS.labels(method, code).inc(count)
         for reason, count in Counter(_taken(self._reasons)).items():
             families.ERRORS.labels(reason).inc(count)
 
