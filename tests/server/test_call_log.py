@@ -11,6 +11,7 @@ from kinrec.engine import UnknownUserError
 from kinrec.server import logs
 from kinrec.server.call_log import LINES_PER_SECOND
 from kinrec.server.observing import Observing, split_address
+from kinrec.server.tokens import digest_of, new_token
 from kinrec.v1 import recommender_pb2 as pb
 from kinrec.v1.recommender_pb2_grpc import RecommenderServiceStub
 
@@ -41,14 +42,14 @@ def log(capsys):
 def serve(engine, start_server, open_channel, log):
     """Start a server with such a log; return how to call it and its lines."""
 
-    def start(**settings):
+    def start(tokens=None, **settings):
         observing = Observing(log_format="json", **settings)
         lines = log(observing)
 
         def objects():
             return [json.loads(line) for line in lines()]
 
-        channel = open_channel(start_server(engine, observing=observing))
+        channel = open_channel(start_server(engine, observing=observing, tokens=tokens))
         return RecommenderServiceStub(channel), objects
 
     return start
@@ -156,6 +157,19 @@ def test_slow_calls_are_logged(serve):
     stub, lines = serve(slow_call=60.0)
     recommend(stub)
     assert lines() == [line]
+
+
+def test_who_calls_is_logged(serve, tmp_path):
+    """A call without a token is logged as refused, and one with a token under the token's name."""
+    token, file = new_token(), tmp_path / "tokens.toml"
+    file.write_text(f'[[tokens]]\nname = "web-shop"\nsha256 = "{digest_of(token)}"\n')
+    stub, lines = serve(log_calls=True, tokens=file)
+    recommend(stub)
+    recommend(stub, authorization=f"Bearer {token}")
+    refused, answered = lines()
+    assert (refused["code"], refused["reason"]) == ("UNAUTHENTICATED", "TOKEN_MISSING")
+    assert (refused["method"], answered["caller"]) == ("Recommend", "web-shop")
+    assert token not in json.dumps([refused, answered])
 
 
 def test_text(log):

@@ -106,11 +106,11 @@ class AdmissionInterceptor(grpc.ServerInterceptor):
         pool: Where they would wait.
         service: The full name of the service.
         max_wait: The longest wait, in seconds.
-        note: Is told the method of each call that is refused.
+        note: Is told of each call that is refused: the path of the method, the code, the reason.
     """
 
     def __init__(
-        self, pool: CallPool, service: str, max_wait: float, note: Callable[[str], None]
+        self, pool: CallPool, service: str, max_wait: float, note: Callable[[str, str, str], None]
     ) -> None:
         self._pool = pool
         self._note = note
@@ -133,7 +133,7 @@ class AdmissionInterceptor(grpc.ServerInterceptor):
         if (
             pool.expected_wait > self._max_wait or pool.waiting > _MOST_WAITING
         ) and handler_call_details.method.startswith(self._prefix):
-            self._note(handler_call_details.method.removeprefix(self._prefix))
+            self._note(handler_call_details.method, "RESOURCE_EXHAUSTED", "UNAVAILABLE")
             return self._refusal
         return continuation(handler_call_details)
 

@@ -133,7 +133,7 @@ def _interceptors(
     config: ServerConfig, pool: CallPool, calls: Calls
 ) -> list[grpc.ServerInterceptor]:
     """From the outermost to the innermost."""
-    asks = [] if config.tokens is None else [AuthInterceptor(config.tokens)]
+    asks = [] if config.tokens is None else [AuthInterceptor(config.tokens, calls.refused)]
     admission = AdmissionInterceptor(pool, SERVICE_NAME, config.max_wait, calls.refused)
     return [*asks, admission, ErrorInterceptor(SERVICE_NAME, calls)]
 

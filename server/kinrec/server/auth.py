@@ -8,11 +8,11 @@ from __future__ import annotations
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
 import grpc
 
+from kinrec.server.calls import caller
 from kinrec.server.errors import Failure, abort
 from kinrec.server.pools import in_pool
 from kinrec.server.tokens import read_tokens
@@ -33,8 +33,6 @@ _EXEMPT = "/grpc.health.v1.Health/"
 _HEADER = "authorization"
 _SCHEME = "bearer"
 _REFUSAL_THREADS = 2
-
-_principal: ContextVar[str] = ContextVar("principal", default="")
 
 _UNAUTHENTICATED = grpc.StatusCode.UNAUTHENTICATED
 _MISSING = Failure(
@@ -69,7 +67,7 @@ def current_principal() -> str:
 
     It can be asked for by interceptors within this one and in the handler of the call.
     """
-    return _principal.get()
+    return caller.get()
 
 
 class AuthInterceptor(grpc.ServerInterceptor):
@@ -79,12 +77,14 @@ class AuthInterceptor(grpc.ServerInterceptor):
 
     Args:
         path: The file of tokens.
+        note: Is told of each call that is refused: the path of the method, the code, the reason.
 
     Raises:
         FlagFileError: The file cannot be used.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, note: Callable[[str, str, str], None]) -> None:
+        self._note = note
         self._tokens = Watched([path], lambda: read_tokens(path))
         self._buckets: dict[tuple[str, float, int], TokenBucket] = {}
         self._pool = ThreadPoolExecutor(_REFUSAL_THREADS, "refusal")
@@ -104,9 +104,10 @@ class AuthInterceptor(grpc.ServerInterceptor):
             token = self._token_of(handler_call_details)
             self._check(token, method)
         except _RefusedError as error:
+            self._note(method, error.failure.code.name, error.failure.reason)
             return self._refusing(error.failure)
         # gRPC runs interceptors and the handler of a call in one context of its own.
-        _principal.set(token.name)
+        caller.set(token.name)
         return continuation(handler_call_details)
 
     def _token_of(self, details: grpc.HandlerCallDetails) -> Token:

@@ -7,7 +7,7 @@ import threading
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from kinrec.server.calls import REFUSED_CODE, REFUSED_REASON, REQUEST_ID, Watcher
+from kinrec.server.calls import REQUEST_ID, Watcher
 
 if TYPE_CHECKING:
     from kinrec.server.calls import Call
@@ -68,16 +68,13 @@ class CallLog(Watcher):
             call.context.set_trailing_metadata(((REQUEST_ID, call.request_id),))
         self._write("slow call" if is_slow else "call", level, call, what, since=call.opened)
 
-    def refused(self, method: str) -> None:
+    def refused(self, method: str, code: str, reason: str) -> None:
         """Log it. There is no more to say of a call that was not looked at."""
+        level = logging.INFO if code in _CALLERS_FAULTS else logging.WARNING
         left_out = self._rate.take()
         if left_out >= 0:
-            fields = {
-                "code": REFUSED_CODE,
-                "reason": REFUSED_REASON,
-                "method": method,
-            }
-            _log.warning("call", extra=fields | ({"left_out": left_out} if left_out else {}))
+            fields = {"method": method, "code": code, "reason": reason}
+            _log.log(level, "call", extra=fields | ({"left_out": left_out} if left_out else {}))
 
     def _is_slow(self, call: Call) -> bool:
         slow = self._observing.slow_call
@@ -112,6 +109,7 @@ def fields_of(call: Call, *, personal: bool = False) -> dict[str, Any]:
     fields: dict[str, Any] = {
         "request_id": call.request_id,
         "trace_id": call.find_trace_id(),
+        "caller": call.caller,
         "method": call.method,
         "model_version": call.model_version,
     }

@@ -26,9 +26,6 @@ DECODE = "decode"
 """The request is decoded and converted."""
 STAGES = (QUEUE, RECEIVE, DECODE, READ, ENCODE, SEARCH, ANSWER)
 
-REFUSED_CODE, REFUSED_REASON = "RESOURCE_EXHAUSTED", "UNAVAILABLE"
-"""How calls end of which there are too many."""
-
 UNKNOWN_METHOD = "unknown"
 """Stands for all methods that the service does not have."""
 
@@ -38,6 +35,9 @@ _TRACE_PARENT = "traceparent"
 # What a log, a header and a support ticket can hold as it is. An @ would let an address in.
 _SANE_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
 _TRACE = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}.*")
+
+caller: ContextVar[str] = ContextVar("caller", default="")
+"""The name of the token with which the running call came; empty if it has none."""
 
 _current: ContextVar[Call | None] = ContextVar("call", default=None)
 
@@ -49,6 +49,7 @@ class Call(Listener):
         method: The name of the method.
         context: What gRPC knows of the call, until it has ended.
         request: The request, the last one of a stream; None until it is decoded.
+        caller: The name of the token with which it came; empty if it has none.
         is_stream: Whether the caller sends several.
         opened: When it began, as ``time.monotonic`` gives it.
         begun: When a thread was first wanted for it, or a message of a stream came, as
@@ -68,6 +69,7 @@ class Call(Listener):
         "_stage",
         "batches",
         "begun",
+        "caller",
         "context",
         "ended",
         "is_stream",
@@ -88,6 +90,7 @@ class Call(Listener):
         self.method = method
         self.context = context
         self.is_stream = is_stream
+        self.caller = caller.get()
         self.model_version = ""
         self.trace_id = ""
         self._request_id = ""
@@ -180,8 +183,8 @@ class Watcher:
     def end(self, call: Call, code: str, reason: str) -> None:
         """A call ends with a status code, e.g. ``OK``, and if it fails with a reason."""
 
-    def refused(self, method: str) -> None:
-        """A call was refused, as there are too many."""
+    def refused(self, method: str, code: str, reason: str) -> None:
+        """A call was refused before a thread took it."""
 
     def unknown_method(self) -> None:
         """A method was called that the server does not have."""
@@ -244,10 +247,19 @@ class Calls:
         # It holds the variable that holds the call: nothing of either would go before a collection.
         del call.context
 
-    def refused(self, method: str) -> None:
-        """Note that a call was refused, as there are too many. Any method may be named."""
+    def refused(self, path: str, code: str, reason: str) -> None:
+        """Note that a call was refused before a thread took it.
+
+        Args:
+            path: What was called, ``/SERVICE/METHOD``, which need not exist.
+            code: The status code.
+            reason: As of ``end``.
+        """
+        method = path.rpartition("/")[2]
+        if method not in self._methods:
+            method = UNKNOWN_METHOD
         for watcher in self._watchers:
-            watcher.refused(method if method in self._methods else UNKNOWN_METHOD)
+            watcher.refused(method, code, reason)
 
     def unknown_method(self) -> None:
         """Note that a method was called that the server does not have."""

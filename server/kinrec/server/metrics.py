@@ -15,8 +15,6 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from kinrec.server import families
 from kinrec.server.calls import (
-    REFUSED_CODE,
-    REFUSED_REASON,
     STAGES,
     UNKNOWN_METHOD,
     Watcher,
@@ -63,7 +61,10 @@ class Metrics(Watcher):
 
     def __init__(self, methods: Iterable[str], pool: CallPool) -> None:
         self._pool = pool
-        self._methods = {method: _MethodMetrics(method) for method in methods}
+        # Of those that are called: each has a hundred values, in each worker.
+        self._methods: dict[str, _MethodMetrics] = {}
+        for method in methods:
+            families.CALLS.labels(method, "OK")
         self._batch_sizes = families.BATCH_SIZE.tally()
         self._neighbours = families.NEIGHBOURS.tally()
         for fate in _FATES:
@@ -73,7 +74,7 @@ class Metrics(Watcher):
         self._served: tuple[str, str] | None = None
         self._waiting = 0
         # Written by the threads of calls, read by the other. Their ends need no lock.
-        self._refused: deque[str] = deque()
+        self._refused: deque[tuple[str, str]] = deque()
         self._begun: deque[str] = deque()
         self._answered: deque[_Answered] = deque()
         self._ended: deque[tuple[str, str]] = deque()
@@ -105,9 +106,10 @@ class Metrics(Watcher):
         self._ended.append((call.method, code))
         self._reasons.extend(call.reasons)
 
-    def refused(self, method: str) -> None:
+    def refused(self, method: str, code: str, reason: str) -> None:
         """Note it."""
-        self._refused.append(method)
+        self._refused.append((method, code))
+        self._reasons.append(reason)
 
     def unknown_method(self) -> None:
         """Count it, under one label for all."""
@@ -135,22 +137,27 @@ class Metrics(Watcher):
             self._waiting = self._pool.waiting
             families.WAITING.set(self._waiting)
         for method, count in Counter(_taken(self._begun)).items():
-            self._methods[method].in_flight.inc(count)
+            self._of(method).in_flight.inc(count)
         self._measure()
         for (method, code), count in Counter(_taken(self._ended)).items():
-            self._methods[method].in_flight.dec(count)
+            self._of(method).in_flight.dec(count)
             families.CALLS.labels(method, code).inc(count)
-        for method, count in Counter(_taken(self._refused)).items():
-            families.CALLS.labels(method, REFUSED_CODE).inc(count)
-            families.ERRORS.labels(REFUSED_REASON).inc(count)
+        for (method, code), count in Counter(_taken(self._refused)).items():
+            families.CALLS.labels(method, code).inc(count)
         for reason, count in Counter(_taken(self._reasons)).items():
             families.ERRORS.labels(reason).inc(count)
+
+    def _of(self, method: str) -> _MethodMetrics:
+        its = self._methods.get(method)
+        if its is None:
+            its = self._methods[method] = _MethodMetrics(method)
+        return its
 
     def _measure(self) -> None:
         reports: list[EventReport] = []
         measured = set()
         for said in _taken(self._answered):
-            its = self._methods[said.method]
+            its = self._of(said.method)
             measured.add(its)
             its.seconds.note(said.ended - said.begun)
             for stage, seconds in seconds_of_stages(said.marks, said.ended).items():
@@ -192,7 +199,6 @@ class _MethodMetrics:
 
     def __init__(self, method: str) -> None:
         self._people = families.PEOPLE.labels(method)
-        families.CALLS.labels(method, "OK")
         self.people = 0  # not written yet
         self.in_flight = families.IN_FLIGHT.labels(method)
         self.seconds = families.CALL_SECONDS.labels(method).tally()

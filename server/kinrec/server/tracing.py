@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from kinrec.server.calls import Call
 
 _ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
+_TIMEOUTS = ("OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "OTEL_EXPORTER_OTLP_TIMEOUT")
+_TIMEOUT_SECONDS = 2.0
 _EXPORTER = "OTEL_TRACES_EXPORTER"
 _OTLP, _NONE = "otlp", "none"
 
@@ -57,7 +59,9 @@ def find_tracing(service: str) -> Tracing | None:
     except ImportError:
         _log.warning("no traces: they need the telemetry: pip install 'kinrec[telemetry]'")
         return None
-    return Tracing(service, OTLPSpanExporter())
+    # What is left is sent when the process ends, and a collector that is away must not hold that up.
+    is_set = any(os.environ.get(variable) for variable in _TIMEOUTS)
+    return Tracing(service, OTLPSpanExporter(timeout=None if is_set else _TIMEOUT_SECONDS))
 
 
 class Tracing(Watcher):
