@@ -1,13 +1,15 @@
 """Calls per second of one worker and of several, each RPC at 1, 16 and 64 callers, by h2load.
 
-Each caller has a connection of its own. The server may use all cores, and h2load shares them: on a
-machine of two cores it takes some of what a second worker would have. Beside each RPC stands what an
-empty call of the same sizes costs in the same run.
+Each caller has a connection of its own. A server has as many cores as workers, for the threads of a
+worker that run on two cores wait for each other; h2load may run on all, so on a machine of two cores
+it takes some of what the second worker would have. Beside each RPC stands what an empty call of the
+same sizes costs in the same run.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
 import statistics
 import subprocess
@@ -74,7 +76,8 @@ def main() -> None:
     asked = [question for question in asked if question.people == 1]
     found: dict[int, list[list[Throughput]]] = {}
     for workers in sorted({1, args.workers}):
-        command = [BIN / "kinrec", "serve", store, "--port", "0", "--workers", str(workers)]
+        command = [*_on(workers), BIN / "kinrec", "serve", store, "--port", "0"]
+        command += ["--workers", str(workers)]
         command += ["--drain-wait", "0", "--max-wait", "60"]
         with serve(command, None) as server:
             asked = with_state(server, asked)
@@ -82,7 +85,8 @@ def main() -> None:
             methods = [f"/{SERVICE}/{question.method}" for question in asked]
             found[workers] = _measure(server, methods, asked, args.calls)
     echo = [f"Q{place}={size}" for place, size in enumerate(sizes)]
-    with serve([sys.executable, ECHO, "--threads", "16", *echo], None) as server:
+    command = [*_on(1), sys.executable, ECHO, "--threads", "16", *echo]
+    with serve(command, None) as server:
         methods = [f"/kinrec.benchmark.Echo/Q{place}" for place in range(len(asked))]
         empty = _measure(server, methods, asked, args.calls)
     console.print(_table(asked, found, empty))
@@ -94,6 +98,12 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--calls", type=int, default=3000, help="of each measure (%(default)s)")
     parser.add_argument("--workers", type=int, default=2, help="beside one (%(default)s)")
     return parser.parse_args()
+
+
+def _on(cores: int) -> list[str]:
+    """What a command begins with that is to use so many cores."""
+    allowed = sorted(os.sched_getaffinity(0))[-cores:]
+    return ["taskset", "--cpu-list", ",".join(map(str, allowed))]
 
 
 def _measure(
