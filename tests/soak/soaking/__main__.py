@@ -41,7 +41,7 @@ def main() -> int:
     args = _arguments()
     console = Console(width=110, highlight=False, soft_wrap=True)
     with tempfile.TemporaryDirectory() as folder:
-        store = _two_versions(args.store or _sample(Path(folder)), Path(folder) / "served")
+        store = two_versions(args.store or _sample(Path(folder)), Path(folder) / "served")
         with serve(store, Path(folder) / "log", args.workers) as (served, process):
             problems = _soak(args, console, served)
             problems += _end(process, served)
@@ -74,7 +74,7 @@ def _sample(folder: Path) -> Path:
     return folder / "sample"
 
 
-def _two_versions(store: Path, served: Path) -> Path:
+def two_versions(store: Path, served: Path) -> Path:
     """Make a store of two versions of the newest one in another."""
     bundle = find_bundle(store)
     for version in VERSIONS:
