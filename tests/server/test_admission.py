@@ -117,3 +117,15 @@ def test_the_pool_knows_what_waits_and_for_how_long():
     for future in futures:
         future.result(10)
     pool.shutdown()
+
+
+@pytest.mark.parametrize("years", [-30, 30])
+def test_a_clock_that_jumps_stops_nothing(engine, start_server, open_channel, monkeypatch, years):
+    """Waiting, limits and files that are watched go by a clock that nobody sets."""
+    stub = RecommenderServiceStub(open_channel(start_server(engine)))
+    stub.Recommend(REQUEST, timeout=10)
+    jumped = time.time() + years * 365 * 86_400
+    monkeypatch.setattr(time, "time", lambda: jumped)
+    # Without a timeout: what gRPC makes of one in Python goes by the clock that has jumped.
+    futures = [stub.Recommend.future(REQUEST) for _ in range(40)]
+    assert all(future.result().recommendations for future in futures)

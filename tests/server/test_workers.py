@@ -371,3 +371,25 @@ def test_a_bundle_that_is_refused_and_has_no_substitute_ends_the_start(store, fl
     assert (done.returncode, done.stdout) == (2, "")
     (line,) = done.stderr.splitlines()
     assert "encoder.onnx" in line
+
+
+def test_a_full_disk_under_the_log_stops_nothing(store, trained):
+    """What cannot be written is lost; calls, a swap and a worker's death go as always."""
+    command = [KINREC, "serve", store, "--port", "0", "--drain-wait", "0", "--workers", "2"]
+    command += ["--reload-seconds", "0.1", "--log-calls"]
+    with (
+        Path("/dev/full").open("w") as full,
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=full, text=True) as process,
+    ):
+        try:
+            address = process.stdout.readline().split()[-1]
+            before = workers_of(process)
+            os.kill(before[0], signal.SIGKILL)
+            wait_until(lambda: len(set(workers_of(process)) - set(before)) == 1)
+            make_version(trained, store, SECOND)
+            wait_until(lambda: version_of(address) == SECOND)
+            with calling(address) as call:
+                assert call(ASKED, timeout=10, wait_for_ready=True).recommendations
+        finally:
+            process.terminate()
+        assert process.wait(20) == 0
