@@ -121,7 +121,11 @@ class Crew:
         now = time.monotonic()
         for due in [start for start in self._starts if start <= now]:
             self._starts.remove(due)
-            self._start()
+            try:
+                self._start()
+            except OSError as error:  # the system has no process or no descriptor left
+                _log.error("a worker cannot be started: %s", error.strerror)
+                self._starts.append(now + _LONGEST_PAUSE)
 
     @property
     def next_start(self) -> float | None:
@@ -188,7 +192,8 @@ class Crew:
                 target=work_as_thread, args=arguments, name="worker", daemon=True
             ).start()
         else:
-            command = [sys.executable, "-m", "kinrec.server.worker", str(its.fileno())]
+            # -P: nothing is imported from the directory that the server was started in.
+            command = [sys.executable, "-P", "-m", "kinrec.server.worker", str(its.fileno())]
             its_own = self._exporter.environment_of(number) if self._exporter else {}
             process = subprocess.Popen(  # noqa: S603 - our own
                 command, pass_fds=[its.fileno()], env=os.environ | its_own

@@ -149,6 +149,9 @@ class Supervisor:
             except BundleError as error:
                 reason = str(error)
                 self._call(lambda: self._refuse(bundle, reason))
+            except Exception:  # noqa: BLE001 - what is served goes on
+                _log.exception("%s cannot be checked", bundle)
+                self._call(lambda: self._refuse(bundle, f"{bundle}: cannot be checked"))
             else:
                 made = manifest.create_time.ToDatetime(dt.UTC).timestamp()
                 self._call(lambda: self._aim(bundle, manifest.name, made))
@@ -202,7 +205,7 @@ class Supervisor:
             return
         try:
             following = self._versions.following(self._served.bundle)
-        except BundleError as error:  # the store has gone, or the pin names nothing
+        except (BundleError, OSError) as error:  # the store has gone, or the pin names nothing
             reason = str(error)
             if self._refused.get(self._versions.store) != reason:
                 _log.error("%s", reason)
