@@ -69,7 +69,7 @@ def test_a_port_in_use_is_refused(bundle_store):
 )
 def test_a_flag_out_of_range_is_refused(tmp_path, flag):
     """A flag out of range is named, in one line."""
-    assert flag[0].strip("-").replace("-", "_") in refused(tmp_path, *flag)
+    assert refused(tmp_path, *flag).startswith(f"kinrec serve: {flag[0]}: must be from ")
 
 
 @pytest.mark.parametrize(
@@ -81,8 +81,8 @@ def test_a_flag_out_of_range_is_refused(tmp_path, flag):
         (("--tls-client-ca", "a.pem"), "--tls-client-ca: needs --tls-cert"),
         (("--tls-cert", "a.pem", "--tls-key", "a.key"), "--tls-cert a.pem: No such file"),
         (("--tokens", "nothing.toml"), "--tokens nothing.toml: No such file or directory"),
-        (("--max-connections", "0"), "max_connections: must be from 1"),
-        (("--max-connection-age", "0"), "max_connection_age: must be from 1"),
+        (("--max-connections", "0"), "--max-connections: must be from 1"),
+        (("--max-connection-age", "0"), "--max-connection-age: must be from 1"),
     ],
 )
 def test_what_is_not_safe_is_refused(tmp_path, flags, told):

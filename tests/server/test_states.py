@@ -228,7 +228,7 @@ def test_processes_share_states_by_a_key(bundle_store, tmp_path):
         (["--state-key-file", "/no/such"], {}, "--state-key-file /no/such: No such file"),
         ([], {"KINREC_STATE_KEY": ""}, "KINREC_STATE_KEY: must hold one key or two"),
         ([], {"KINREC_STATE_KEY": "short"}, "KINREC_STATE_KEY: key 1 must have at least 32"),
-        (["--previous-hours", "-1"], {}, "previous_hours: must be from 0 to 8,760, not -1.0"),
+        (["--previous-hours", "-1"], {}, "--previous-hours: must be from 0 to 8,760, not -1.0"),
     ],
 )
 def test_keys_that_cannot_be_used_are_refused_at_start(bundle_store, flags, environment, said):

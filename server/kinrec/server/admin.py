@@ -43,7 +43,9 @@ class AdminServer:
         try:
             self._server = _Server((_HOST, port), _Handler)
         except OSError as error:
-            raise PortError(f"cannot listen on {_HOST}:{port}: {error.strerror}") from error
+            raise PortError(
+                f"--admin-port: cannot listen on {_HOST}:{port}: {error.strerror}"
+            ) from error
         self._server.calls = calls
         threading.Thread(target=self._server.serve_forever, name="admin", daemon=True).start()
 

@@ -72,7 +72,9 @@ class Exporter:
             return start_http_server(port, host, registry)
         except OSError as error:
             self._remove_directory()
-            raise PortError(f"cannot listen on {_joined(host, port)}: {error.strerror}") from error
+            raise PortError(
+                f"--metrics-address: cannot listen on {_joined(host, port)}: {error.strerror}"
+            ) from error
 
     @property
     def address(self) -> str:

@@ -255,11 +255,11 @@ def run(args: argparse.Namespace) -> int:
         )
         check_exposure(config)
     except (ValueError, PortError) as error:
-        return _refuse(error)
+        return _refuse(_by_flag(str(error), args))
     try:
         run_server(args.store, args.version, config)
     except (BundleError, PortError, FlagFileError) as error:
-        return _refuse(error)
+        return _refuse(str(error))
     except WorkerError as error:
         sys.stderr.write(f"kinrec serve: {error}\n")
         return 1
@@ -361,6 +361,12 @@ def _state_keys(path: Path | None) -> StateKeys:
         raise ValueError(f"{where}: {error}") from error
 
 
-def _refuse(error: Exception) -> int:
+def _by_flag(error: str, args: argparse.Namespace) -> str:
+    """Name the flag where an error names the field that it sets."""
+    field, colon, rule = error.partition(":")
+    return f"--{field.replace('_', '-')}:{rule}" if colon and field in vars(args) else error
+
+
+def _refuse(error: str) -> int:
     sys.stderr.write(f"kinrec serve: {error}\n")
     return 2
