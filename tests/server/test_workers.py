@@ -393,3 +393,15 @@ def test_a_full_disk_under_the_log_stops_nothing(store, trained):
         finally:
             process.terminate()
         assert process.wait(20) == 0
+
+
+def test_each_worker_keeps_to_a_core_where_there_is_one_for_each(serve):
+    """The threads of one worker do not contend for its lock on several cores."""
+    cores = os.sched_getaffinity(0)
+    if len(cores) < 2:
+        pytest.skip("there is one core")
+    process, _ = serve("--workers", str(len(cores)))
+    kept = [os.sched_getaffinity(worker) for worker in workers_of(process)]
+    assert sorted(kept, key=min) == [{core} for core in sorted(cores)]
+    process, _ = serve("--workers", str(len(cores) + 1))
+    assert all(os.sched_getaffinity(worker) == cores for worker in workers_of(process))

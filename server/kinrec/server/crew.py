@@ -202,8 +202,18 @@ class Crew:
             if self._exporter is not None:
                 self._exporter.note_worker(number, process.pid)
         worker = Worker(ours, process, number)
-        worker.send(self._store, self._config)
+        worker.send(self._store, self._config, self._core_of(number))
         self.workers.append(worker)
+
+    def _core_of(self, number: int) -> int | None:
+        """Give the core that a worker keeps to; None if it may use all.
+
+        Where there is a worker for each core, its threads wait for each other less on one core: on
+        several they contend for the interpreter's lock, which can take as much time as their work.
+        """
+        affinity = getattr(os, "sched_getaffinity", None)  # not on every system
+        cores = sorted(affinity(0)) if affinity else []
+        return cores[number] if len(cores) == self._config.workers > 1 else None
 
     def _bury(self, worker: Worker) -> None:
         self.workers.remove(worker)

@@ -20,6 +20,7 @@ import contextlib
 import ctypes
 import gc
 import logging
+import os
 import signal
 import sys
 import time
@@ -63,7 +64,9 @@ def main() -> None:
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     with Connection(int(sys.argv[1])) as supervisor:
-        store, config = supervisor.recv()
+        store, config, core = supervisor.recv()
+        if core is not None:
+            os.sched_setaffinity(0, {core})
         logs.configure(config.observing)
         _work(store, config, supervisor)
 
