@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from kinrec.server.tokens import read_tokens
+from kinrec.server.security.tokens import read_tokens
 from kinrec.trainer.cleaning_config import CleaningConfig
 from kinrec.trainer.config import TrainConfig
 from kinrec.trainer.settings import PATH, PATHS, Setting, read_settings, settings_of, train_config

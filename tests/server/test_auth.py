@@ -14,9 +14,9 @@ from grpc_reflection.v1alpha.reflection_pb2 import ServerReflectionRequest
 from grpc_reflection.v1alpha.reflection_pb2_grpc import ServerReflectionStub
 
 from kinrec.cli import main
-from kinrec.server.auth import TokenBucket, current_principal
-from kinrec.server.tokens import MAX_TOKENS, digest_of, new_token, read_tokens
-from kinrec.server.watched import FlagFileError
+from kinrec.server.security.auth import TokenBucket, current_principal
+from kinrec.server.security.tokens import MAX_TOKENS, digest_of, new_token, read_tokens
+from kinrec.server.security.watched import FlagFileError
 from kinrec.v1 import recommender_pb2 as pb
 from kinrec.v1.recommender_pb2_grpc import RecommenderServiceStub
 
@@ -33,7 +33,7 @@ def entry(name, token, more=""):
 @pytest.fixture(autouse=True)
 def look_at_once(monkeypatch):
     """Look at the file at every call."""
-    monkeypatch.setattr("kinrec.server.watched._LOOK_SECONDS", 0.0)
+    monkeypatch.setattr("kinrec.server.security.watched._LOOK_SECONDS", 0.0)
 
 
 @pytest.fixture

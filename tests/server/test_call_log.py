@@ -8,10 +8,10 @@ import grpc
 import pytest
 
 from kinrec.engine import UnknownUserError
-from kinrec.server import logs
-from kinrec.server.call_log import LINES_PER_SECOND
-from kinrec.server.observing import Observing, split_address
-from kinrec.server.tokens import digest_of, new_token
+from kinrec.server.observability import logs
+from kinrec.server.observability.call_log import LINES_PER_SECOND
+from kinrec.server.observability.observing import Observing, split_address
+from kinrec.server.security.tokens import digest_of, new_token
 from kinrec.v1 import recommender_pb2 as pb
 from kinrec.v1.recommender_pb2_grpc import RecommenderServiceStub
 
@@ -85,7 +85,7 @@ def test_every_call_on_demand(serve):
     del line["timestamp"]
     assert line == {
         "level": "info",
-        "logger": "kinrec.server.call_log",
+        "logger": "kinrec.server.observability.call_log",
         "event": "call",
         "request_id": "order-17",
         "trace_id": TRACE,

@@ -9,7 +9,7 @@ from kinrec.engine import Engine, Event
 from kinrec.server.config import ServerConfig
 from kinrec.server.engines import Engines
 from kinrec.server.experiments import Experiment, ExperimentError, Variant, read_experiment
-from kinrec.server.loading import Loader, Served
+from kinrec.server.processes.loading import Loader, Served
 from kinrec.v1 import recommender_pb2 as pb
 from kinrec.v1.recommender_pb2_grpc import RecommenderServiceStub
 

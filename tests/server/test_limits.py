@@ -41,6 +41,7 @@ def test_many_calls_on_a_connection(engine, start_server, open_channel):
     """Calls beyond the limit are held back by the client, and come through one after the other."""
     engine.gate.clear()
     stub = RecommenderServiceStub(open_channel(start_server(engine, max_concurrent_streams=2)))
+    stub.GetModel(pb.GetModelRequest(), timeout=20)  # from here on the client knows the limit
     calls = [stub.Recommend.future(REQUEST, timeout=20) for _ in range(5)]
     assert engine.entered.wait(10)
     time.sleep(0.2)

@@ -13,7 +13,7 @@ from pathlib import Path
 import grpc
 import pytest
 
-from kinrec.server.scrape import read_metrics
+from kinrec.server.observability.scrape import read_metrics
 from kinrec.v1 import recommender_pb2 as pb
 from kinrec.v1.recommender_pb2_grpc import RecommenderServiceStub
 

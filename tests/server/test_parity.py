@@ -12,8 +12,8 @@ import pytest
 from kinrec.engine import BundleError
 from kinrec.engine.store import find_bundle, fingerprint
 from kinrec.server.config import ServerConfig
-from kinrec.server.loading import Loader, Served
 from kinrec.server.parity import PARITY, require_parity
+from kinrec.server.processes.loading import Loader, Served
 from kinrec.server.states import StateKeys
 
 KINREC = (sys.executable, "-m", "kinrec.cli")

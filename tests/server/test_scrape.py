@@ -2,7 +2,7 @@
 
 import pytest
 
-from kinrec.server.scrape import ScrapeError, Span, parse, read_metrics
+from kinrec.server.observability.scrape import ScrapeError, Span, parse, read_metrics
 
 BEFORE = """
 # TYPE kinrec_calls_total counter

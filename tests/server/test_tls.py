@@ -12,8 +12,8 @@ from kinrec.server.app import RecommenderServer
 from kinrec.server.config import ServerConfig
 from kinrec.server.engines import Engines
 from kinrec.server.port import PortError
-from kinrec.server.tls import TlsFiles, check_exposure
-from kinrec.server.watched import FlagFileError
+from kinrec.server.security.tls import TlsFiles, check_exposure
+from kinrec.server.security.watched import FlagFileError
 from kinrec.v1 import recommender_pb2 as pb
 from kinrec.v1.recommender_pb2_grpc import RecommenderServiceStub
 
@@ -23,7 +23,7 @@ REQUEST = pb.RecommendRequest(user_id="u")
 @pytest.fixture(autouse=True)
 def look_at_once(monkeypatch):
     """Look at the files at every connection."""
-    monkeypatch.setattr("kinrec.server.watched._LOOK_SECONDS", 0.0)
+    monkeypatch.setattr("kinrec.server.security.watched._LOOK_SECONDS", 0.0)
 
 
 @pytest.fixture
@@ -95,7 +95,7 @@ def test_a_renewed_certificate_is_taken_up(serve, connect, authority, stranger, 
     assert next(stream).HasField("response")
     new_cert, new_key = stranger.issue("renewed")
 
-    with caplog.at_level(logging.INFO, "kinrec.server.watched"):
+    with caplog.at_level(logging.INFO, "kinrec.server.security.watched"):
         os.replace(new_cert, cert)  # noqa: PTH105 - half of a renewal
         assert not is_refused(connect(server, authority.root))
         assert not is_refused(connect(server, authority.root))
@@ -211,8 +211,8 @@ def test_the_checks_need_no_grpc(authority, tmp_path):
         "import pickle, sys\n"
         "from pathlib import Path\n"
         "from kinrec.server.config import ServerConfig\n"
-        "from kinrec.server.tls import TlsFiles, check_exposure\n"
-        "from kinrec.server.tokens import read_tokens\n"
+        "from kinrec.server.security.tls import TlsFiles, check_exposure\n"
+        "from kinrec.server.security.tokens import read_tokens\n"
         "cert, key, tokens = map(Path, sys.argv[1:])\n"
         "files = TlsFiles(cert, key, cert)\n"
         "files.read(), read_tokens(tokens)\n"

@@ -11,9 +11,9 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from kinrec.engine import Engine, UnknownUserError
-from kinrec.server import watching
 from kinrec.server.engines import Engines
-from kinrec.server.tracing import Tracing, find_tracing, wanted_exporter
+from kinrec.server.observability import watching
+from kinrec.server.observability.tracing import Tracing, find_tracing, wanted_exporter
 from kinrec.v1 import recommender_pb2 as pb
 from kinrec.v1.recommender_pb2_grpc import RecommenderServiceStub
 

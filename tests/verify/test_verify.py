@@ -19,7 +19,7 @@ from kinrec.server.app import RecommenderServer
 from kinrec.server.config import ServerConfig
 from kinrec.server.engines import Engines
 from kinrec.server.parity import require_parity
-from kinrec.server.tls import TlsFiles
+from kinrec.server.security.tls import TlsFiles
 from kinrec.trainer.weights import WEIGHTS
 from kinrec.verify import asking
 from kinrec.verify.commands.verify import _show

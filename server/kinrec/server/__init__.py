@@ -1,4 +1,4 @@
 """gRPC around the engine: translate, guard, bind, drain.
 
-`kinrec.server.app` builds a server for an engine, `kinrec.server.run` runs one as a process.
+`kinrec.server.app` builds a server for engines, `kinrec.server.processes` runs it in workers.
 """

@@ -9,23 +9,23 @@ import grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
 from kinrec.server.admission import AdmissionInterceptor, CallPool
-from kinrec.server.auth import AuthInterceptor
 from kinrec.server.config import MAX_REQUEST_BYTES
 from kinrec.server.errors import ErrorInterceptor
 from kinrec.server.health import HealthServicer
+from kinrec.server.observability.watching import watch_calls
 from kinrec.server.pools import in_pool
 from kinrec.server.port import PortError, check_port
+from kinrec.server.security.auth import AuthInterceptor
+from kinrec.server.security.tls import check_exposure, server_credentials
 from kinrec.server.servicer import METHODS, SERVICE_NAME, RecommenderServicer
-from kinrec.server.tls import check_exposure, server_credentials
-from kinrec.server.watching import watch_calls
 from kinrec.v1 import recommender_pb2_grpc
 
 if TYPE_CHECKING:
     import threading
 
-    from kinrec.server.calls import Calls
     from kinrec.server.config import ServerConfig
     from kinrec.server.engines import Engines
+    from kinrec.server.observability.calls import Calls
 
 _HEALTH_NAME = "grpc.health.v1.Health"
 _REFLECTION_THREADS = 4  # an open reflection stream holds one

@@ -12,14 +12,14 @@ from kinrec.engine import (
     MAX_ID_BYTES,
     MAX_LISTED_ITEMS,
 )
-from kinrec.server.observing import Observing
+from kinrec.server.observability.observing import Observing
 from kinrec.server.states import MAX_STATE_BYTES, StateKeys
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from kinrec.server.experiments import Experiment
-    from kinrec.server.tls import TlsFiles
+    from kinrec.server.security.tls import TlsFiles
 
 # Two ids per event, one per excluded and per allowed item and per value of a condition, and room for
 # times, values and framing: a request about one person that keeps every other limit is never refused

@@ -34,15 +34,15 @@ from kinrec.engine import (
     UnknownItemError,
     UnknownUserError,
 )
-from kinrec.server.call_log import fields_of
-from kinrec.server.calls import REQUEST_ID, Calls, current_call, note_failure
+from kinrec.server.observability.call_log import fields_of
+from kinrec.server.observability.calls import REQUEST_ID, Calls, current_call, note_failure
 from kinrec.server.pages import InvalidPageTokenError, StalePageTokenError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import Never, TypeVar
 
-    from kinrec.server.calls import Call
+    from kinrec.server.observability.calls import Call
 
     _Request = TypeVar("_Request")
     _Response = TypeVar("_Response")

@@ -15,8 +15,8 @@ from kinrec.engine import (
     Query,
 )
 from kinrec.server import convert
-from kinrec.server.calls import note_version
 from kinrec.server.errors import CallEndedError, Failure, failure_of
+from kinrec.server.observability.calls import note_version
 from kinrec.server.pages import (
     InvalidPageTokenError,
     Page,

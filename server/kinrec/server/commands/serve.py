@@ -7,14 +7,14 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kinrec.server.observing import LOG_FORMATS, LOG_LEVELS, Observing
+from kinrec.server.observability.observing import LOG_FORMATS, LOG_LEVELS, Observing
 
 if TYPE_CHECKING:
     import argparse
 
     from kinrec.server.experiments import Experiment
+    from kinrec.server.security.tls import TlsFiles
     from kinrec.server.states import StateKeys
-    from kinrec.server.tls import TlsFiles
 
 KEY_VARIABLE = "KINREC_STATE_KEY"
 
@@ -217,13 +217,14 @@ def run(args: argparse.Namespace) -> int:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     # Imported here so that --help does not wait for grpc and onnxruntime.
     from kinrec.engine import BundleError  # noqa: PLC0415
-    from kinrec.server import logs  # noqa: PLC0415
     from kinrec.server.config import ServerConfig  # noqa: PLC0415
-    from kinrec.server.crew import WorkerError  # noqa: PLC0415
+    from kinrec.server.observability import logs  # noqa: PLC0415
     from kinrec.server.port import PortError  # noqa: PLC0415
-    from kinrec.server.run import run as run_server  # noqa: PLC0415
-    from kinrec.server.tls import check_exposure  # noqa: PLC0415
-    from kinrec.server.watched import FlagFileError  # noqa: PLC0415
+    from kinrec.server.processes.crew import WorkerError  # noqa: PLC0415
+    from kinrec.server.processes.supervisor import Supervisor  # noqa: PLC0415
+    from kinrec.server.processes.versions import Versions  # noqa: PLC0415
+    from kinrec.server.security.tls import check_exposure  # noqa: PLC0415
+    from kinrec.server.security.watched import FlagFileError  # noqa: PLC0415
 
     try:
         observing = _observing(args)
@@ -257,7 +258,7 @@ def run(args: argparse.Namespace) -> int:
     except (ValueError, PortError) as error:
         return _refuse(_by_flag(str(error), args))
     try:
-        run_server(args.store, args.version, config)
+        Supervisor(Versions(args.store, args.version), config).run()
     except (BundleError, PortError, FlagFileError) as error:
         return _refuse(str(error))
     except WorkerError as error:
@@ -295,7 +296,7 @@ def _tls(args: argparse.Namespace) -> TlsFiles | None:
     Raises:
         ValueError: They cannot be used. The text is one line that names the flag.
     """
-    from kinrec.server.tls import TlsFiles  # noqa: PLC0415
+    from kinrec.server.security.tls import TlsFiles  # noqa: PLC0415
 
     if args.tls_cert is None:
         for flag in ("tls_key", "tls_client_ca"):
@@ -315,7 +316,7 @@ def _tokens(path: Path | None) -> Path | None:
     Raises:
         ValueError: It cannot be used. The text is one line that names the flag.
     """
-    from kinrec.server.tokens import read_tokens  # noqa: PLC0415
+    from kinrec.server.security.tokens import read_tokens  # noqa: PLC0415
 
     if path is not None:
         read_tokens(path)

@@ -33,7 +33,7 @@ def run(args: argparse.Namespace) -> int:
         0; 2 if the name is none or the file is there or cannot be written, with one line on standard
         error.
     """
-    from kinrec.server.tokens import TokensError, check_name, digest_of, new_token  # noqa: PLC0415
+    from kinrec.server.security.tokens import TokensError, check_name, digest_of, new_token  # noqa: PLC0415
 
     token = new_token()
     try:

@@ -12,14 +12,14 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from kinrec.server.scrape import ScrapeError, Span, read_metrics
+from kinrec.server.observability.scrape import ScrapeError, Span, read_metrics
 
 if TYPE_CHECKING:
     import argparse
 
     from rich.console import RenderableType
 
-    from kinrec.server.scrape import Reading
+    from kinrec.server.observability.scrape import Reading
 
 _LEAST_SECONDS = 0.5
 _NARROW = 100  # columns where the output is no terminal

@@ -1,7 +1,7 @@
 """The metrics, by their names. The processes of a server share them by the library's own means.
 
 Whether values are kept in this process or in files that the supervisor reads is decided by the
-environment when this module is first imported; see ``kinrec.server.exporter``.
+environment when this module is first imported; see ``kinrec.server.observability.exporter``.
 """
 
 from __future__ import annotations

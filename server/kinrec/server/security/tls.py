@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, Never
 
 from kinrec.server.port import PortError, is_loopback
-from kinrec.server.watched import FlagFileError, Watched
+from kinrec.server.security.watched import FlagFileError, Watched
 
 if TYPE_CHECKING:
     from pathlib import Path

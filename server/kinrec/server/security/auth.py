@@ -12,18 +12,18 @@ from typing import TYPE_CHECKING
 
 import grpc
 
-from kinrec.server.calls import caller
 from kinrec.server.errors import Failure, abort
+from kinrec.server.observability.calls import caller
 from kinrec.server.pools import in_pool
-from kinrec.server.tokens import read_tokens
-from kinrec.server.watched import Watched
+from kinrec.server.security.tokens import read_tokens
+from kinrec.server.security.watched import Watched
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
     from typing import Never, TypeVar
 
-    from kinrec.server.tokens import Token
+    from kinrec.server.security.tokens import Token
 
     _Request = TypeVar("_Request")
     _Response = TypeVar("_Response")

@@ -21,20 +21,20 @@ from typing import TYPE_CHECKING
 
 from kinrec.engine import BundleError
 from kinrec.engine.model import check_bundle
-from kinrec.server.admin import AdminServer
-from kinrec.server.crew import Crew, WorkerError
-from kinrec.server.exporter import Exporter
-from kinrec.server.loading import Served
+from kinrec.server.observability.exporter import Exporter
 from kinrec.server.port import PortError
+from kinrec.server.processes.admin import AdminServer
+from kinrec.server.processes.crew import Crew, WorkerError
+from kinrec.server.processes.loading import Served
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from kinrec.server.admin import Answer
     from kinrec.server.config import ServerConfig
-    from kinrec.server.crew import Worker
-    from kinrec.server.versions import Versions
+    from kinrec.server.processes.admin import Answer
+    from kinrec.server.processes.crew import Worker
+    from kinrec.server.processes.versions import Versions
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _ENOUGH = 3  # workers that may die before anything is served

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from kinrec.server.config import ServerConfig
-    from kinrec.server.exporter import Exporter
-    from kinrec.server.loading import Served
+    from kinrec.server.observability.exporter import Exporter
+    from kinrec.server.processes.loading import Served
 
 Message = tuple[Any, ...]
 
@@ -185,7 +185,7 @@ class Crew:
         process = None
         number = min(set(range(self._config.workers)) - {worker.number for worker in self.workers})
         if self._config.workers == 1:
-            from kinrec.server.worker import work_as_thread  # noqa: PLC0415 - imports grpc
+            from kinrec.server.processes.worker import work_as_thread  # noqa: PLC0415 - imports grpc
 
             arguments = (self._store, self._config, its)
             threading.Thread(
@@ -193,7 +193,13 @@ class Crew:
             ).start()
         else:
             # -P: nothing is imported from the directory that the server was started in.
-            command = [sys.executable, "-P", "-m", "kinrec.server.worker", str(its.fileno())]
+            command = [
+                sys.executable,
+                "-P",
+                "-m",
+                "kinrec.server.processes.worker",
+                str(its.fileno()),
+            ]
             its_own = self._exporter.environment_of(number) if self._exporter else {}
             process = subprocess.Popen(  # noqa: S603 - our own
                 command, pass_fds=[its.fileno()], env=os.environ | its_own

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from kinrec.server.observing import Observing
+from kinrec.server.observability.observing import Observing
 
 if TYPE_CHECKING:
     from types import TracebackType

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from kinrec.server.call_log import CallLog
-from kinrec.server.calls import Calls
-from kinrec.server.tracing import find_tracing
+from kinrec.server.observability.call_log import CallLog
+from kinrec.server.observability.calls import Calls
+from kinrec.server.observability.tracing import find_tracing
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from kinrec.server.admission import CallPool
-    from kinrec.server.calls import Watcher
-    from kinrec.server.observing import Observing
+    from kinrec.server.observability.calls import Watcher
+    from kinrec.server.observability.observing import Observing
 
 
 def watch_calls(
@@ -30,7 +30,7 @@ def watch_calls(
     watchers: list[Watcher] = [CallLog(observing)]
     if observing.metrics_address:
         # Imported here: prometheus_client decides by the environment where values are kept.
-        from kinrec.server.metrics import Metrics  # noqa: PLC0415
+        from kinrec.server.observability.metrics import Metrics  # noqa: PLC0415
 
         watchers.append(Metrics(methods, pool))
     tracing = find_tracing(service)

@@ -13,8 +13,8 @@ import time
 from collections import Counter, deque
 from typing import TYPE_CHECKING, NamedTuple
 
-from kinrec.server import families
-from kinrec.server.calls import (
+from kinrec.server.observability import families
+from kinrec.server.observability.calls import (
     STAGES,
     UNKNOWN_METHOD,
     Watcher,
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from kinrec.engine import EventReport
     from kinrec.server.admission import CallPool
-    from kinrec.server.calls import Call
+    from kinrec.server.observability.calls import Call
 
     _Said = TypeVar("_Said")
 

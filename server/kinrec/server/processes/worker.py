@@ -28,18 +28,18 @@ from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any
 
 from kinrec.engine import BundleError
-from kinrec.server import logs
 from kinrec.server.app import RecommenderServer
-from kinrec.server.loading import Loader
+from kinrec.server.observability import logs
 from kinrec.server.port import PortError
-from kinrec.server.watched import FlagFileError
+from kinrec.server.processes.loading import Loader
+from kinrec.server.security.watched import FlagFileError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from kinrec.server.config import ServerConfig
     from kinrec.server.engines import Engines
-    from kinrec.server.loading import Served
+    from kinrec.server.processes.loading import Served
 
 Message = tuple[Any, ...]
 

@@ -7,11 +7,11 @@ import threading
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from kinrec.server.calls import REQUEST_ID, Watcher
+from kinrec.server.observability.calls import REQUEST_ID, Watcher
 
 if TYPE_CHECKING:
-    from kinrec.server.calls import Call
-    from kinrec.server.observing import Observing
+    from kinrec.server.observability.calls import Call
+    from kinrec.server.observability.observing import Observing
 
 LINES_PER_SECOND = 10
 _MOST_ITEM_IDS = 20

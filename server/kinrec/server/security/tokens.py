@@ -16,7 +16,7 @@ import tomllib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from kinrec.server.watched import FlagFileError
+from kinrec.server.security.watched import FlagFileError
 from kinrec.v1 import recommender_pb2 as pb
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ import os
 from time import monotonic_ns, time_ns
 from typing import TYPE_CHECKING
 
-from kinrec.server.calls import Watcher
+from kinrec.server.observability.calls import Watcher
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.trace.export import SpanExporter
     from opentelemetry.trace import Span, Tracer
 
-    from kinrec.server.calls import Call
+    from kinrec.server.observability.calls import Call
 
 _ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 _TIMEOUTS = ("OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "OTEL_EXPORTER_OTLP_TIMEOUT")

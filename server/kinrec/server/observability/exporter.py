@@ -11,7 +11,7 @@ import tempfile
 from functools import partial
 from typing import TYPE_CHECKING
 
-from kinrec.server.observing import split_address
+from kinrec.server.observability.observing import split_address
 from kinrec.server.port import PortError
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ class Exporter:
             registry = CollectorRegistry()
             MultiProcessCollector(registry, self._directory)  # type: ignore[no-untyped-call]
             registry.register(_Processes(self._pids))
-        from kinrec.server.families import RELOADS  # noqa: PLC0415
+        from kinrec.server.observability.families import RELOADS  # noqa: PLC0415
 
         for outcome in _OUTCOMES:
             RELOADS.labels(outcome)
@@ -87,7 +87,7 @@ class Exporter:
         Args:
             number: Of the worker: from 0, and at any time another than those of all that live.
         """
-        from kinrec.server.families import WORKER_VARIABLE  # noqa: PLC0415 - see the class
+        from kinrec.server.observability.families import WORKER_VARIABLE  # noqa: PLC0415 - see the class
 
         return {WORKER_VARIABLE: str(number)}
 
@@ -105,7 +105,7 @@ class Exporter:
 
     def note_reload(self, *, is_served: bool) -> None:
         """Note that another version is served, or was refused."""
-        from kinrec.server.families import RELOADS  # noqa: PLC0415 - see the class
+        from kinrec.server.observability.families import RELOADS  # noqa: PLC0415 - see the class
 
         RELOADS.labels(_SERVED if is_served else _REFUSED).inc()
 
