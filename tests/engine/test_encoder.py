@@ -1,7 +1,10 @@
 """The exported encoder: the same bits however the events are cut, padded or batched."""
 
+import subprocess
+import sys
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import onnxruntime as ort
@@ -260,3 +263,19 @@ def test_an_interrupted_call_leaves_no_one_waiting(gate):
     again.start()
     again.join(10)
     assert not again.is_alive()
+
+
+def test_onnxruntime_leaves_nothing_behind_and_says_nothing(tmp_path):
+    """Neither in a home directory that can be written to, nor about one that cannot."""
+    for home in (tmp_path, Path("/proc")):
+        environment = {"HOME": str(home), "XDG_CACHE_HOME": str(home), "XDG_DATA_HOME": str(home)}
+        done = subprocess.run(
+            [sys.executable, "-c", "import kinrec.engine"],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=True,
+        )
+        assert (done.stdout, done.stderr) == ("", "")
+    assert not list(tmp_path.iterdir())

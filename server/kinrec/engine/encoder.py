@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import onnxruntime as ort
 
 from kinrec.engine._errors import BundleError
+from kinrec.engine._onnxruntime import ort
 from kinrec.engine.events import History, gap_code, gap_codes
 from kinrec.engine.stages import listener
 
@@ -24,9 +24,6 @@ if TYPE_CHECKING:
     from kinrec.bundle.v1 import manifest_pb2
 
 MAX_BATCH = 32
-
-# It would write an identifier of the device into a home directory, and send what it measures.
-ort.disable_telemetry_events()
 
 # Python's own os.sched_yield holds the interpreter's lock while the others should run.
 _yield_core = ctypes.CDLL(None).sched_yield

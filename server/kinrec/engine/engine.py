@@ -7,12 +7,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from kinrec.bundle.v1.manifest_pb2 import Blend, Mix
-from kinrec.engine._errors import (
-    BundleError,
-    EngineError,
-    InvalidFieldError,
-    UnknownItemError,
-)
+from kinrec.engine._errors import BundleError, EngineError, InvalidFieldError
 from kinrec.engine._limits import MAX_LIMIT, MAX_REQUESTS, MAX_SHARED_ITEMS
 from kinrec.engine._types import (
     Basis,
@@ -25,10 +20,11 @@ from kinrec.engine._types import (
 from kinrec.engine.blend import Person, encode_together
 from kinrec.engine.encoder import BatchingEncoder
 from kinrec.engine.events import check_id
-from kinrec.engine.index import Search, products, take_best
+from kinrec.engine.index import Search
 from kinrec.engine.model import Model
 from kinrec.engine.options import PLAIN, Options, Query, check_limit
-from kinrec.engine.recommender import Recommender, allowed_items
+from kinrec.engine.recommender import Recommender
+from kinrec.engine.similar import Neighbours, find_similar_items, find_similar_users
 from kinrec.engine.stages import ANSWER, READ, SEARCH, listener
 from kinrec.engine.subject import Subject, read_subject
 
@@ -176,24 +172,18 @@ class Engine:
             raise InvalidFieldError("shared_items", rule)
         Options(search_effort=search_effort, exact=exact).check()
         subject = self._subject(user_id, events, state)
-        heard_by = listener.get()
-        heard_by.enter(SEARCH)
         subject.person.search = Search(None, search_effort, exact)
-        ids: list[str] = []
-        cosines: list[float] = []
-        shared: list[list[str]] = []
+        found = Neighbours([], [], [])
         if subject.has_history:
-            numbers, similarities = subject.person.neighbours(limit)
-            heard_by.enter(ANSWER)
-            ids = [self._model.users.key(number) for number in numbers.tolist()]
-            cosines = np.clip(similarities, -1.0, 1.0).tolist()
-            if shared_items:
-                shared = [
-                    self._shared(subject.person, number, shared_items)
-                    for number in numbers.tolist()
-                ]
-        state = self._state(subject.person)
-        return SimilarUsers(ids, cosines, subject.report, subject.is_known, state, shared)
+            found = find_similar_users(self._model, subject.person, limit, shared_items)
+        return SimilarUsers(
+            found.user_ids,
+            found.similarities,
+            subject.report,
+            subject.is_known,
+            self._state(subject.person),
+            found.shared_items,
+        )
 
     def recommend(
         self,
@@ -334,28 +324,7 @@ class Engine:
             InvalidFieldError: A field breaks its rule.
         """
         check_limit(limit)
-        if not item_id:
-            raise InvalidFieldError("item_id", "must not be empty")
-        check_id("item_id", item_id)
-        item = self._model.items.get(item_id)
-        if item is None:
-            raise UnknownItemError
-        heard_by = listener.get()
-        heard_by.enter(SEARCH)
-        allowed = allowed_items(self._model, allow_item_ids, conditions)
-        vectors, lengths = self._model.item_vectors, self._model.item_lengths
-        others = np.arange(len(vectors)) if allowed is None else np.flatnonzero(allowed)
-        others = others[others != item]
-        cosines = products(vectors, others, vectors[item])
-        cosines = cosines / np.maximum(lengths[others] * lengths[item], 1e-12)
-        numbers, found = take_best(others, np.clip(cosines, -1.0, 1.0), limit)
-        heard_by.enter(ANSWER)
-        return SimilarItems(
-            [self._model.items.key(number) for number in numbers.tolist()],
-            found.tolist(),
-            self._model.titles.of(numbers.tolist()),
-            None if allowed is None else int(allowed.sum()),
-        )
+        return find_similar_items(self._model, item_id, limit, allow_item_ids, conditions)
 
     def _subject(self, user_id: str, events: Sequence[Event], state: bytes) -> Subject:
         listener.get().enter(READ)
@@ -365,12 +334,6 @@ class Engine:
         listener.get().enter(READ)
         plan = self._recommender.plan(query)
         return plan, self._subject(query.user_id, query.events, query.state)
-
-    def _shared(self, person: Person, user: int, most: int) -> list[str]:
-        """Give the items that a person and a user both did something with, the person's last first."""
-        theirs = set(self._model.histories.user(user).items.tolist())
-        own = dict.fromkeys(person.history.items[::-1].tolist())
-        return [self._model.items.key(item) for item in own if item in theirs][:most]
 
     def _state(self, person: Person) -> bytes:
         state = person.state
