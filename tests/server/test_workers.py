@@ -304,7 +304,7 @@ def test_sighup_and_a_call_look_for_a_version_at_once(serve, store, trained):
 
 def test_the_admin_port_reloads_and_tells(serve, store, trained, tmp_path):
     """POST /reload answers when the version is served, or says why it is not."""
-    serve("--reload-seconds", "0", "--admin-port", "0", "--workers", "2")
+    process, _ = serve("--reload-seconds", "0", "--admin-port", "0", "--workers", "2")
     log = (tmp_path / "log").read_text()
     base = "http://" + log.split("admin calls on ")[1].split()[0]
 
@@ -321,6 +321,7 @@ def test_the_admin_port_reloads_and_tells(serve, store, trained, tmp_path):
     code, status = ask("/status")
     assert (code, status["version"], status["loading"]) == (200, SECOND, False)
     assert [worker["version"] for worker in status["workers"]] == [SECOND, SECOND]
+    assert sorted(worker["pid"] for worker in status["workers"]) == sorted(workers_of(process))
 
     bad = store / "20030101T000000Z"
     bad.mkdir()
@@ -346,6 +347,11 @@ def test_pin_names_the_version_to_serve(store, trained):
     assert pin(FIRST) == (0, f"{FIRST}  pinned\n{SECOND}\n", "")
     assert pin("2026") == (2, "", f"kinrec pin: {store}: has no complete version '2026'\n")
     assert pin("--newest") == (0, f"{FIRST}\n{SECOND}  newest\n", "")
+    (store / FIRST / "popularity.npy").write_bytes(b"damaged")
+    code, said, error = pin(FIRST)
+    assert (code, said) == (2, "")
+    assert f"{FIRST}/popularity.npy: " in error
+    assert pin() == (0, f"{FIRST}\n{SECOND}  newest\n", "")
     assert list_versions(store) == [FIRST, SECOND]
 
 
@@ -405,3 +411,19 @@ def test_each_worker_keeps_to_a_core_where_there_is_one_for_each(serve):
     assert sorted(kept, key=min) == [{core} for core in sorted(cores)]
     process, _ = serve("--workers", str(len(cores) + 1))
     assert all(os.sched_getaffinity(worker) == cores for worker in workers_of(process))
+
+
+def test_a_pin_to_what_has_gone_is_told_of(store, trained):
+    """The list shows it, and a server that starts says how to let go of it."""
+    make_version(trained, store, SECOND)
+    write_pin(store, FIRST)
+    shutil.rmtree(store / FIRST)
+
+    def run(*command):
+        done = subprocess.run([KINREC, *command], capture_output=True, text=True, check=False)
+        return done.returncode, done.stdout, done.stderr
+
+    assert run("pin", store) == (0, f"{SECOND}\n{FIRST}  pinned, but not there\n", "")
+    code, said, error = run("serve", store, "--port", "0")
+    assert (code, said) == (2, "")
+    assert error.endswith(f"which is pinned; 'kinrec pin {store} --newest' lets go of it\n")

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kinrec.engine import BundleError
-from kinrec.engine.store import list_versions, read_pin, write_pin
+from kinrec.engine.model import check_bundle
+from kinrec.engine.store import find_bundle, list_versions, read_pin, write_pin
 
 if TYPE_CHECKING:
     import argparse
@@ -27,9 +28,11 @@ def run(args: argparse.Namespace) -> int:
     """Pin a version, or the newest, or without either say which versions there are.
 
     Returns:
-        0; 2 if there is no such store or version, with one line on standard error.
+        0; 2 if there is no such store or version, or it is damaged, with one line on standard error.
     """
     try:
+        if args.version:
+            check_bundle(find_bundle(args.store, args.version))
         if args.newest or args.version:
             write_pin(args.store, args.version)
         pinned = read_pin(args.store)
@@ -37,8 +40,9 @@ def run(args: argparse.Namespace) -> int:
         sys.stderr.write(f"kinrec pin: {error}\n")
         return 2
     versions = list_versions(args.store)
-    served = pinned or (versions[-1] if versions else "")
+    marks = {versions[-1]: "  newest"} if versions and pinned is None else {pinned: "  pinned"}
     for version in versions:
-        mark = "" if version != served else "  pinned" if pinned else "  newest"
-        sys.stdout.write(f"{version}{mark}\n")
+        sys.stdout.write(f"{version}{marks.get(version, '')}\n")
+    if pinned is not None and pinned not in versions:
+        sys.stdout.write(f"{pinned}  pinned, but not there\n")
     return 0

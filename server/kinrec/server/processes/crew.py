@@ -63,8 +63,8 @@ class Worker:
 
     @property
     def pid(self) -> int:
-        """The number of its process; 0 if it is this one."""
-        return self.process.pid if self.process else 0
+        """The number of its process, which may be this one."""
+        return self.process.pid if self.process else os.getpid()
 
     def send(self, *message: object) -> None:
         """Say something to it; nothing if it is dead, which is noticed when it is listened to."""

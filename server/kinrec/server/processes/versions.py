@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from kinrec.engine import BundleError
 from kinrec.engine.store import MANIFEST, find_bundle, list_versions, read_pin
 
 if TYPE_CHECKING:
@@ -41,13 +42,26 @@ class Versions:
         Raises:
             BundleError: There is none.
         """
-        version = self.version or (read_pin(self.store) if self.may_change else None)
-        if version is not None or not self.may_change:
-            bundles = [find_bundle(self.store, version)]
-        else:
-            find_bundle(self.store)
-            bundles = [self.store / version for version in reversed(list_versions(self.store))]
-        return [bundle for bundle in bundles if self._refused.get(bundle) != _files(bundle)]
+        return [bundle for bundle in self._candidates() if not self._is_refused(bundle)]
+
+    def _candidates(self) -> list[Path]:
+        if not self.may_change:
+            return [find_bundle(self.store, self.version)]
+        newest = find_bundle(self.store)
+        pinned = read_pin(self.store)
+        if pinned is None:
+            older = reversed(list_versions(self.store)[:-1])
+            return [newest, *(self.store / version for version in older)]
+        try:
+            return [find_bundle(self.store, pinned)]
+        except BundleError as error:
+            raise BundleError(
+                f"{error}, which is pinned; 'kinrec pin {self.store} --newest' lets go of it"
+            ) from error
+
+    def _is_refused(self, bundle: Path) -> bool:
+        files = self._refused.get(bundle)
+        return files is not None and files == _files(bundle)
 
     def following(self, served: Path) -> Path | None:
         """Give the bundle to be served after another; None if that one is to stay.
