@@ -427,3 +427,33 @@ def test_a_pin_to_what_has_gone_is_told_of(store, trained):
     code, said, error = run("serve", store, "--port", "0")
     assert (code, said) == (2, "")
     assert error.endswith(f"which is pinned; 'kinrec pin {store} --newest' lets go of it\n")
+
+
+def test_a_file_that_breaks_while_serving_keeps_no_worker_away_for_long(serve, tmp_path):
+    """A worker that comes anew and cannot use it is tried again; the others go on meanwhile."""
+    made = subprocess.run(
+        [KINREC, "token", "shop", "--out", tmp_path / "token"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    tokens = tmp_path / "tokens.toml"
+    tokens.write_text(made.stdout)
+    process, address = serve("--workers", "2", "--tokens", tokens)
+    before = workers_of(process)
+    tokens.write_text("no tokens")
+    os.kill(before[0], signal.SIGKILL)
+    wait_until(lambda: f"cannot serve: --tokens {tokens}" in (tmp_path / "log").read_text())
+    with grpc.insecure_channel(address) as channel:
+        answer = HealthStub(channel).Check(HealthCheckRequest(), timeout=10, wait_for_ready=True)
+    assert answer.status == HealthCheckResponse.SERVING
+    tokens.write_text(made.stdout)
+
+    def has_two_again():
+        found = workers_of(process)
+        return len(found) == 2 and before[0] not in found and before[1] in found
+
+    wait_until(has_two_again)
+    time.sleep(2.0)  # one that could not serve would have ended by now
+    assert has_two_again()
+    assert process.poll() is None

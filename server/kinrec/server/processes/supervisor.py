@@ -259,8 +259,11 @@ class Supervisor:
                 elif served == self._served:
                     _log.error("worker %d cannot load what others serve: %s", worker.pid, reason)
                     self._crew.dismiss(worker)
-            case ("no_port", str(reason)):
-                raise PortError(reason)
+            case ("cannot_serve", str(reason)):
+                if not self._said:
+                    raise PortError(reason)
+                # It ends, and is started anew: the port or a file may be as it should be by then.
+                _log.error("worker %d cannot serve: %s", worker.pid, reason)
             case ("serving", str(address)):
                 worker.address = address
                 self._note_serving(address)

@@ -10,7 +10,7 @@ The two send each other tuples of a word and what belongs to it. The supervisor 
                               again, end them
 
 A worker says, to ``prepare``, ``prepared SERVED`` or ``refused SERVED REASON``; to the first
-``switch``, ``serving ADDRESS`` or ``no_port REASON``, and to each other ``serving ADDRESS``. When the
+``switch``, ``serving ADDRESS`` or ``cannot_serve REASON``, and to each other ``serving ADDRESS``. When the
 other end of the connection goes away it drains and ends by itself.
 """
 
@@ -148,7 +148,7 @@ class _Worker:
         try:
             self._serve(engines)
         except (PortError, FlagFileError) as error:
-            self._supervisor.send(("no_port", str(error)))
+            self._supervisor.send(("cannot_serve", str(error)))
             return False
         return True
 
