@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from kinrec.engine.blend import Person
     from kinrec.engine.index import Found
     from kinrec.engine.model import Model
+    from kinrec.engine.ranker import Ranker
     from kinrec.engine.sources import Shares
 
 # Of popular items that no source names: far below every share that decides anything.
@@ -52,7 +53,7 @@ class Mixture(NamedTuple):
         items: int64, (n,), numbers, ascending.
         scores: float32, (n,), above zero.
         parts: What each source said: numbers, of which one can come more than once, and weighted
-            shares before the discount of popular items.
+            shares before they are corrected and popular items discounted.
     """
 
     items: NDArray[np.int64]
@@ -70,6 +71,7 @@ def mix(
     weights: Mapping[str, float],
     discount: NDArray[np.float32],
     scope: Scope,
+    ranker: Ranker | None = None,
 ) -> Mixture:
     """Mix the shares of the sources.
 
@@ -79,6 +81,7 @@ def mix(
         weights: Of the sources; none for popularity alone.
         discount: What each item's score is multiplied by, (items,).
         scope: What may be recommended.
+        ranker: What corrects the mixed scores; None for nothing.
     """
     blend, allowed = model.manifest.blend, scope.allowed
     popular, shares = model.popularity.shares(scope.fill, allowed)
@@ -99,6 +102,8 @@ def mix(
     items = np.flatnonzero(scores)
     found = scores[items].astype(np.float32)
     if weights:
+        if ranker is not None:
+            found = ranker.correct(model, person, weights, parts, items, found)
         found *= discount[items]
     if scope.min_score > 0.0:
         keep = found >= scope.min_score

@@ -19,8 +19,11 @@ from kinrec.engine.graph_files import check_graph_files
 from kinrec.engine.histories import HISTORY_FILES, Histories
 from kinrec.engine.ids import IdMap
 from kinrec.engine.index import ExactIndex, open_index
+from kinrec.engine.ranker import Ranker
 from kinrec.engine.sources import (
+    EVIDENCE_FILE,
     TRANSITION_FILES,
+    Evidence,
     FactorScores,
     OwnHistory,
     Popularity,
@@ -105,9 +108,11 @@ class Model:
     item_index: VectorIndex
     votes: SimilarUserVotes
     transitions: Transitions
+    evidence: Evidence
     own_history: OwnHistory
     popularity: Popularity
     factor_scores: FactorScores
+    ranker: Ranker | None
 
     @classmethod
     def open(
@@ -163,10 +168,12 @@ class Model:
                 directory / "items.annoy", arrays.item_vectors, manifest.item_index
             ),
             votes=SimilarUserVotes(arrays.histories, type_weights),
-            transitions=arrays.transitions,
+            transitions=arrays.evidence.transitions,
+            evidence=arrays.evidence,
             own_history=OwnHistory(type_weights),
             popularity=Popularity(arrays.popularity),
             factor_scores=FactorScores(ExactIndex(arrays.fold_in.item_factors)),
+            ranker=Ranker(manifest.blend.ranker) if manifest.blend.HasField("ranker") else None,
         )
 
     def stored_state(self, user: int) -> State | None:
@@ -201,7 +208,7 @@ class _Arrays(NamedTuple):
     item_vectors: NDArray[np.float32]
     user_factors: NDArray[np.float32]
     fold_in: FoldIn
-    transitions: Transitions
+    evidence: Evidence
     popularity: NDArray[np.float32]
 
     @classmethod
@@ -218,7 +225,7 @@ class _Arrays(NamedTuple):
             item_vectors=files.finite("item_embeddings.npy", items, size),
             user_factors=files.finite("user_factors.npy", users, factors),
             fold_in=_open_fold_in(files, manifest, type_weights),
-            transitions=_open_transitions(files, manifest),
+            evidence=_open_evidence(files, manifest),
             popularity=files.finite("popularity.npy", items),
         )
 
@@ -242,14 +249,15 @@ def _open_histories(files: ArrayFiles, manifest: Manifest, types: int) -> Histor
     )
 
 
-def _open_transitions(files: ArrayFiles, manifest: Manifest) -> Transitions:
+def _open_evidence(files: ArrayFiles, manifest: Manifest) -> Evidence:
     offsets, items, weights = TRANSITION_FILES
     followers = files.below(items, np.int32, manifest.item_count, None)
-    return Transitions(
+    transitions = Transitions(
         files.offsets(offsets, manifest.item_count, len(followers)),
         followers,
         files.finite(weights, len(followers)),
     )
+    return Evidence(transitions, files.finite(EVIDENCE_FILE, len(followers), 3))
 
 
 def _open_fold_in(

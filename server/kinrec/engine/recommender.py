@@ -95,6 +95,8 @@ class Recommender:
         weights = repr([(mix.min_events, sorted(mix.weights.items())) for mix in blend.mixes])
         digest = hashlib.sha256(model.fingerprint + weights.encode()).digest()
         self.identity = digest[:FINGERPRINT_BYTES]
+        # It was fitted to the model's own weights.
+        self._ranker = model.ranker if blend.HasField("ranker") else None
         self._discount = model.popularity.discount(model.manifest.blend.popularity_discount)
 
     def plan(self, query: Query) -> Plan:
@@ -141,6 +143,9 @@ class Recommender:
         blocked = plan.blocked
         if not plan.include_seen:
             blocked = np.concatenate([blocked, person.history.items])
+        ranker = self._ranker
+        if ranker is not None and ranker.include_seen != plan.include_seen:
+            ranker = None
         pool = pool_for(plan.depth)
         # Of nobody's history only popular items come, and the pool must be the same for every page.
         fills = [max(plan.stop + 1, pool if options.diversity else 0) + len(blocked)]
@@ -149,7 +154,7 @@ class Recommender:
             fills.append(model.manifest.item_count)
         for fill in fills:
             scope = Scope(plan.allowed, blocked, plan.depth, fill, options.min_score)
-            mixture = mix(model, person, weights, self._discount, scope)
+            mixture = mix(model, person, weights, self._discount, scope, ranker)
             items, scores = arrange(
                 mixture,
                 plan.stop + 1,

@@ -80,6 +80,16 @@ def ranges(starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray[np.
     return within
 
 
+def among(
+    numbers: NDArray[np.int64], items: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Give the places of those ``numbers`` that are in ``items``, ascending, and where each is there."""
+    places = np.searchsorted(items, numbers)
+    places[places == len(items)] = 0
+    hits = np.flatnonzero(items[places] == numbers)
+    return hits, places[hits]
+
+
 class SimilarUserVotes:
     """User-based collaborative filtering: neighbours vote with what they did last.
 
@@ -190,16 +200,60 @@ class Transitions:
         self, history: History, half_life: float
     ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
         """Give how many followers each of the last events has, the items, and what they count."""
+        lengths, followers, places = self.followers(history)
+        weights = self.weights[places] * np.repeat(decay_by(half_life, len(lengths)), lengths)
+        return lengths, followers, weights
+
+    def followers(
+        self, history: History
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+        """Give how many followers each of the last events has, the last first, the items, and where
+        in ``items`` they stand."""
         recent = history.items[-MAX_TRANSITION_EVENTS:][::-1].astype(np.int64)
-        decay = decay_by(half_life, len(recent))
         starts = self.offsets[recent]
         lengths = self.offsets[recent + 1] - starts
         places = ranges(starts, lengths)
-        weights = self.weights[places] * np.repeat(decay, lengths)
-        return lengths, self.items[places].astype(np.int64), weights
+        return lengths, self.items[places].astype(np.int64), places
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What is known of an item and each of its followers, beside the weight of the transition.
+
+    Attributes:
+        transitions: Whose followers they are.
+        counts: float32, (followers, 3), zero or more: how often the follower came after the item, how
+            often right after it, and how closely the two go together, whatever the order.
+    """
+
+    transitions: Transitions
+    counts: NDArray[np.float32]
+
+    def of(
+        self, history: History, half_life: float, items: NDArray[np.int64]
+    ) -> NDArray[np.float32]:
+        """Add up what is known of some items and the last events of a history.
+
+        Args:
+            history: What the person did.
+            half_life: The number of later events after which an event counts half.
+            items: (n,), distinct numbers, ascending.
+
+        Returns:
+            float32, (4, n): the three counts, decayed, and how many of the events an item follows.
+        """
+        lengths, followers, places = self.transitions.followers(history)
+        hits, columns = among(followers, items)
+        counts = self.counts[places[hits]]
+        counts *= decay_by(half_life, len(lengths)).repeat(lengths)[hits, np.newaxis]
+        found = np.empty((4, len(items)), np.float32)
+        for row, values in zip(found, (*counts.T, None), strict=True):
+            row[:] = np.bincount(columns, values, len(items))
+        return found
 
 
 TRANSITION_FILES = ("transition_offsets.npy", "transition_items.npy", "transition_weights.npy")
+EVIDENCE_FILE = "transition_evidence.npy"
 
 
 class Popularity:
@@ -207,6 +261,7 @@ class Popularity:
 
     def __init__(self, popularity: NDArray[np.float32]) -> None:
         self._popularity = popularity
+        self.logarithms = np.log1p(popularity)  # (items,), of each one's popularity and one
         # By number where popularity is equal, so that the order is always the same.
         self._order = np.lexsort((np.arange(len(popularity)), -popularity)).astype(np.int64)
         # Above zero even for what nobody did anything with: it comes last, not never.

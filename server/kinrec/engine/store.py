@@ -42,6 +42,7 @@ REQUIRED_FILES = frozenset(
         "item_weights.npy",
         "items.marisa",
         "popularity.npy",
+        "transition_evidence.npy",
         "transition_items.npy",
         "transition_offsets.npy",
         "transition_weights.npy",

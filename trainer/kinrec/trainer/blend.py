@@ -25,9 +25,10 @@ if TYPE_CHECKING:
     from kinrec.engine.blend import EncodesHistories
     from kinrec.engine.model import Model
     from kinrec.trainer.proposals import Proposals
+    from kinrec.trainer.ranker import FittedRanker
     from kinrec.trainer.splits import Targets
 
-MAX_PEOPLE = 4_000
+MAX_PEOPLE = 2_500
 
 # A person of so few events is asked about by the last events of people who have more, where the log
 # has too few such people.
@@ -62,6 +63,7 @@ class FittedBlend:
         without_source: The same without each source that has a weight, the others fitted anew.
         repeat_share: The share of held-out events whose item was in the history.
         people: How many people it was fitted on.
+        ranker: What corrects it; None for nothing.
     """
 
     blend: manifest_pb2.Blend
@@ -71,6 +73,7 @@ class FittedBlend:
     without_source: Weights
     repeat_share: float
     people: int
+    ranker: FittedRanker | None = None
 
 
 def fit_blend(

@@ -22,7 +22,13 @@ from kinrec.trainer.errors import OutputError, reason_of
 from kinrec.trainer.export import check_parity, encode_all, export_encoder
 from kinrec.trainer.factorize import factorize
 from kinrec.trainer.indexes import COSINE, DOT, build_index
-from kinrec.trainer.statistics import BACKWARD, POWER, count_transitions, measure_popularity
+from kinrec.trainer.statistics import (
+    BACKWARD,
+    POWER,
+    count_transitions,
+    measure_evidence,
+    measure_popularity,
+)
 from kinrec.trainer.weights import save_weights
 
 if TYPE_CHECKING:
@@ -103,10 +109,11 @@ def write_model(
     _save_ids(log.items, directory / "items.marisa")
     stored.save(directory)
     sessions = histories.sessions(session_gap)
-    count_transitions(
-        sessions, items, config.transition_window, backward=BACKWARD, power=POWER
-    ).save(directory)
+    window = config.transition_window
+    transitions = count_transitions(sessions, items, window, backward=BACKWARD, power=POWER)
+    transitions.save(directory)
     for name, array in {
+        "transition_evidence": measure_evidence(sessions, items, window, transitions),
         "popularity": measure_popularity(histories, items, type_weights),
         "user_vectors": vectors,
         "user_factors": user_factors,

@@ -1,8 +1,8 @@
 """Splits a log: what a model may learn from, what it is validated on and what it is tested on.
 
-Leave-one-out takes the last two events of everyone. For the search a third is taken of those who are
-validated on: they are then asked with an event that the model has not seen, as everyone is in the test,
-and as people are whom a service asks about. Its training part reaches as far in time as the log, so it
+Leave-one-out takes the last two events of everyone. For the search further ones are taken of those who
+are validated on: they are then asked with events that the model has not seen, as everyone is in the
+test, and as people are whom a service asks about. Its training part reaches as far in time as the log, so it
 measures how well a history is continued. The temporal split cuts the whole log at two times, so nothing that is known
 before the cut, of no person and of no item, comes from after it.
 """
@@ -29,12 +29,15 @@ if TYPE_CHECKING:
 
 HELD_OUT = 2
 
-# Who has a third event held out: whoever still has two to learn from, but not too many of the events,
-# and no more people than it takes to tell better from worse. Fewer than so many are not enough alone.
-MIN_EVENTS_FOR_A_THIRD = 5
-MOST_THIRDS = 5_000
-SHARE_OF_THIRDS = 0.04
-ENOUGH_PEOPLE = 900
+# Of whom further events are held out: whoever still has two to learn from, one for every ten events up
+# to five, but not too many of all events, and no more than it takes to learn which source is right
+# when. Fewer than so many are not enough alone.
+MIN_EVENTS_FOR_FURTHER = 5
+EVENTS_FOR_ONE_MORE = 10
+MOST_OF_ONE = 5
+MOST_FURTHER = 20_000
+SHARE_OF_FURTHER = 0.1
+ENOUGH_FURTHER = 900
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +45,10 @@ class Targets:
     """Held-out items to validate on.
 
     Attributes:
-        users: int64, (n,), numbers of users with at least one event in the training part.
+        users: int64, (n,), numbers of users with at least one event in the training part; one can be
+            asked about several times.
         items: int64, (n,), the item each did next.
-        queries: All that each one did before, (n people).
+        queries: All that each one did before, (n histories).
     """
 
     users: NDArray[np.int64]
@@ -144,11 +148,19 @@ class Split:
         return later - test, test
 
 
-def _with_a_third(histories: Histories) -> NDArray[np.int64]:
-    """Choose whose third-last event is held out too: the same ones in the same log."""
-    able = np.flatnonzero(histories.lengths >= MIN_EVENTS_FOR_A_THIRD)
-    wanted = min(MOST_THIRDS, int(SHARE_OF_THIRDS * len(histories.items)))
-    return able[:: max(1, math.ceil(len(able) / wanted))] if wanted else able[:0]
+def _count_further(histories: Histories) -> NDArray[np.int64]:
+    """Say how many further events of each one are held out, (users,): the same in the same log."""
+    lengths = histories.lengths
+    counts = np.clip(lengths // EVENTS_FOR_ONE_MORE, 1, MOST_OF_ONE)
+    counts[lengths < MIN_EVENTS_FOR_FURTHER] = 0
+    wanted = min(MOST_FURTHER, int(SHARE_OF_FURTHER * len(histories.items)))
+    able = np.flatnonzero(counts)
+    if counts.sum() > wanted:
+        kept = int(len(able) * wanted / counts.sum())
+        is_kept = np.zeros(len(counts), np.bool_)
+        is_kept[able[np.linspace(0, len(able), kept, endpoint=False).astype(np.int64)]] = True
+        counts[~is_kept] = 0
+    return counts
 
 
 def _count_from(histories: Histories, start: float) -> NDArray[np.int64]:
@@ -164,8 +176,9 @@ def hold_out(histories: Histories, split: Split | None = None) -> tuple[Historie
         split: Where to cut; leave-one-out if None.
 
     Returns:
-        The split's training part, leave-one-out without the third event of some; and whom to validate
-        on, with a history in it. Leave-one-out: those with a third; if they are few, everyone.
+        The split's training part, leave-one-out without further events of some; and whom to validate
+        on, with a history in it. Leave-one-out: those of whom further events are held out, once for
+        each, always with one before it that the training part has not; if they are few, everyone.
         Temporal: everyone, on the first event. What is for the test is looked at by no training.
     """
     split = split or Split()
@@ -173,15 +186,20 @@ def hold_out(histories: Histories, split: Split | None = None) -> tuple[Historie
     later = test + validation
     training_part = histories.without_last(later)
     is_asked = (validation > 0) & (training_part.lengths > 0)
+    times_asked = is_asked.astype(np.int64)
     if split.method == LEAVE_ONE_OUT:
-        thirds = np.zeros_like(later)
-        thirds[_with_a_third(histories)] = 1
-        training_part = histories.without_last(later + thirds)
-        if thirds.sum() >= ENOUGH_PEOPLE:
-            is_asked = thirds > 0
-    users = np.flatnonzero(is_asked)
-    items = histories.items[histories.offsets[users + 1] - later[users]].astype(np.int64)
-    asked = select(histories, users).without_last(later[users])
+        further = _count_further(histories)
+        training_part = histories.without_last(later + further)
+        if further.sum() >= ENOUGH_FURTHER:
+            times_asked = further
+        else:
+            times_asked = np.maximum(times_asked, further)
+    users = np.repeat(np.arange(len(histories)), times_asked)
+    # One's first question is the latest event that may be asked about, the next the one before it.
+    first = np.cumsum(times_asked) - times_asked
+    after = later[users] + np.arange(len(users)) - np.repeat(first, times_asked)
+    items = histories.items[histories.offsets[users + 1] - after].astype(np.int64)
+    asked = select(histories, users).without_last(after)
     return training_part, Targets(users, items, asked)
 
 

@@ -78,6 +78,41 @@ def _keep_largest(matrix: sparse.csr_matrix, power: float) -> Transitions:
     )
 
 
+def measure_evidence(
+    histories: Histories, items: int, window: int, transitions: Transitions
+) -> NDArray[np.float32]:
+    """Measure what the engine's ``Evidence`` knows of each item and its followers: (followers, 3).
+
+    With f the count of pairs in which the follower came after the item, 1/d where d events later, n the
+    count of pairs in which it came right after it, and c the sum of f in both directions: f and n over
+    the root of one and all that came after the item, and c over the root of both items' sums of c.
+
+    Args:
+        histories: The training part.
+        items: Number of items.
+        window: How many events later an item still follows another.
+        transitions: Whose followers they are.
+    """
+    after, right_after = _count_pairs(histories, items, window), _count_pairs(histories, items, 1)
+    together = (after + after.T).tocsr()
+    sums = np.asarray(together.sum(axis=1), np.float64).ravel()
+    rows = np.repeat(np.arange(items), np.diff(transitions.offsets))
+    columns = transitions.items
+    found = np.empty((len(columns), 3), np.float32)
+    for place, counts in enumerate((after, right_after)):
+        scale = np.sqrt(np.asarray(counts.sum(axis=1)).ravel() + SMOOTHING)
+        found[:, place] = _entries(counts, rows, columns) / scale[rows]
+    found[:, 2] = _entries(together, rows, columns) / np.sqrt(sums[rows] * sums[columns])
+    return found
+
+
+def _entries(
+    matrix: sparse.csr_matrix, rows: NDArray[np.int64], columns: NDArray[np.int32]
+) -> NDArray[np.float64]:
+    """Give some entries of a matrix, which can be zero."""
+    return np.asarray(matrix[rows, columns], np.float64).ravel() if len(rows) else np.zeros(0)
+
+
 def cooccurrence_vectors(
     histories: Histories, items: int, size: int, window: int, seed: int
 ) -> NDArray[np.float32]:

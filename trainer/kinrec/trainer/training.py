@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import shutil
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
@@ -29,6 +29,7 @@ from kinrec.trainer.files import find_files, reading
 from kinrec.trainer.fit import Epoch, Fit, Monitor, Task, choose_device
 from kinrec.trainer.log import build_log, find_doubts, with_titles
 from kinrec.trainer.output import check_writable
+from kinrec.trainer.ranker import fit_ranker
 from kinrec.trainer.reading import EventColumns, ItemColumns, read_events, read_items
 from kinrec.trainer.splits import Split, Targets, hold_out
 
@@ -216,7 +217,7 @@ def _write(
         manifest = write_model(inner, log, searched.histories, searched.encoder, config)
         finished(inner, manifest)
         model = Model.open(inner)
-        fitted = fit_blend(model, BatchingEncoder(model.encoder), targets, seed=config.seed)
+        fitted = _fit_ranking(model, targets, config)
         if evaluated is not searched:
             shutil.rmtree(inner)
             inner.mkdir()
@@ -233,6 +234,24 @@ def _write(
     return store / version
 
 
+def _fit_ranking(model: Model, targets: Targets, config: TrainConfig) -> FittedBlend | None:
+    """Fit the blend of the search's model, and what corrects it where that ranks better."""
+    encoder = BatchingEncoder(model.encoder)
+    fitted = fit_blend(model, encoder, targets, seed=config.seed)
+    if fitted is None:
+        return None
+    blended = replace(model, manifest=manifest_pb2.Manifest())
+    blended.manifest.CopyFrom(model.manifest)
+    blended.manifest.blend.CopyFrom(fitted.blend)
+    ranker = fit_ranker(
+        blended, encoder, targets, include_seen=fitted.include_seen, seed=config.seed
+    )
+    if ranker is not None:
+        fitted.blend.ranker.CopyFrom(ranker.spec)
+        fitted.blend.popularity_discount = ranker.discount
+    return replace(fitted, ranker=ranker)
+
+
 def _add_blend(manifest: manifest_pb2.Manifest, fitted: FittedBlend) -> None:
     manifest.blend.CopyFrom(fitted.blend)
     manifest.event_spec.include_seen_default = fitted.include_seen
@@ -241,6 +260,9 @@ def _add_blend(manifest: manifest_pb2.Manifest, fitted: FittedBlend) -> None:
     manifest.validation.without_source_ndcg_at_10.update(fitted.without_source)
     manifest.validation.repeat_share = fitted.repeat_share
     manifest.validation.people = fitted.people
+    if fitted.ranker is not None:
+        manifest.validation.ranked_ndcg_at_10 = fitted.ranker.ndcg_at_10
+        manifest.validation.unranked_ndcg_at_10 = fitted.ranker.blend_ndcg_at_10
 
 
 def _describe(search: Fit) -> manifest_pb2.Validation:

@@ -634,6 +634,7 @@ class Blend(google.protobuf.message.Message):
     SEQUENCE_TEMPERATURE_FIELD_NUMBER: builtins.int
     HISTORY_HALF_LIFE_FIELD_NUMBER: builtins.int
     POPULARITY_DISCOUNT_FIELD_NUMBER: builtins.int
+    RANKER_FIELD_NUMBER: builtins.int
     neighbours: builtins.int
     """The number of similar users who vote."""
     vote_half_life: builtins.float
@@ -656,6 +657,10 @@ class Blend(google.protobuf.message.Message):
         above the number of the person's usable events applies. At least one; min_events ascend from 1.
         """
 
+    @property
+    def ranker(self) -> global___Ranker:
+        """What corrects the blended scores; unset where it would not rank better."""
+
     def __init__(
         self,
         *,
@@ -667,10 +672,71 @@ class Blend(google.protobuf.message.Message):
         sequence_temperature: builtins.float = ...,
         history_half_life: builtins.float = ...,
         popularity_discount: builtins.float = ...,
+        ranker: global___Ranker | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["candidates", b"candidates", "history_half_life", b"history_half_life", "mixes", b"mixes", "neighbours", b"neighbours", "popularity_discount", b"popularity_discount", "sequence_temperature", b"sequence_temperature", "transition_half_life", b"transition_half_life", "vote_half_life", b"vote_half_life"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["ranker", b"ranker"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["candidates", b"candidates", "history_half_life", b"history_half_life", "mixes", b"mixes", "neighbours", b"neighbours", "popularity_discount", b"popularity_discount", "ranker", b"ranker", "sequence_temperature", b"sequence_temperature", "transition_half_life", b"transition_half_life", "vote_half_life", b"vote_half_life"]) -> None: ...
 
 global___Blend = Blend
+
+@typing.final
+class Ranker(google.protobuf.message.Message):
+    """A network of one hidden layer that reads what is known of an item for a person. With the features
+    x, limited to four deviations from their means, an item's blended score is multiplied by
+    exp(output_weights . relu(hidden_weights' ((x - means) / deviations) + hidden_biases)).
+    """
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    FEATURES_FIELD_NUMBER: builtins.int
+    MEANS_FIELD_NUMBER: builtins.int
+    DEVIATIONS_FIELD_NUMBER: builtins.int
+    HIDDEN_WEIGHTS_FIELD_NUMBER: builtins.int
+    HIDDEN_BIASES_FIELD_NUMBER: builtins.int
+    OUTPUT_WEIGHTS_FIELD_NUMBER: builtins.int
+    INCLUDE_SEEN_FIELD_NUMBER: builtins.int
+    include_seen: builtins.bool
+    """Whether it is for answers that may have items of the person's own history in them; answers of the
+    other kind are not corrected.
+    """
+    @property
+    def features(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """What it reads, in order, by the names of the engine."""
+
+    @property
+    def means(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.float]:
+        """The mean of each feature where it was fitted."""
+
+    @property
+    def deviations(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.float]:
+        """The standard deviation of each feature where it was fitted, above zero."""
+
+    @property
+    def hidden_weights(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.float]:
+        """The weights of the hidden layer, one row of as many as there are hidden units for each feature."""
+
+    @property
+    def hidden_biases(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.float]:
+        """The bias of each hidden unit."""
+
+    @property
+    def output_weights(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.float]:
+        """The weight of each hidden unit in the output."""
+
+    def __init__(
+        self,
+        *,
+        features: collections.abc.Iterable[builtins.str] | None = ...,
+        means: collections.abc.Iterable[builtins.float] | None = ...,
+        deviations: collections.abc.Iterable[builtins.float] | None = ...,
+        hidden_weights: collections.abc.Iterable[builtins.float] | None = ...,
+        hidden_biases: collections.abc.Iterable[builtins.float] | None = ...,
+        output_weights: collections.abc.Iterable[builtins.float] | None = ...,
+        include_seen: builtins.bool = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["deviations", b"deviations", "features", b"features", "hidden_biases", b"hidden_biases", "hidden_weights", b"hidden_weights", "include_seen", b"include_seen", "means", b"means", "output_weights", b"output_weights"]) -> None: ...
+
+global___Ranker = Ranker
 
 @typing.final
 class Mix(google.protobuf.message.Message):
@@ -838,6 +904,8 @@ class Validation(google.protobuf.message.Message):
     WITHOUT_SOURCE_NDCG_AT_10_FIELD_NUMBER: builtins.int
     REPEAT_SHARE_FIELD_NUMBER: builtins.int
     PEOPLE_FIELD_NUMBER: builtins.int
+    RANKED_NDCG_AT_10_FIELD_NUMBER: builtins.int
+    UNRANKED_NDCG_AT_10_FIELD_NUMBER: builtins.int
     best_epoch: builtins.int
     """The epoch after which the encoder was best, from 1; the final fit runs as many."""
     ndcg_at_10: builtins.float
@@ -847,7 +915,13 @@ class Validation(google.protobuf.message.Message):
     repeat_share: builtins.float
     """The share of the held-out events whose item was in the person's history, 0 to 1."""
     people: builtins.int
-    """The number of people that the weights were fitted on."""
+    """The number of questions about people that the weights were fitted on."""
+    ranked_ndcg_at_10: builtins.float
+    """NDCG@10 of the corrected blend on people whom the correction was not fitted to, 0 to 1; 0 without
+    one.
+    """
+    unranked_ndcg_at_10: builtins.float
+    """The same of the blend alone, before popular items are discounted."""
     @property
     def epochs(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___EpochRecord]:
         """The measures of every epoch, in order."""
@@ -871,8 +945,10 @@ class Validation(google.protobuf.message.Message):
         without_source_ndcg_at_10: collections.abc.Mapping[builtins.str, builtins.float] | None = ...,
         repeat_share: builtins.float = ...,
         people: builtins.int = ...,
+        ranked_ndcg_at_10: builtins.float = ...,
+        unranked_ndcg_at_10: builtins.float = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["best_epoch", b"best_epoch", "blend_ndcg_at_10", b"blend_ndcg_at_10", "epochs", b"epochs", "ndcg_at_10", b"ndcg_at_10", "people", b"people", "repeat_share", b"repeat_share", "source_ndcg_at_10", b"source_ndcg_at_10", "without_source_ndcg_at_10", b"without_source_ndcg_at_10"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["best_epoch", b"best_epoch", "blend_ndcg_at_10", b"blend_ndcg_at_10", "epochs", b"epochs", "ndcg_at_10", b"ndcg_at_10", "people", b"people", "ranked_ndcg_at_10", b"ranked_ndcg_at_10", "repeat_share", b"repeat_share", "source_ndcg_at_10", b"source_ndcg_at_10", "unranked_ndcg_at_10", b"unranked_ndcg_at_10", "without_source_ndcg_at_10", b"without_source_ndcg_at_10"]) -> None: ...
 
 global___Validation = Validation
 

@@ -1,0 +1,162 @@
+"""Corrects blended scores by a small network that reads all that is known of an item for a person.
+
+A weighted sum says how much each source is to be believed on the whole. Which one is right of an item
+depends on what the others say of it: a follower of the last item alone, or of everything; a rare item
+or one that everybody wants. The network, fitted to what people did next, multiplies the blended score
+of every item by what it finds in the features below. It looks at one item at a time, so what else may
+be recommended never changes an item's score.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from kinrec.engine._errors import BundleError
+from kinrec.engine.sources import (
+    FACTORS,
+    HISTORY,
+    MAX_TRANSITION_EVENTS,
+    SIMILAR_USERS,
+    TRANSITIONS,
+    among,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from kinrec.bundle.v1.manifest_pb2 import Ranker as Spec
+    from kinrec.engine.blend import Person
+    from kinrec.engine.model import Model
+    from kinrec.engine.sources import Shares
+
+_SHARES = (TRANSITIONS, SIMILAR_USERS, FACTORS, HISTORY)
+FEATURES = (
+    "blend",  # the logarithm of the blended score, as of all shares
+    "sequence",  # of the item's probability as the next, by the encoder alone
+    *_SHARES,
+    "after",  # of how often it came after the person's last items
+    "next",  # of how often right after them
+    "together",  # of how closely it goes with them, whatever the order
+    "support",  # of how many of them it goes with
+    "popularity",
+    "like_last",  # the inner product of its embedding with that of the last item
+    "like_any",  # the greatest with that of one of the last items
+    "events",  # the logarithm of the length of the history
+    "seen",  # whether it is in the history
+)
+# Below any share that decides anything: what no source names is not infinitely unlikely.
+LEAST_SHARE = np.float32(1e-4)
+LEAST_SCORE = np.float32(1e-7)
+LEAST_COUNT = np.float32(1e-2)
+# An item of a lower score than this is not looked at, and takes the least factor.
+EXAMINED = np.float32(1e-4)
+GREATEST = np.float32(5.0)  # of the logarithm of a factor
+LIMIT = np.float32(4.0)  # of a feature, in standard deviations
+
+
+class Ranker:
+    """A fitted network.
+
+    Args:
+        spec: What the manifest says of it.
+
+    Raises:
+        BundleError: Its sizes do not fit each other, or it holds what is no number.
+    """
+
+    def __init__(self, spec: Spec) -> None:
+        hidden = len(spec.hidden_biases)
+        if tuple(spec.features) != FEATURES:
+            raise BundleError("blend.ranker reads other features than this engine knows")
+        sizes = (len(spec.means), len(spec.deviations), len(spec.hidden_weights))
+        if sizes != (len(FEATURES), len(FEATURES), len(FEATURES) * hidden):
+            raise BundleError("blend.ranker: the numbers of its weights do not fit each other")
+        if len(spec.output_weights) != hidden:
+            raise BundleError("blend.ranker: the numbers of its weights do not fit each other")
+        self.include_seen = spec.include_seen
+        self._means = np.array(spec.means, np.float32)
+        self._scale = np.float32(1.0) / np.array(spec.deviations, np.float32)
+        self._hidden = np.array(spec.hidden_weights, np.float32).reshape(len(FEATURES), hidden)
+        self._biases = np.array(spec.hidden_biases, np.float32)
+        self._output = np.array(spec.output_weights, np.float32)
+        arrays = (self._means, self._scale, self._hidden, self._biases, self._output)
+        if not all(np.isfinite(array).all() for array in arrays) or (self._scale <= 0.0).any():
+            raise BundleError("blend.ranker holds weights that are not finite")
+
+    def factors(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Give what scores are multiplied by, (n,), from ``features_of`` their items."""
+        inputs = np.clip((features - self._means) * self._scale, -LIMIT, LIMIT)
+        hidden = np.maximum(inputs @ self._hidden + self._biases, 0.0)
+        return np.exp(np.clip(hidden @ self._output, -GREATEST, GREATEST))
+
+    def correct(
+        self,
+        model: Model,
+        person: Person,
+        weights: Mapping[str, float],
+        parts: Sequence[tuple[str, Shares]],
+        items: NDArray[np.int64],
+        scores: NDArray[np.float32],
+    ) -> NDArray[np.float32]:
+        """Give the corrected scores, (n,).
+
+        Args:
+            model: The model.
+            person: Whom the sources were asked about, of at least one event.
+            weights: Of the sources.
+            parts: What each source said: numbers and weighted shares.
+            items: (n,), distinct numbers, ascending.
+            scores: (n,), the blended scores.
+        """
+        factors = np.full(len(items), np.exp(-GREATEST))
+        examined = np.flatnonzero(scores >= EXAMINED)
+        if len(examined):
+            features = features_of(
+                model, person, weights, parts, items[examined], scores[examined]
+            )
+            factors[examined] = self.factors(features)
+        return np.asarray(scores * factors, np.float32)
+
+
+def features_of(
+    model: Model,
+    person: Person,
+    weights: Mapping[str, float],
+    parts: Sequence[tuple[str, Shares]],
+    items: NDArray[np.int64],
+    scores: NDArray[np.float32],
+) -> NDArray[np.float32]:
+    """Give what the network reads of some items: float32, (n, features). See ``Ranker.correct``."""
+    history = person.history
+    features = np.empty((len(items), len(FEATURES)), np.float32)
+    columns = dict(zip(FEATURES, features.T, strict=True))
+    np.log(scores + LEAST_SCORE, out=columns["blend"])
+    for source in _SHARES:
+        columns[source][:] = LEAST_SHARE
+    for source, (numbers, values) in parts:
+        if source in _SHARES:
+            hits, places = among(numbers, items)
+            share = np.bincount(places, values[hits], len(items)) / weights[source]
+            columns[source] += share.astype(np.float32)
+    for source in _SHARES:
+        np.log(columns[source], out=columns[source])
+    recent = history.items[-MAX_TRANSITION_EVENTS:].astype(np.int64)[::-1]
+    beside = np.concatenate([person.vector[np.newaxis], model.item_vectors[recent]])
+    near = model.item_vectors[items] @ beside.T  # (items, 1 + recent)
+    _, logits = person.next_items(model.manifest.blend.candidates)
+    total = np.log(np.exp(logits - logits[0]).sum()) + logits[0]
+    np.subtract(near[:, 0], total, out=columns["sequence"])
+    columns["like_last"][:] = near[:, 1]
+    np.max(near[:, 1:], axis=1, out=columns["like_any"])
+    evidence = model.evidence.of(history, model.manifest.blend.transition_half_life, items)
+    for name, values in zip(("after", "next", "together", "support"), evidence, strict=True):
+        np.log(values + LEAST_COUNT, out=columns[name])
+    columns["popularity"][:] = model.popularity.logarithms[items]
+    columns["events"][:] = np.log(np.float32(len(history)))
+    columns["seen"][:] = np.isin(items, history.items)
+    return features
+

@@ -1,0 +1,285 @@
+"""Fits the network that corrects the blended scores to what people did next, through the engine.
+
+It is fitted listwise (Cao et al., "Learning to Rank: From Pairwise Approach to Listwise Approach", ICML
+2007): of a person's best candidates by the blend, the corrected scores, as shares, should name the item
+that came next. It begins as no correction at all. People are split in parts, and each is ranked by a
+network that is fitted to the others: the one that ranks best then is taken, or none, where the blend
+alone is as good.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+
+from kinrec.bundle.v1 import manifest_pb2
+from kinrec.engine.blend import Mixes, Person
+from kinrec.engine.mixture import Scope, mix
+from kinrec.engine.ranker import EXAMINED, FEATURES, GREATEST, LIMIT, features_of
+from kinrec.trainer.blend import DISCOUNT_PRICE, DISCOUNTS
+from kinrec.trainer.metrics import ndcg
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from kinrec.engine.blend import EncodesHistories
+    from kinrec.engine.model import Model
+    from kinrec.trainer.splits import Targets
+
+MAX_QUESTIONS = 20_000
+# Fewer teach nothing that the blend does not know.
+MIN_QUESTIONS = 300
+CANDIDATES = 200  # of each question: the best by the blend
+CUTOFF = 10
+PARTS = 3
+WORTH = 1.01  # the correction must rank better by this factor
+BATCH = 128
+EPOCHS = 30
+LEARNING_RATE = 0.01
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What is tried.
+
+    Attributes:
+        hidden: Units of the hidden layer.
+        decay: The weight decay.
+    """
+
+    hidden: int
+    decay: float
+
+
+# The smaller is for few people.
+SHAPES = (Shape(8, 1.0), Shape(32, 0.1))
+
+
+@dataclass(frozen=True, slots=True)
+class Questions:
+    """The candidates of some people, and which of them came next.
+
+    Attributes:
+        features: float32, (n, CANDIDATES, features).
+        scores: float32, (n, CANDIDATES), the logarithm of the blended scores, minus infinity where a
+            person has fewer candidates.
+        log_discount: float32, (n, CANDIDATES), of the item's popularity at power one.
+        targets: int64, (n,), the column of what came next; -1 where it is no candidate.
+        users: int64, (n,).
+    """
+
+    features: NDArray[np.float32]
+    scores: NDArray[np.float32]
+    log_discount: NDArray[np.float32]
+    targets: NDArray[np.int64]
+    users: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.users)
+
+    def of(self, chosen: NDArray[np.bool_]) -> Questions:
+        """Keep some."""
+        return Questions(
+            self.features[chosen],
+            self.scores[chosen],
+            self.log_discount[chosen],
+            self.targets[chosen],
+            self.users[chosen],
+        )
+
+    def ndcg(self, correction: NDArray[np.float32] | float = 0.0, discount: float = 0.0) -> float:
+        """Give the mean NDCG@10 of the blend with a correction of its logarithms, (n, CANDIDATES)."""
+        scores = self.scores + correction + discount * self.log_discount
+        found = self.targets >= 0
+        of_target = np.take_along_axis(scores, np.maximum(self.targets, 0)[:, np.newaxis], axis=1)
+        ranks = np.where(found, (scores > of_target).sum(axis=1), CUTOFF)
+        return float(ndcg(ranks, CUTOFF).mean())
+
+
+@dataclass(frozen=True, slots=True)
+class FittedRanker:
+    """What the fit found.
+
+    Attributes:
+        spec: For the manifest.
+        discount: The popularity discount to use with it.
+        ndcg_at_10: On people whom the network of another part was not fitted to.
+        blend_ndcg_at_10: Of the blend alone on the same people.
+    """
+
+    spec: manifest_pb2.Ranker
+    discount: float
+    ndcg_at_10: float
+    blend_ndcg_at_10: float
+
+
+def fit_ranker(
+    model: Model,
+    encoder: EncodesHistories,
+    targets: Targets,
+    *,
+    include_seen: bool,
+    seed: int,
+) -> FittedRanker | None:
+    """Fit the correction of a model's blend.
+
+    Args:
+        model: Its blend is fitted.
+        encoder: The model's.
+        targets: People of the model and the item each did next.
+        include_seen: Whether items of the history may be recommended.
+        seed: Of the choice of people and of the fit.
+
+    Returns:
+        None where the blend alone ranks as well.
+    """
+    targets = targets.sample(MAX_QUESTIONS, seed)
+    asked = ask_all(model, encoder, targets, include_seen=include_seen)
+    if (asked.targets >= 0).sum() < MIN_QUESTIONS:
+        return None
+    _, numbers = np.unique(asked.users, return_inverse=True)
+    part_of = numbers % PARTS  # all questions about a person are in the same part
+    plain = asked.ndcg()
+    best, found = None, plain * WORTH
+    for shape in SHAPES:
+        correction = np.zeros_like(asked.scores)
+        for part in range(PARTS):
+            network = _Network.fit(asked.of(part_of != part), shape, seed)
+            correction[part_of == part] = network.correction(asked.features[part_of == part])
+        quality = asked.ndcg(correction)
+        if quality > found:
+            best, found = (shape, correction), quality
+    if best is None:
+        return None
+    shape, correction = best
+    spec = _Network.fit(asked, shape, seed).spec(include_seen=include_seen)
+    return FittedRanker(spec, find_discount(asked, correction), found, plain)
+
+
+def ask_all(
+    model: Model, encoder: EncodesHistories, targets: Targets, *, include_seen: bool
+) -> Questions:
+    """Mix what the sources say about people, and look at the best of it as the engine does."""
+    mixes, limit = Mixes(model.manifest.blend), model.reader.max_history
+    no_discount = np.ones(model.manifest.item_count, np.float32)
+    log_discount = np.log(model.popularity.discount(1.0))
+    count = len(targets.users)
+    features = np.zeros((count, CANDIDATES, len(FEATURES)), np.float32)
+    scores = np.full((count, CANDIDATES), -np.inf, np.float32)
+    discounts = np.zeros((count, CANDIDATES), np.float32)
+    places = np.full(count, -1, np.int64)
+    nothing = np.zeros(0, np.int64)
+    for row, (user, target) in enumerate(
+        zip(targets.users.tolist(), targets.items.tolist(), strict=True)
+    ):
+        person = Person(model, encoder, targets.queries.user(row, limit), user)
+        weights = mixes.of(len(person.history), include_seen=include_seen)
+        blocked = nothing if include_seen else person.history.items
+        scope = Scope(allowed=None, blocked=blocked, depth=CUTOFF, fill=0)
+        found = mix(model, person, weights, no_discount, scope)
+        chosen = _best(found.scores)
+        items, blended = found.items[chosen], found.scores[chosen]
+        if not len(items):
+            continue
+        size = len(items)
+        features[row, :size] = features_of(model, person, weights, found.parts, items, blended)
+        scores[row, :size] = np.log(blended)
+        discounts[row, :size] = log_discount[items]
+        at = np.flatnonzero(items == target)
+        if len(at):
+            places[row] = at[0]
+    return Questions(features, scores, discounts, places, targets.users)
+
+
+def _best(scores: NDArray[np.float32]) -> NDArray[np.int64]:
+    """Give the places of the best that are looked at, ascending.
+
+    A target that is not among them is no candidate: were it added, it would be told by its low score.
+    """
+    examined = np.flatnonzero(scores >= EXAMINED)
+    best = np.argsort(-scores[examined], kind="stable")[:CANDIDATES]
+    return np.sort(examined[best])
+
+
+def find_discount(asked: Questions, correction: NDArray[np.float32]) -> float:
+    """Find the greatest discount of popular items with which all rank next to best."""
+    tried = {power: asked.ndcg(correction, power) for power in DISCOUNTS}
+    enough = max(tried.values()) * (1.0 - DISCOUNT_PRICE)
+    return max(power for power, quality in tried.items() if quality >= enough)
+
+
+class _Network:
+    """The network in torch."""
+
+    def __init__(
+        self, means: NDArray[np.float32], deviations: NDArray[np.float32], hidden: int
+    ) -> None:
+        self._means = means
+        self._deviations = deviations
+        self.hidden = nn.Linear(len(FEATURES), hidden)
+        self.output = nn.Linear(hidden, 1, bias=False)  # a bias would change no order
+        nn.init.zeros_(self.output.weight)
+
+    @classmethod
+    def fit(cls, asked: Questions, shape: Shape, seed: int) -> _Network:
+        """Fit to those questions whose answer is a candidate."""
+        asked = asked.of(asked.targets >= 0)
+        there = asked.features[np.isfinite(asked.scores)]
+        deviations = there.std(axis=0)
+        deviations[deviations < 1e-3] = 1.0
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            network = cls(there.mean(axis=0), deviations, shape.hidden)
+            network._descend(asked, shape)
+        return network
+
+    def _descend(self, asked: Questions, shape: Shape) -> None:
+        inputs = self._inputs(asked.features)
+        scores, targets = torch.from_numpy(asked.scores), torch.from_numpy(asked.targets)
+        optimizer = torch.optim.AdamW(
+            [*self.hidden.parameters(), *self.output.parameters()],
+            lr=LEARNING_RATE,
+            weight_decay=shape.decay,
+        )
+        steps = EPOCHS * -(-len(asked) // BATCH)
+        schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, steps)
+        for _ in range(EPOCHS):
+            for batch in torch.randperm(len(asked)).split(BATCH):
+                logits = scores[batch] + self._correction(inputs[batch])
+                loss = functional.cross_entropy(logits, targets[batch])
+                optimizer.zero_grad()
+                loss.backward()  # type: ignore[no-untyped-call] # torch leaves it untyped
+                optimizer.step()
+                schedule.step()
+
+    def _inputs(self, features: NDArray[np.float32]) -> torch.Tensor:
+        scaled = (features - self._means) / self._deviations
+        return torch.from_numpy(np.clip(scaled, -LIMIT, LIMIT))
+
+    def _correction(self, inputs: torch.Tensor) -> torch.Tensor:
+        corrected: torch.Tensor = self.output(torch.relu(self.hidden(inputs)))[..., 0]
+        return corrected
+
+    @torch.no_grad()
+    def correction(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Give the logarithms of the factors, (n, CANDIDATES)."""
+        found: NDArray[np.float32] = self._correction(self._inputs(features)).numpy()
+        return np.clip(found, -GREATEST, GREATEST)
+
+    @torch.no_grad()
+    def spec(self, *, include_seen: bool) -> manifest_pb2.Ranker:
+        """Give what the manifest says of it."""
+        return manifest_pb2.Ranker(
+            features=FEATURES,
+            means=self._means.tolist(),
+            deviations=self._deviations.tolist(),
+            hidden_weights=self.hidden.weight.T.flatten().tolist(),
+            hidden_biases=self.hidden.bias.tolist(),
+            output_weights=self.output.weight[0].tolist(),
+            include_seen=include_seen,
+        )
