@@ -313,13 +313,22 @@ def test_the_command_line(start, call, tmp_path, authority):
     [
         (("--token-file", "nothing"), "--token-file nothing: No such file or directory"),
         (("--tls-ca", "nothing"), "--tls-ca: nothing: No such file or directory"),
-        (("--tls-cert", "nothing"), "--tls-key: must be given with the other of cert and key"),
-        (("--target", "shop.example:1"), "token: is not sent in the clear to shop.example:1"),
-        (("--target", "localhost:1", "--token-file", os.devnull), "token: must be visible ASCII"),
+        (("--tls-cert", "nothing"), "--tls-cert: needs --tls-key"),
+        (("--tls-key", "nothing"), "--tls-key: needs --tls-cert"),
+        (
+            ("--target", "shop.example:1"),
+            "KINREC_TOKEN: is not sent in the clear to shop.example:1; give --tls or --tls-ca, or --insecure",
+        ),
+        (
+            ("--target", "localhost:1", "--token-file", os.devnull),
+            f"--token-file {os.devnull}: must be visible ASCII",
+        ),
+        (("--target", "shop"), "--target: must be a host and port"),
+        (("--timeout", "0"), "--timeout: must be a positive number of seconds"),
     ],
 )
 def test_flags_that_cannot_be_used(flags, told, capsys, monkeypatch):
-    """One line that names the flag or the field, and the exit code is 2."""
+    """One line that names the flag, and the exit code is 2."""
     from kinrec.cli import main  # noqa: PLC0415 - as the process does
 
     monkeypatch.setenv("KINREC_TOKEN", TOKEN)
