@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from kinrec.server.states import StateKeys
 
 KEY_VARIABLE = "KINREC_STATE_KEY"
+_MOST_SLOW_MS = 3_600_000
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -258,6 +259,7 @@ def run(args: argparse.Namespace) -> int:
     except (ValueError, PortError) as error:
         return _refuse(_by_flag(str(error), args))
     try:
+        _check_version(args)
         Supervisor(Versions(args.store, args.version), config).run()
     except (BundleError, PortError, FlagFileError) as error:
         return _refuse(str(error))
@@ -268,14 +270,34 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _observing(args: argparse.Namespace) -> Observing:
+    slow = args.slow_call_ms
+    if slow is not None and not 0 <= slow <= _MOST_SLOW_MS:
+        raise ValueError(f"slow_call_ms: must be from 0 to {_MOST_SLOW_MS:,}, not {slow:g}")
     return Observing(
         metrics_address=args.metrics_address,
         log_format=args.log_format,
         log_level=args.log_level,
         log_calls=args.log_calls,
-        slow_call=None if args.slow_call_ms is None else args.slow_call_ms / 1e3,
+        slow_call=None if slow is None else slow / 1e3,
         log_personal_data=args.log_personal_data,
     )
+
+
+def _check_version(args: argparse.Namespace) -> None:
+    """Refuse a version that the store does not have.
+
+    Raises:
+        BundleError: It is none. The text is one line that names the flag.
+    """
+    from kinrec.engine import BundleError  # noqa: PLC0415 - as in run
+    from kinrec.engine.store import find_bundle  # noqa: PLC0415
+
+    if args.version is None:
+        return
+    try:
+        find_bundle(args.store, args.version)
+    except BundleError as error:
+        raise BundleError(f"--version {args.version}: {error}") from error
 
 
 def default_workers() -> int:
@@ -337,6 +359,8 @@ def _experiment(path: Path | None) -> Experiment | None:
         return read_experiment(path)
     except OSError as error:
         raise ValueError(f"--experiment {path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ValueError(f"--experiment {path}: is not text") from error
     except ValueError as error:
         text = " ".join(str(error).split())
         raise ValueError(f"--experiment {path}: {text}") from error

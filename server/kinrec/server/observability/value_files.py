@@ -65,7 +65,7 @@ def empty_live(directory: str, process: str) -> None:
 
 
 def _make_in(place: str, processes: Sequence[str]) -> str:
-    directory = tempfile.mkdtemp(prefix="kinrec-metrics-", dir=place)
+    directory = tempfile.mkdtemp(prefix=f"kinrec-metrics-{os.getpid()}-", dir=place)
     try:
         for process in processes:
             for kind, size in SIZES.items():

@@ -144,6 +144,8 @@ def _naming(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise FlagFileError(f"--tokens {path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise FlagFileError(f"--tokens {path}: is not text") from error
     except ValueError as error:
         text = " ".join(str(error).split())
         raise FlagFileError(f"--tokens {path}: {text}") from error
