@@ -152,6 +152,7 @@ def test_a_flag_out_of_range_is_refused(tmp_path, flag):
         (("--tls-cert", "a.pem", "--tls-key", "a.key"), "--tls-cert a.pem: No such file"),
         (("--tokens", "nothing.toml"), "--tokens nothing.toml: No such file or directory"),
         (("--max-connections", "0"), "--max-connections: must be from 1"),
+        (("--max-watches", "0"), "--max-watches: must be from 1"),
         (("--max-connection-age", "0"), "--max-connection-age: must be from 1"),
     ],
 )
@@ -215,6 +216,18 @@ def test_tls_and_tokens(serve, tmp_path, authority, stranger):
     assert f"--tls-key {key}: is not a private key in PEM" in said
     assert "Traceback" not in said
     assert token not in said
+
+
+def test_watches_are_as_many_as_the_flag_says(serve):
+    """One more is refused."""
+    _, address = serve("--max-watches", "1", "--workers", "1")
+    with grpc.insecure_channel(address) as channel:
+        watch = HealthStub(channel).Watch(HealthCheckRequest(), timeout=10)
+        assert next(watch).status == HealthCheckResponse.SERVING
+        with pytest.raises(grpc.RpcError) as caught:
+            next(HealthStub(channel).Watch(HealthCheckRequest(), timeout=10))
+        assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        watch.cancel()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

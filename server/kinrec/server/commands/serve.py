@@ -54,7 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="answer POST /reload and GET /status over HTTP on 127.0.0.1 (default: do not)",
     )
     parser.add_argument(
-        "--threads", type=int, default=16, help="calls worked on at once (%(default)s)"
+        "--threads", type=int, default=16, help="calls worked on at once in a worker (%(default)s)"
     )
     parser.add_argument(
         "--max-wait",
@@ -98,7 +98,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=64,
         metavar="N",
-        help="streams of events open at once, beyond them one is refused (%(default)s)",
+        help="streams of events open at once in a worker, beyond them one is refused (%(default)s)",
     )
     parser.add_argument(
         "--min-voters",
@@ -149,7 +149,8 @@ def _add_safety(parser: argparse.ArgumentParser) -> None:
         "--tokens",
         type=Path,
         metavar="FILE",
-        help="a TOML file of the tokens of which every call must carry one ('kinrec token' makes them)",
+        help="a TOML file of the tokens of which every call must carry one ('kinrec token' makes them); "
+        "each worker counts the calls of a rate for itself",
     )
     group.add_argument(
         "--reflection",
@@ -157,8 +158,17 @@ def _add_safety(parser: argparse.ArgumentParser) -> None:
         help="describe the services to callers without the protos, such as grpcurl",
     )
     for flag, default, text in (
-        ("--max-connections", 1000, "connections open at once, beyond them one is closed"),
+        (
+            "--max-connections",
+            1000,
+            "connections open at once in a worker, beyond them one is closed",
+        ),
         ("--max-concurrent-streams", 1000, "calls open at once on a connection, others wait"),
+        (
+            "--max-watches",
+            1000,
+            "health watches open at once in a worker, beyond them one is refused",
+        ),
     ):
         group.add_argument(
             flag, type=int, default=default, metavar="N", help=f"{text} (%(default)s)"
@@ -249,6 +259,7 @@ def run(args: argparse.Namespace) -> int:
             state_keys=_state_keys(args.state_key_file),
             max_connections=args.max_connections,
             max_concurrent_streams=args.max_concurrent_streams,
+            max_watches=args.max_watches,
             max_connection_age=args.max_connection_age,
             tls=_tls(args),
             insecure=args.insecure,
