@@ -6,12 +6,17 @@ For the process that starts the workers: it imports neither grpc nor the engine.
 from __future__ import annotations
 
 import os
-import shutil
 from functools import partial
 from typing import TYPE_CHECKING
 
 from kinrec.server.observability.observing import split_address
-from kinrec.server.observability.value_files import empty_live, make_files, places
+from kinrec.server.observability.value_files import (
+    DIRECTORY_VARIABLE,
+    empty_live,
+    make_files,
+    places,
+    remove_files,
+)
 from kinrec.server.port import PortError
 
 if TYPE_CHECKING:
@@ -22,7 +27,6 @@ if TYPE_CHECKING:
     from prometheus_client import Metric
 
 _OUTCOMES = _SERVED, _REFUSED = "ok", "refused"
-_DIRECTORY_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 
 
 class Exporter:
@@ -44,10 +48,10 @@ class Exporter:
         host, port = split_address(address)
         self._directory = ""
         self._pids = {"supervisor": os.getpid()}
-        os.environ.pop(_DIRECTORY_VARIABLE, None)
+        os.environ.pop(DIRECTORY_VARIABLE, None)
         if workers > 1:
             self._directory = _new_directory(workers)
-            os.environ[_DIRECTORY_VARIABLE] = self._directory
+            os.environ[DIRECTORY_VARIABLE] = self._directory
         self._server, self._thread = self._listen(host, port)
 
     def _listen(self, host: str, port: int) -> tuple[WSGIServer, threading.Thread]:
@@ -115,8 +119,8 @@ class Exporter:
 
     def _remove_directory(self) -> None:
         if self._directory:
-            shutil.rmtree(self._directory, ignore_errors=True)
-            os.environ.pop(_DIRECTORY_VARIABLE, None)
+            remove_files(self._directory)
+            os.environ.pop(DIRECTORY_VARIABLE, None)
 
 
 def _new_directory(workers: int) -> str:

@@ -24,6 +24,9 @@ _BEGIN = 8  # bytes, the first four of which say how many are in use: none if th
 
 _IN_MEMORY = "/dev/shm"  # noqa: S108 - the directory in it has a random name and is ours alone
 
+DIRECTORY_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
+"""Tells the library of a process the directory."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -64,6 +67,11 @@ def empty_live(directory: str, process: str) -> None:
         file.write(bytes(_BEGIN))
 
 
+def remove_files(directory: str) -> None:
+    """Remove what ``make_files`` made; nothing if it has gone."""
+    shutil.rmtree(directory, ignore_errors=True)
+
+
 def _make_in(place: str, processes: Sequence[str]) -> str:
     directory = tempfile.mkdtemp(prefix=f"kinrec-metrics-{os.getpid()}-", dir=place)
     try:
@@ -71,7 +79,7 @@ def _make_in(place: str, processes: Sequence[str]) -> str:
             for kind, size in SIZES.items():
                 _path(directory, kind, process).write_bytes(bytes(size))
     except OSError:
-        shutil.rmtree(directory, ignore_errors=True)
+        remove_files(directory)
         raise
     return directory
 

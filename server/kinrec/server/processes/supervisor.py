@@ -64,7 +64,7 @@ class Supervisor:
         self._checking = False
         self._refused: dict[Path, str] = {}
         self._next_look = 0.0
-        self._said = False  # that calls can come
+        self._said = ""  # the version of which it was said that all workers serve it
         self._signals: queue.SimpleQueue[int] = queue.SimpleQueue()
         self._todo: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()  # of other threads
         self._waiting: list[Callable[[Answer], None]] = []  # for a reload to end
@@ -297,12 +297,13 @@ class Supervisor:
         ):
             return
         version = self._served.bundle.name
-        if self._said:
+        said, self._said = self._said, version
+        if said:
             _log.info("serving version %s", version)
-            self._note_reload(is_served=True)
-            self._end_reload("")
+            if said != version:  # else a worker is back
+                self._note_reload(is_served=True)
+                self._end_reload("")
             return
-        self._said = True
         # Not before: a start that comes to nothing has one line to say, the reason.
         if self._exporter is not None:
             _log.info("metrics on http://%s/metrics", self._exporter.address)
