@@ -347,3 +347,14 @@ def test_a_rate_from_the_command_line(start, call):
     server.script = [Refusal(grpc.StatusCode.RESOURCE_EXHAUSTED, "as told", details)]
     error = json.loads(failed(call("model", "--json", target=server.address), 1))["error"]
     assert (error["reason"], error["retry_delay"]) == ("RATE_LIMITED", 2)
+
+
+def test_a_missing_token_from_the_command_line(start, call):
+    """What is told is what to type, not what the metadata hold."""
+    server = start()
+    details = rich_details("TOKEN_MISSING")
+    text = "the call carries no token; send 'authorization: Bearer …'"
+    server.script = [Refusal(grpc.StatusCode.UNAUTHENTICATED, text, details)]
+    line = failed(call("model", target=server.address), 1)
+    told = "the call carries no token; give --token-file or KINREC_TOKEN"
+    assert line == f"kinrec call model: {told}"
