@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 
 DOMAIN = "kinrec"
 _DETAILS_KEY = "grpc-status-details-bin"
-_MIDDLING, _LARGE = 1 << 18, 1 << 20  # bytes
+_LARGE = 1 << 20  # bytes
 
 _log = logging.getLogger(__name__)
 _large = threading.Lock()
@@ -219,11 +219,9 @@ def _decode(decode: Any, data: bytes) -> Any:  # noqa: ANN401 - of any method
     Raises:
         InvalidFieldError: It has more parts than any request may have.
     """
-    if len(data) < _MIDDLING:
-        return decode(data)
-    check_parts(decode.__self__.DESCRIPTOR, data)
     if len(data) < _LARGE:
         return decode(data)
+    check_parts(decode.__self__.DESCRIPTOR, data)
     with _large:
         return decode(data)
 

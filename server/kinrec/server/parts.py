@@ -16,9 +16,9 @@ from kinrec.engine import InvalidFieldError
 if TYPE_CHECKING:
     from google.protobuf.descriptor import Descriptor
 
-# More than twice what a request can have that keeps the limits: 256 queries of 20,000 events and as many
-# items in all, with 20 conditions each.
-MAX_PARTS = 100_000
+# More than a request can have that keeps the limits: a batch of 256 queries with 20,000 events and as many
+# items in all, and 1,000 values in 20 conditions each, has some 320,000.
+MAX_PARTS = 400_000
 
 _VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5
 _FIXED = {_FIXED64: 8, _FIXED32: 4}  # bytes; of a group there is only the tag to pass over
