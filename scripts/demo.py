@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import os
 import subprocess
 import sys
 import time
@@ -47,7 +48,9 @@ def main() -> None:
 def run(*arguments: str) -> None:
     """Run a kinrec command and stop if it fails."""
     say(f"$ kinrec {' '.join(arguments)}")
-    subprocess.run([*KINREC, *arguments], check=True)
+    # So small a model gains little by several threads, and loses much where the cores have other work:
+    # they wait for each other.
+    subprocess.run([*KINREC, *arguments], check=True, env={"OMP_NUM_THREADS": "1", **os.environ})
 
 
 def wait_until_ready(server: subprocess.Popen[str]) -> str:

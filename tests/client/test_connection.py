@@ -313,13 +313,22 @@ def test_the_command_line(start, call, tmp_path, authority):
     [
         (("--token-file", "nothing"), "--token-file nothing: No such file or directory"),
         (("--tls-ca", "nothing"), "--tls-ca: nothing: No such file or directory"),
-        (("--tls-cert", "nothing"), "--tls-key: must be given with the other of cert and key"),
-        (("--target", "shop.example:1"), "token: is not sent in the clear to shop.example:1"),
-        (("--target", "localhost:1", "--token-file", os.devnull), "token: must be visible ASCII"),
+        (("--tls-cert", "nothing"), "--tls-cert: needs --tls-key"),
+        (("--tls-key", "nothing"), "--tls-key: needs --tls-cert"),
+        (
+            ("--target", "shop.example:1"),
+            "KINREC_TOKEN: is not sent in the clear to shop.example:1; give --tls or --tls-ca, or --insecure",
+        ),
+        (
+            ("--target", "localhost:1", "--token-file", os.devnull),
+            f"--token-file {os.devnull}: must be visible ASCII",
+        ),
+        (("--target", "shop"), "--target: must be a host and port"),
+        (("--timeout", "0"), "--timeout: must be a positive number of seconds"),
     ],
 )
 def test_flags_that_cannot_be_used(flags, told, capsys, monkeypatch):
-    """One line that names the flag or the field, and the exit code is 2."""
+    """One line that names the flag, and the exit code is 2."""
     from kinrec.cli import main  # noqa: PLC0415 - as the process does
 
     monkeypatch.setenv("KINREC_TOKEN", TOKEN)
@@ -338,3 +347,14 @@ def test_a_rate_from_the_command_line(start, call):
     server.script = [Refusal(grpc.StatusCode.RESOURCE_EXHAUSTED, "as told", details)]
     error = json.loads(failed(call("model", "--json", target=server.address), 1))["error"]
     assert (error["reason"], error["retry_delay"]) == ("RATE_LIMITED", 2)
+
+
+def test_a_missing_token_from_the_command_line(start, call):
+    """What is told is what to type, not what the metadata hold."""
+    server = start()
+    details = rich_details("TOKEN_MISSING")
+    text = "the call carries no token; send 'authorization: Bearer …'"
+    server.script = [Refusal(grpc.StatusCode.UNAUTHENTICATED, text, details)]
+    line = failed(call("model", target=server.address), 1)
+    told = "the call carries no token; give --token-file or KINREC_TOKEN"
+    assert line == f"kinrec call model: {told}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import socket
@@ -119,7 +120,9 @@ class HAProxy(Balancer):
         return [str(self.path()), "-W", "-f", str(self._folder / "haproxy.cfg")]
 
 
-_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"  # a user's own lacks sbin
+_PATH = (
+    f"{os.environ.get('PATH', '')}:/usr/local/sbin:/usr/sbin:/sbin"  # a user's own may lack sbin
+)
 
 
 def free_port() -> int:

@@ -3,6 +3,7 @@
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from argparse import Namespace
@@ -29,6 +30,7 @@ CALLS = [
     and "--tls" not in line
 ]
 SAFE = next(code for _, code in BLOCKS if "--tls-cert" in code).splitlines()
+(CERTIFICATES,) = (code for _, code in BLOCKS if "openssl req" in code)
 
 
 def test_there_are_examples():
@@ -58,14 +60,17 @@ def test_the_file_of_tokens_is_taken(tmp_path):
     assert (token.name, token.rate, token.burst, len(token.rpcs)) == ("shop", 200, 400, 3)
 
 
-def test_the_safe_server_is_called(bundle_store, tmp_path, authority):
-    """A token is made, a server asks for it over TLS, and the call comes through."""
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl makes the certificates")
+@pytest.mark.parametrize("is_mutual", [False, True])
+def test_the_safe_server_is_called(bundle_store, tmp_path, is_mutual):
+    """Certificates and a token are made, a server asks for them over TLS, and the call comes through."""
     make, serve, call = SAFE
-    for path, name in zip(authority.issue("server"), ("server.pem", "server.key"), strict=True):
-        path.rename(tmp_path / name)
-    authority.root.rename(tmp_path / "ca.pem")
+    make = CERTIFICATES + make
+    if is_mutual:
+        serve += " --tls-client-ca client.pem"
+        call += " --tls-cert client.pem --tls-key client.key"
     shell = {"cwd": tmp_path, "env": {**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}"}}
-    subprocess.run(["sh", "-c", make], check=True, timeout=60, **shell)
+    subprocess.run(["sh", "-ec", make], check=True, timeout=60, **shell)
     serve = serve.replace("models/shop", str(bundle_store)).replace("0.0.0.0", "127.0.0.1")  # noqa: S104
     server = subprocess.Popen(
         [*shlex.split(serve), "--port", "0"], stdout=subprocess.PIPE, text=True, **shell

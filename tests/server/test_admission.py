@@ -65,6 +65,8 @@ def test_calls_that_would_wait_too_long_are_refused_at_once(
     assert took < 25 * WORK_SECONDS * 2
     info, retry = details_of(errors[0])
     assert info.reason == "UNAVAILABLE"
+    ids = {dict(error.trailing_metadata())["x-request-id"] for error in errors}
+    assert len(ids) == len(errors)
     assert 0.1 < retry.retry_delay.ToTimedelta().total_seconds() < 2
     assert stub.Recommend(REQUEST, timeout=10).recommendations
 

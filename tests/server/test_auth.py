@@ -278,8 +278,8 @@ GOOD = f'[[tokens]]\nname = "a"\nsha256 = "{digest_of(SHOP)}"\n'
         (f"{GOOD}burst = 2", "tokens[0].burst: needs a rate"),
         (f"{GOOD}rate = 1\nburst = 0", "tokens[0].burst: must be from 1 to 1,000,000, is 0"),
         (f"{GOOD}rate = 1\nburst = 1.5", "tokens[0].burst: must be a whole number, is 1.5"),
-        (GOOD + GOOD, "tokens: every name must be another"),
-        (GOOD + GOOD.replace('"a"', '"b"'), "tokens: every sha256 must be another"),
+        (GOOD + GOOD, "tokens[1].name: 'a' is that of tokens[0] too"),
+        (GOOD + GOOD.replace('"a"', '"b"'), "tokens[1].sha256: is that of tokens[0] too"),
     ],
 )
 def test_a_file_that_breaks_a_rule(tmp_path, text, told):
@@ -325,3 +325,31 @@ def test_a_token_is_made(tmp_path, capsys):
     assert main(["token", "a b", "--out", str(tmp_path / "other")]) == 2
     assert capsys.readouterr().err.startswith("kinrec token: name: must be 1 to 64")
     assert not (tmp_path / "other").exists()
+
+
+@pytest.mark.parametrize("before", ["", GOOD, GOOD.rstrip("\n")])
+def test_a_token_is_added_to_the_file(tmp_path, capsys, before):
+    """Behind what is there, if the whole keeps the rules: a name that is taken leaves all as it is."""
+    tokens, out, other = tmp_path / "tokens.toml", tmp_path / "shop.token", tmp_path / "other.token"
+    if before:
+        tokens.write_text(before)
+    assert main(["token", "shop", "--out", str(out), "--tokens", str(tokens)]) == 0
+    assert capsys.readouterr().out == ""
+    assert read_tokens(tokens).find(out.read_text().strip()).name == "shop"
+    assert (read_tokens(tokens).find(SHOP) is not None) == bool(before)
+
+    text = tokens.read_text()
+    assert main(["token", "shop", "--out", str(other), "--tokens", str(tokens)]) == 2
+    place = int(bool(before))
+    told = f"tokens[{place + 1}].name: 'shop' is that of tokens[{place}] too"
+    assert capsys.readouterr().err == f"kinrec token: --tokens {tokens}: {told}\n"
+    assert tokens.read_text() == text
+    assert not other.exists()
+
+
+def test_a_file_that_cannot_take_a_token(tmp_path, capsys):
+    """It is named, and there is no token that no server takes."""
+    out, tokens = tmp_path / "shop.token", tmp_path / "nothing" / "tokens.toml"
+    assert main(["token", "shop", "--out", str(out), "--tokens", str(tokens)]) == 2
+    assert capsys.readouterr().err.startswith(f"kinrec token: --tokens {tokens}: No such file")
+    assert not out.exists()

@@ -172,6 +172,38 @@ def test_who_calls_is_logged(serve, tmp_path):
     assert token not in json.dumps([refused, answered])
 
 
+def test_who_is_refused_is_logged(serve, tmp_path):
+    """Under the caller, and under the id that the caller gets: what is their doing is no warning."""
+    token, file = new_token(), tmp_path / "tokens.toml"
+    entry = f'[[tokens]]\nname = "web-shop"\nsha256 = "{digest_of(token)}"\n'
+    file.write_text(f'{entry}rpcs = ["Recommend"]\nrate = 0.001')
+    stub, lines = serve(tokens=file)
+    own = (("authorization", f"Bearer {token}"),)
+    recommend(stub, authorization=own[0][1])
+    parent = f"00-{TRACE}-b7ad6b7169203331-01"
+    recommend(stub, authorization=own[0][1], x_request_id="order-17", traceparent=parent)
+    with pytest.raises(grpc.RpcError) as caught:
+        stub.GetModel(pb.GetModelRequest(), metadata=own, timeout=10)
+    made = recommend(stub, x_request_id="two words")["x-request-id"]
+    limited, not_allowed, unknown = lines()
+    del limited["timestamp"], limited["logger"]
+    assert limited == {
+        "level": "info",
+        "event": "call",
+        "request_id": "order-17",
+        "trace_id": TRACE,
+        "caller": "web-shop",
+        "method": "Recommend",
+        "code": "RESOURCE_EXHAUSTED",
+        "reason": "RATE_LIMITED",
+    }
+    assert (not_allowed["caller"], not_allowed["reason"]) == ("web-shop", "RPC_NOT_ALLOWED")
+    assert not_allowed["request_id"] == dict(caught.value.trailing_metadata())["x-request-id"]
+    assert (unknown["request_id"], unknown["reason"]) == (made, "TOKEN_MISSING")
+    assert re.fullmatch(r"[0-9a-f]{32}", made)
+    assert "caller" not in unknown
+
+
 def test_text(log):
     """As text a line has time, level, name and message, and then the rest."""
     lines = log(Observing())

@@ -202,7 +202,24 @@ def test_what_a_dead_worker_counted_stays(bundle_store, tmp_path):
     assert after.total("kinrec_calls_total", method="GetModel", code="OK") == 4
     workers = {labels["worker"] for labels, _ in after.of("process_open_fds")}
     assert workers == {"supervisor", "0", "1"}
+    assert after.total("kinrec_reloads_total") == 0  # it serves what the others serve
     server.stop()
+
+
+def test_nothing_is_left_of_a_supervisor_that_is_killed(bundle_store, tmp_path):
+    """The workers drain, and remove the files of the metrics that nobody serves any more."""
+    server = Running(bundle_store, tmp_path, "--workers", "2")
+    files = f"kinrec-metrics-{server.process.pid}-*"
+    assert [*Path("/dev/shm").glob(files)]  # noqa: S108 - where the server has them
+    server.process.kill()
+    server.process.communicate(timeout=10)
+    deadline = time.monotonic() + 10
+    while [*Path("/dev/shm").glob(files)]:  # noqa: S108
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    said = server.log_file.read_text()
+    assert "kinrec.server.processes.worker: the supervisor is gone: draining" in said
+    assert "Traceback" not in said
 
 
 def test_one_worker_counts_in_the_same_process(bundle_store, tmp_path):

@@ -1,5 +1,7 @@
 """`kinrec serve` as a process: what it prints, how it ends."""
 
+import errno
+import os
 import signal
 import socket
 import subprocess
@@ -13,6 +15,11 @@ import pytest
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpc_health.v1.health_pb2_grpc import HealthStub
 
+from kinrec.engine import BundleError
+from kinrec.engine.store import find_bundle
+from kinrec.server.config import ServerConfig
+from kinrec.server.processes.crew import Crew, WorkerError
+from kinrec.server.processes.versions import Versions
 from kinrec.v1 import recommender_pb2 as pb
 from kinrec.v1.recommender_pb2_grpc import RecommenderServiceStub
 
@@ -55,17 +62,80 @@ def test_a_missing_store_is_refused(tmp_path):
     assert str(tmp_path / "nothing") in refused(tmp_path / "nothing")
 
 
+def test_a_start_that_is_refused_leaves_no_files(tmp_path):
+    """Those for the metrics of workers are removed."""
+    flags = ("--workers", "2", "--metrics-address", "127.0.0.1:0")
+    with subprocess.Popen(
+        [KINREC, "serve", tmp_path / "nothing", *flags], stderr=subprocess.PIPE
+    ) as process:
+        assert process.wait(60) == 2
+    assert not list(Path("/dev/shm").glob(f"kinrec-metrics-{process.pid}-*"))  # noqa: S108 - where they are
+
+
+def test_a_version_that_is_none_is_refused(bundle_store):
+    """The flag is named, and the store."""
+    told = f"--version 2020: {bundle_store}: has no complete version '2020'"
+    assert refused(bundle_store, "--version", "2020") == f"kinrec serve: {told}"
+
+
+@pytest.mark.parametrize("flag", ["--tokens", "--experiment", "--state-key-file"])
+def test_a_file_of_bytes_is_refused(tmp_path, flag):
+    """What is no text is told so, without what Python calls it."""
+    file = tmp_path / "file"
+    file.write_bytes(b"\x9f\x00")
+    assert refused(tmp_path, flag, file) == f"kinrec serve: {flag} {file}: is not text"
+
+
+def test_a_store_that_cannot_be_read_is_named(tmp_path, monkeypatch):
+    """It is an error of the store, whether the directory can be looked into or not."""
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "access", lambda *_: False)
+        with pytest.raises(BundleError, match=f"^{tmp_path}: Permission denied$"):
+            find_bundle(tmp_path)
+
+    def deny(path):
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "is_file", deny)
+    with pytest.raises(BundleError, match=r"manifest.json: Permission denied$"):
+        Versions(tmp_path).wanted()
+
+
+def test_a_worker_that_the_system_does_not_start(tmp_path, monkeypatch):
+    """The start comes to nothing, and the error says why."""
+
+    def refuse(*_arguments, **_settings):
+        raise OSError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    monkeypatch.setattr("subprocess.Popen", refuse)
+    crew = Crew(tmp_path, ServerConfig(workers=2))
+    with pytest.raises(WorkerError, match="cannot be started: Resource temporarily unavailable"):
+        crew.start()
+
+
 def test_a_port_in_use_is_refused(bundle_store):
     """A port that another process listens on is named, in one line."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
         line = refused(bundle_store, "--port", str(port))
-    assert f"127.0.0.1:{port}" in line
-    assert "in use" in line
+        told = f"kinrec serve: --port: cannot listen on 127.0.0.1:{port}: Address already in use"
+        assert line == told
+        # What listens already is not told of: the reason is all there is to say.
+        more = ("--admin-port", "0", "--metrics-address", "127.0.0.1:0", "--workers", "2")
+        assert refused(bundle_store, "--port", str(port), *more) == told
+    line = refused(bundle_store, "--port", "0", "--host", "no-such-host.invalid", "--insecure")
+    assert line.startswith("kinrec serve: --host: cannot listen on no-such-host.invalid:0: ")
 
 
 @pytest.mark.parametrize(
-    "flag", [("--port", "70000"), ("--threads", "0"), ("--grace", "-1"), ("--drain-wait", "nan")]
+    "flag",
+    [
+        ("--port", "70000"),
+        ("--threads", "0"),
+        ("--grace", "-1"),
+        ("--drain-wait", "nan"),
+        ("--slow-call-ms", "-1"),
+    ],
 )
 def test_a_flag_out_of_range_is_refused(tmp_path, flag):
     """A flag out of range is named, in one line."""
@@ -82,6 +152,7 @@ def test_a_flag_out_of_range_is_refused(tmp_path, flag):
         (("--tls-cert", "a.pem", "--tls-key", "a.key"), "--tls-cert a.pem: No such file"),
         (("--tokens", "nothing.toml"), "--tokens nothing.toml: No such file or directory"),
         (("--max-connections", "0"), "--max-connections: must be from 1"),
+        (("--max-watches", "0"), "--max-watches: must be from 1"),
         (("--max-connection-age", "0"), "--max-connection-age: must be from 1"),
     ],
 )
@@ -145,6 +216,18 @@ def test_tls_and_tokens(serve, tmp_path, authority, stranger):
     assert f"--tls-key {key}: is not a private key in PEM" in said
     assert "Traceback" not in said
     assert token not in said
+
+
+def test_watches_are_as_many_as_the_flag_says(serve):
+    """One more is refused."""
+    _, address = serve("--max-watches", "1", "--workers", "1")
+    with grpc.insecure_channel(address) as channel:
+        watch = HealthStub(channel).Watch(HealthCheckRequest(), timeout=10)
+        assert next(watch).status == HealthCheckResponse.SERVING
+        with pytest.raises(grpc.RpcError) as caught:
+            next(HealthStub(channel).Watch(HealthCheckRequest(), timeout=10))
+        assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        watch.cancel()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

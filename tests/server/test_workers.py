@@ -333,6 +333,15 @@ def test_the_admin_port_reloads_and_tells(serve, store, trained, tmp_path):
     assert ask("/status", Host="evil.example:80")[0] == 404
 
 
+def test_the_only_worker_is_told_of_under_the_number_of_its_process(serve, tmp_path):
+    """It is a thread of the supervisor, whose process it is."""
+    process, _ = serve("--admin-port", "0", "--workers", "1")
+    base = (tmp_path / "log").read_text().split("admin calls on ")[1].split()[0]
+    with urllib.request.urlopen(f"http://{base}/status", timeout=30) as answer:
+        (worker,) = json.load(answer)["workers"]
+    assert worker == {"pid": process.pid, "version": FIRST}
+
+
 def test_pin_names_the_version_to_serve(store, trained):
     """`kinrec pin` pins, lists and lets go; a version that is not there is refused in one line."""
     make_version(trained, store, SECOND)

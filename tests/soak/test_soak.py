@@ -1,6 +1,7 @@
 """Each fault of `make soak`, once: the server goes on answering, and so is worth soaking for longer."""
 
 import random
+import time
 
 import pytest
 
@@ -33,4 +34,9 @@ def test_a_server_goes_on_after(served, fault):
         answer = client.recommend(events=[Event("i1")], limit=3)
     assert len(answer.recommendations) == 3
     assert len(served.workers()) == 2
-    assert served.resources().files < before.files + 100
+    deadline = (
+        time.monotonic() + 15
+    )  # by when the server has noticed, whatever else the machine does
+    while served.resources().files >= before.files + 100:
+        assert time.monotonic() < deadline, served.resources()
+        time.sleep(0.1)

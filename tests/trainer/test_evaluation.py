@@ -11,9 +11,11 @@ from kinrec.cli import main
 from kinrec.engine import Engine, Event
 from kinrec.engine.model import Model
 from kinrec.engine.store import find_bundle, read_manifest
+from kinrec.trainer.asking import ask_engine
 from kinrec.trainer.baselines import METHODS
 from kinrec.trainer.evaluation import evaluate
 from kinrec.trainer.measuring import KINREC
+from kinrec.trainer.splits import Split, find_cases
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +70,23 @@ def test_the_numbers_are_those_of_the_engines_own_answers(bundle, evaluation):
     assert measures["Precision@10"] == pytest.approx(np.mean(hits) / 10)
     assert measures["NDCG@10"] == pytest.approx(np.mean(gains))
     assert measures["Coverage@10"] == pytest.approx(len(recommended) / len(full.items))
+
+
+def test_no_event_is_left_out_for_a_value_that_the_bundle_does_not_hold(bundle, tmp_path):
+    """Where events without a value, or with a low one, are dropped, those of the log had a good one."""
+    picky = shutil.copytree(bundle, tmp_path / bundle.name)
+    for manifest in (picky / "manifest.json", picky / "evaluation" / "manifest.json"):
+        document = json.loads(manifest.read_text("utf-8"))
+        document["event_spec"] |= {"drop_missing_value": True, "min_value": 3.0}
+        manifest.write_text(json.dumps(document), "utf-8")
+
+    def lists_of(path):
+        full, engine = Model.open(path), Engine.load(path / "evaluation")
+        cases = find_cases(full.histories, Split.of(full.manifest), include_seen=True)
+        assert cases.since.sum() > 0
+        return ask_engine(engine, full, cases, KINREC, lambda *_: None)
+
+    np.testing.assert_array_equal(lists_of(picky), lists_of(bundle))
 
 
 def test_the_model_that_is_measured_has_not_seen_the_last_two_events(bundle):

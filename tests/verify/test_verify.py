@@ -334,7 +334,7 @@ def test_a_server_of_another_version_is_refused(copy, verify, start):
         (["--seed", "-1"], "seed = -1: must be from 0 to 2,147,483,647"),
         (["--version", "1999"], "has no complete version '1999'"),
         (["--target", "127.0.0.1:1"], "--target 127.0.0.1:1: no server could be reached"),
-        (["--target", ""], "--target : target: must"),
+        (["--target", ""], "kinrec verify: --target: must"),
     ],
 )
 def test_bad_usage_is_one_line(copy, verify, flags, said):

@@ -70,6 +70,8 @@ def find_bundle(path: Path, version: str | None = None) -> Path:
     """
     if not path.is_dir():
         raise BundleError(f"{path}: {'is no' if path.exists() else 'no such'} directory")
+    if not os.access(path, os.R_OK | os.X_OK):
+        raise BundleError(f"{path}: Permission denied")
     if (path / MANIFEST).is_file() and version is None:
         return path
     if version is not None:

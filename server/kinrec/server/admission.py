@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import grpc
 
 from kinrec.server.errors import OverloadedError, abort, failure_of
+from kinrec.server.observability.calls import REQUEST_ID, refused_as
 from kinrec.server.pools import in_pool
 
 if TYPE_CHECKING:
@@ -106,11 +107,15 @@ class AdmissionInterceptor(grpc.ServerInterceptor):
         pool: Where they would wait.
         service: The full name of the service.
         max_wait: The longest wait, in seconds.
-        note: Is told of each call that is refused: the path of the method, the code, the reason.
+        note: Is told of each call that is refused: its details, the code, the reason.
     """
 
     def __init__(
-        self, pool: CallPool, service: str, max_wait: float, note: Callable[[str, str, str], None]
+        self,
+        pool: CallPool,
+        service: str,
+        max_wait: float,
+        note: Callable[[grpc.HandlerCallDetails, str, str], None],
     ) -> None:
         self._pool = pool
         self._note = note
@@ -133,11 +138,11 @@ class AdmissionInterceptor(grpc.ServerInterceptor):
         if (
             pool.expected_wait > self._max_wait or pool.waiting > _MOST_WAITING
         ) and handler_call_details.method.startswith(self._prefix):
-            self._note(handler_call_details.method, "RESOURCE_EXHAUSTED", "UNAVAILABLE")
+            self._note(handler_call_details, "RESOURCE_EXHAUSTED", "UNAVAILABLE")
             return self._refusal
         return continuation(handler_call_details)
 
     def _refuse(self, _requests: Iterator[bytes], context: grpc.ServicerContext) -> None:
         wait = round(self._pool.expected_wait, 2)  # so that many are told the same
         error = OverloadedError("the server has more calls than it can answer in time", wait)
-        abort(context, failure_of(error))
+        abort(context, failure_of(error), (REQUEST_ID, refused_as.get()))

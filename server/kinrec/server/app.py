@@ -81,7 +81,9 @@ class RecommenderServer:
                 credentials = server_credentials(config.tls)
                 self._port = self._server.add_secure_port(config.address(), credentials)
         except RuntimeError as error:  # taken since the check, or by a rule of gRPC's own
-            raise PortError(f"cannot listen on {config.address()}: refused by gRPC") from error
+            raise PortError(
+                f"--port: cannot listen on {config.address()}: refused by gRPC"
+            ) from error
 
     @property
     def address(self) -> str:

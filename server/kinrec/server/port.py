@@ -12,7 +12,10 @@ import socket
 
 
 class PortError(Exception):
-    """An address cannot be listened on. The text is one line that names the address."""
+    """An address cannot be listened on. The text is one line that names the flag and the address."""
+
+
+_OF_THE_PORT = (errno.EADDRINUSE, errno.EACCES)  # all else that goes wrong is of the host
 
 
 def check_port(host: str, port: int, address: str) -> None:
@@ -30,7 +33,7 @@ def check_port(host: str, port: int, address: str) -> None:
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except OSError as error:
-        raise PortError(f"cannot listen on {address}: {error.strerror}") from error
+        raise _error(address, error) from error
     failures = []
     for family, kind, protocol, _, socket_address in found:
         try:
@@ -43,8 +46,7 @@ def check_port(host: str, port: int, address: str) -> None:
     in_use = any(error.errno == errno.EADDRINUSE for error in failures)
     # A machine without IPv6 still lists ::1 as an address of localhost: one that binds is enough.
     if in_use or len(failures) == len(found):
-        reason = failures[-1].strerror
-        raise PortError(f"cannot listen on {address}: {reason}") from failures[-1]
+        raise _error(address, failures[-1]) from failures[-1]
 
 
 class ReservedPort:
@@ -76,7 +78,7 @@ class ReservedPort:
                 kept.close()
                 if error.errno == errno.EADDRINUSE:  # since the check
                     self.close()
-                    raise PortError(f"cannot listen on {address}: {error.strerror}") from error
+                    raise _error(address, error) from error
             else:
                 self._kept.append(kept)
                 self.port = kept.getsockname()[1]
@@ -85,6 +87,11 @@ class ReservedPort:
         """Let go of it."""
         for kept in self._kept:
             kept.close()
+
+
+def _error(address: str, error: OSError) -> PortError:
+    flag = "--port" if error.errno in _OF_THE_PORT else "--host"
+    return PortError(f"{flag}: cannot listen on {address}: {error.strerror}")
 
 
 def _bind(to: socket.socket, address: tuple[object, ...]) -> None:
@@ -107,6 +114,6 @@ def is_loopback(host: str, address: str) -> bool:
     try:
         found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
     except OSError as error:
-        raise PortError(f"cannot listen on {address}: {error.strerror}") from error
+        raise _error(address, error) from error
     addresses = [str(socket_address[0]).partition("%")[0] for *_, socket_address in found]
     return all(ipaddress.ip_address(one).is_loopback for one in addresses)

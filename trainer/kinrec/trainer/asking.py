@@ -45,13 +45,12 @@ def ask_engine(
     Returns:
         int64, (people, DEPTH), padded.
     """
-    kinds = ["", *(kind.name for kind in full.manifest.event_spec.event_types)]
     lists = np.full((len(cases), DEPTH), PAD, np.int64)
     for person, user in enumerate(cases.users.tolist()):
         since = int(cases.since[person])
         answer = engine.recommend(
             user_id=full.users.key(user),
-            events=_events(cases.queries.user(person, since), full, kinds) if since else [],
+            events=events_of(cases.queries.user(person, since), full) if since else [],
             limit=DEPTH,
             include_seen=cases.include_seen,
         )
@@ -61,9 +60,19 @@ def ask_engine(
     return lists
 
 
-def _events(history: History, full: Model, kinds: list[str]) -> list[Event]:
+def events_of(history: History, model: Model) -> list[Event]:
+    """Give what is left of a log after its cleaning as the events of a request, none of which is left out.
+
+    Args:
+        history: Of a person.
+        model: Has the ids of the items and the names of the types.
+    """
+    spec = model.manifest.event_spec
+    kinds = ["", *(kind.name for kind in spec.event_types)]
+    # A bundle does not hold the values. One that every rule takes keeps what cleaning has kept.
+    value = spec.min_value
     return [
-        Event(full.items.key(item), kinds[kind], None if np.isnan(time) else time)
+        Event(model.items.key(item), kinds[kind], None if np.isnan(time) else time, value)
         for item, kind, time in zip(
             history.items.tolist(),
             history.event_types.tolist(),

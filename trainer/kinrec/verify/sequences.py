@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from kinrec.engine import Event
 from kinrec.engine.histories import Histories
+from kinrec.trainer.asking import events_of
 from kinrec.trainer.splits import Split, select
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from kinrec.engine import Event
     from kinrec.engine.model import Model
 
 LENGTHS = (1, 2, 10, 50, 500)
@@ -46,22 +47,7 @@ class Sequences:
 
     def events(self, model: Model) -> list[list[Event]]:
         """Give each sequence as the events of a request."""
-        spec = model.manifest.event_spec
-        kinds = ["", *(kind.name for kind in spec.event_types)]
-        # A bundle does not hold the values. One that every rule takes keeps what cleaning has kept.
-        value = spec.min_value
-        return [
-            [
-                Event(model.items.key(item), kinds[kind], None if np.isnan(time) else time, value)
-                for item, kind, time in zip(
-                    history.items.tolist(),
-                    history.event_types.tolist(),
-                    history.times.tolist(),
-                    strict=True,
-                )
-            ]
-            for history in map(self.histories.user, range(len(self)))
-        ]
+        return [events_of(history, model) for history in map(self.histories.user, range(len(self)))]
 
 
 def choose_sequences(model: Model, people: int, seed: int) -> Sequences:

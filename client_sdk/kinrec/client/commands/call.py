@@ -29,7 +29,11 @@ from kinrec.client.commands._events import (
     read_each,
 )
 from kinrec.client.commands._queries import batches_of, query_of
-from kinrec.client.commands.connection import ConnectionFlagError, connection_of
+from kinrec.client.commands.connection import (
+    TOKEN_VARIABLE,
+    ConnectionFlagError,
+    connection_of,
+)
 
 if TYPE_CHECKING:
     import argparse
@@ -116,7 +120,9 @@ class _StateNotKeptError(Exception):
 
 
 def _hinted(error: KinrecError) -> str:
-    """The text of an error; of one about an attribute, with the flags for each kind of it."""
+    """The text of an error; with the flags for it, where it is of an attribute or of a token that is missing."""
+    if error.reason == "TOKEN_MISSING":
+        return f"{error.message.partition(';')[0]}; give --token-file or {TOKEN_VARIABLE}"
     for violation in error.violations:
         if violation.field.startswith("conditions[") and violation.field.endswith(".attribute"):
             return f"{error}; {_arguments.KINDS_HELP}"

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 TOKEN_VARIABLE = "KINREC_TOKEN"  # noqa: S105 - the name of the variable
 
 _FILES = ("tls_ca", "tls_cert", "tls_key")
+_PAIR = (("tls_cert", "tls_key"), ("tls_key", "tls_cert"))
+_OTHERWISE = "give --tls or --tls-ca, or --insecure if all that is between encrypts"
 
 
 class ConnectionFlagError(Exception):
@@ -31,11 +33,13 @@ class Connection:
         credentials: For TLS; None for plain text.
         token: Says who calls; None to send none.
         insecure: Whether the token may be sent in plain text to another machine.
+        token_from: The flag or the variable that the token is of.
     """
 
     credentials: grpc.ChannelCredentials | None = None
     token: str | None = field(default=None, repr=False)
     insecure: bool = False
+    token_from: str = TOKEN_VARIABLE
 
     def open(self, target: str, timeout: float) -> Client:
         """Make a client of the server.
@@ -45,16 +49,25 @@ class Connection:
             timeout: Seconds that a call gets.
 
         Raises:
-            InvalidRequestError: The target or the timeout cannot be used, or the token would be sent in
-                plain text to another machine.
+            ConnectionFlagError: The target, the timeout or the token cannot be used, or the token would be
+                sent in plain text to another machine.
         """
-        return Client(
-            target,
-            timeout=timeout,
-            credentials=self.credentials,
-            token=self.token,
-            insecure=self.insecure,
-        )
+        try:
+            return Client(
+                target,
+                timeout=timeout,
+                credentials=self.credentials,
+                token=self.token,
+                insecure=self.insecure,
+            )
+        except InvalidRequestError as error:
+            (violation,) = error.violations
+            if violation.field != "token":
+                raise ConnectionFlagError(f"--{violation.field}: {violation.rule}") from error
+            # What the SDK says to give is for who writes Python.
+            rule, is_hint, _ = violation.rule.partition("; ")
+            hint = f"; {_OTHERWISE}" if is_hint else ""
+            raise ConnectionFlagError(f"{self.token_from}: {rule}{hint}") from error
 
 
 def add_connection(parser: argparse.ArgumentParser) -> None:
@@ -90,6 +103,9 @@ def connection_of(args: argparse.Namespace) -> Connection:
         ConnectionFlagError: A file cannot be used.
     """
     files = {name: getattr(args, name) for name in _FILES}
+    for one, other in _PAIR:
+        if files[one] and not files[other]:
+            raise ConnectionFlagError(f"{_flag(one)}: needs {_flag(other)}")
     credentials = None
     if args.tls or any(files.values()):
         try:
@@ -100,7 +116,13 @@ def connection_of(args: argparse.Namespace) -> Connection:
             (violation,) = error.violations
             text = f"--tls-{violation.field}: {violation.rule}"
             raise ConnectionFlagError(text) from error
-    return Connection(credentials, _token_of(args.token_file), args.insecure)
+    path = args.token_file
+    where = TOKEN_VARIABLE if path is None else f"--token-file {path}"
+    return Connection(credentials, _token_of(path), args.insecure, where)
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
 
 
 def _token_of(path: Path | None) -> str | None:

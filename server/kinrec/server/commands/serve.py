@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from kinrec.server.states import StateKeys
 
 KEY_VARIABLE = "KINREC_STATE_KEY"
+_MOST_SLOW_MS = 3_600_000
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -53,7 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="answer POST /reload and GET /status over HTTP on 127.0.0.1 (default: do not)",
     )
     parser.add_argument(
-        "--threads", type=int, default=16, help="calls worked on at once (%(default)s)"
+        "--threads", type=int, default=16, help="calls worked on at once in a worker (%(default)s)"
     )
     parser.add_argument(
         "--max-wait",
@@ -97,7 +98,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=64,
         metavar="N",
-        help="streams of events open at once, beyond them one is refused (%(default)s)",
+        help="streams of events open at once in a worker, beyond them one is refused (%(default)s)",
     )
     parser.add_argument(
         "--min-voters",
@@ -148,7 +149,8 @@ def _add_safety(parser: argparse.ArgumentParser) -> None:
         "--tokens",
         type=Path,
         metavar="FILE",
-        help="a TOML file of the tokens of which every call must carry one ('kinrec token' makes them)",
+        help="a TOML file of the tokens of which every call must carry one ('kinrec token' makes them); "
+        "each worker counts the calls of a rate for itself",
     )
     group.add_argument(
         "--reflection",
@@ -156,8 +158,17 @@ def _add_safety(parser: argparse.ArgumentParser) -> None:
         help="describe the services to callers without the protos, such as grpcurl",
     )
     for flag, default, text in (
-        ("--max-connections", 1000, "connections open at once, beyond them one is closed"),
+        (
+            "--max-connections",
+            1000,
+            "connections open at once in a worker, beyond them one is closed",
+        ),
         ("--max-concurrent-streams", 1000, "calls open at once on a connection, others wait"),
+        (
+            "--max-watches",
+            1000,
+            "health watches open at once in a worker, beyond them one is refused",
+        ),
     ):
         group.add_argument(
             flag, type=int, default=default, metavar="N", help=f"{text} (%(default)s)"
@@ -248,6 +259,7 @@ def run(args: argparse.Namespace) -> int:
             state_keys=_state_keys(args.state_key_file),
             max_connections=args.max_connections,
             max_concurrent_streams=args.max_concurrent_streams,
+            max_watches=args.max_watches,
             max_connection_age=args.max_connection_age,
             tls=_tls(args),
             insecure=args.insecure,
@@ -258,6 +270,7 @@ def run(args: argparse.Namespace) -> int:
     except (ValueError, PortError) as error:
         return _refuse(_by_flag(str(error), args))
     try:
+        _check_version(args)
         Supervisor(Versions(args.store, args.version), config).run()
     except (BundleError, PortError, FlagFileError) as error:
         return _refuse(str(error))
@@ -268,14 +281,34 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _observing(args: argparse.Namespace) -> Observing:
+    slow = args.slow_call_ms
+    if slow is not None and not 0 <= slow <= _MOST_SLOW_MS:
+        raise ValueError(f"slow_call_ms: must be from 0 to {_MOST_SLOW_MS:,}, not {slow:g}")
     return Observing(
         metrics_address=args.metrics_address,
         log_format=args.log_format,
         log_level=args.log_level,
         log_calls=args.log_calls,
-        slow_call=None if args.slow_call_ms is None else args.slow_call_ms / 1e3,
+        slow_call=None if slow is None else slow / 1e3,
         log_personal_data=args.log_personal_data,
     )
+
+
+def _check_version(args: argparse.Namespace) -> None:
+    """Refuse a version that the store does not have.
+
+    Raises:
+        BundleError: It is none. The text is one line that names the flag.
+    """
+    from kinrec.engine import BundleError  # noqa: PLC0415 - as in run
+    from kinrec.engine.store import find_bundle  # noqa: PLC0415
+
+    if args.version is None:
+        return
+    try:
+        find_bundle(args.store, args.version)
+    except BundleError as error:
+        raise BundleError(f"--version {args.version}: {error}") from error
 
 
 def default_workers() -> int:
@@ -337,6 +370,8 @@ def _experiment(path: Path | None) -> Experiment | None:
         return read_experiment(path)
     except OSError as error:
         raise ValueError(f"--experiment {path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ValueError(f"--experiment {path}: is not text") from error
     except ValueError as error:
         text = " ".join(str(error).split())
         raise ValueError(f"--experiment {path}: {text}") from error

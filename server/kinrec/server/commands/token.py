@@ -20,9 +20,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out", type=Path, required=True, metavar="FILE", help="a new file for the token"
     )
+    parser.add_argument(
+        "--tokens",
+        type=Path,
+        metavar="FILE",
+        help="the file of kinrec serve --tokens, to which the entry is added (default: print it)",
+    )
     parser.description = (
-        "Writes a token into a new file, for the caller, and prints what the file of kinrec serve --tokens "
-        "has to say of it, by which nobody can find the token."
+        "Writes a token into a new file, for the caller, and adds to the file of kinrec serve --tokens, or "
+        "prints, what it has to say of the token, by which nobody can find the token."
     )
 
 
@@ -30,10 +36,17 @@ def run(args: argparse.Namespace) -> int:
     """Write a token and print its entry.
 
     Returns:
-        0; 2 if the name is none or the file is there or cannot be written, with one line on standard
+        0; 2 if the name is none or another's, or a file cannot be written, with one line on standard
         error.
     """
-    from kinrec.server.security.tokens import TokensError, check_name, digest_of, new_token  # noqa: PLC0415
+    from kinrec.server.security.tokens import (  # noqa: PLC0415 - of an extra
+        TokensError,
+        add_entry,
+        check_name,
+        entry_of,
+        new_token,
+    )
+    from kinrec.server.security.watched import FlagFileError  # noqa: PLC0415
 
     token = new_token()
     try:
@@ -45,7 +58,15 @@ def run(args: argparse.Namespace) -> int:
         return _refuse(str(error))
     except OSError as error:
         return _refuse(f"--out {args.out}: {error.strerror}")
-    sys.stdout.write(f'[[tokens]]\nname = "{name}"\nsha256 = "{digest_of(token)}"\n')
+    entry = entry_of(name, token)
+    if args.tokens is None:
+        sys.stdout.write(entry)
+        return 0
+    try:
+        add_entry(args.tokens, entry)
+    except FlagFileError as error:
+        args.out.unlink()  # no server would take the token
+        return _refuse(str(error))
     return 0
 
 

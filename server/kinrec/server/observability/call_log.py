@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from kinrec.server.observability.calls import REQUEST_ID, Watcher
 
 if TYPE_CHECKING:
-    from kinrec.server.observability.calls import Call
+    from kinrec.server.observability.calls import Call, Refused
     from kinrec.server.observability.observing import Observing
 
 LINES_PER_SECOND = 10
@@ -28,6 +28,9 @@ _CALLERS_FAULTS = frozenset(
         "UNAUTHENTICATED",
     }
 )
+
+# Of a code that otherwise says that the server has too much to do.
+_CALLERS_REASONS = frozenset({"RATE_LIMITED"})
 
 _log = logging.getLogger(__name__)
 
@@ -58,9 +61,7 @@ class CallLog(Watcher):
             return  # its error is in the log already
         if not (is_slow or code != "OK" or self._observing.log_calls):
             return
-        level = logging.INFO
-        if is_slow or code not in {"OK", *_CALLERS_FAULTS}:
-            level = logging.WARNING
+        level = logging.WARNING if is_slow else _level_of(code, reason)
         what = {"code": code}
         if reason:
             what["reason"] = reason
@@ -68,13 +69,22 @@ class CallLog(Watcher):
             call.context.set_trailing_metadata(((REQUEST_ID, call.request_id),))
         self._write("slow call" if is_slow else "call", level, call, what, since=call.opened)
 
-    def refused(self, method: str, code: str, reason: str) -> None:
-        """Log it. There is no more to say of a call that was not looked at."""
-        level = logging.INFO if code in _CALLERS_FAULTS else logging.WARNING
+    def refused(self, refused: Refused) -> None:
+        """Log it, with all that is known of a call that was not looked at."""
         left_out = self._rate.take()
-        if left_out >= 0:
-            fields = {"method": method, "code": code, "reason": reason}
-            _log.log(level, "call", extra=fields | ({"left_out": left_out} if left_out else {}))
+        if left_out < 0:
+            return
+        fields: dict[str, Any] = {
+            "request_id": refused.request_id,
+            "trace_id": refused.find_trace_id(),
+            "caller": refused.caller,
+            "method": refused.method,
+            "code": refused.code,
+            "reason": refused.reason,
+            "left_out": left_out,
+        }
+        fields = {name: value for name, value in fields.items() if value}
+        _log.log(_level_of(refused.code, refused.reason), "call", extra=fields)
 
     def _is_slow(self, call: Call) -> bool:
         slow = self._observing.slow_call
@@ -119,6 +129,12 @@ def fields_of(call: Call, *, personal: bool = False) -> dict[str, Any]:
         events = list(getattr(request, "events", ()))[-_MOST_ITEM_IDS:]
         fields["item_ids"] = [getattr(event, "item_id", "") for event in events]
     return {name: value for name, value in fields.items() if value}
+
+
+def _level_of(code: str, reason: str) -> int:
+    """Give the level of a call that ended so."""
+    is_callers = code in {"OK", *_CALLERS_FAULTS} or reason in _CALLERS_REASONS
+    return logging.INFO if is_callers else logging.WARNING
 
 
 def _milliseconds(seconds: float) -> float:

@@ -6,7 +6,7 @@ import re
 import uuid
 from contextvars import ContextVar
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from kinrec.engine.stages import ANSWER, ENCODE, READ, SEARCH, Listener, listener
 
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     from kinrec.engine import EventReport
     from kinrec.server.admission import CallPool
+
+    Metadata = Iterable[tuple[str, str | bytes]]
 
 QUEUE = "queue"
 """The call waits for a thread."""
@@ -38,6 +40,9 @@ _TRACE = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}.*")
 
 caller: ContextVar[str] = ContextVar("caller", default="")
 """The name of the token with which the running call came; empty if it has none."""
+
+refused_as: ContextVar[str] = ContextVar("refused_as", default="")
+"""The request id of the running call, if it was refused before a thread took it; else empty."""
 
 _current: ContextVar[Call | None] = ContextVar("call", default=None)
 
@@ -123,15 +128,13 @@ class Call(Listener):
     def request_id(self) -> str:
         """What the caller calls it; if that cannot be used, a random id."""
         if not self._request_id:
-            theirs = self._metadata(REQUEST_ID)
-            self._request_id = theirs if _SANE_ID.fullmatch(theirs) else uuid.uuid4().hex
+            self._request_id = _request_id_of(self.context.invocation_metadata())
         return self._request_id
 
     def find_trace_id(self) -> str:
         """Give the trace id, by the caller's word if there is no other."""
         if not self.trace_id:
-            found = _TRACE.fullmatch(self._metadata(_TRACE_PARENT))
-            self.trace_id = found.group(1) if found else ""
+            self.trace_id = _trace_id_of(self.context.invocation_metadata())
         return self.trace_id
 
     def spans(self) -> Iterator[tuple[str, float, float]]:
@@ -164,11 +167,29 @@ class Call(Listener):
         """See ``Listener``."""
         self.neighbours.append(count)
 
-    def _metadata(self, key: str) -> str:
-        for name, value in self.context.invocation_metadata():
-            if name == key and isinstance(value, str):
-                return value
-        return ""
+
+class Refused(NamedTuple):
+    """A call that was refused before a thread took it.
+
+    Attributes:
+        method: The name of the method; ``UNKNOWN_METHOD`` for all that do not exist.
+        code: The status code.
+        reason: As the name of an ``ErrorReason`` without its prefix.
+        caller: The name of the token with which it came; empty if it has none that is known.
+        request_id: As of ``Call``.
+        metadata: What it came with.
+    """
+
+    method: str
+    code: str
+    reason: str
+    caller: str
+    request_id: str
+    metadata: Metadata
+
+    def find_trace_id(self) -> str:
+        """Give the trace id by the caller's word; empty if there is none."""
+        return _trace_id_of(self.metadata)
 
 
 class Watcher:
@@ -183,7 +204,7 @@ class Watcher:
     def end(self, call: Call, code: str, reason: str) -> None:
         """A call ends with a status code, e.g. ``OK``, and if it fails with a reason."""
 
-    def refused(self, method: str, code: str, reason: str) -> None:
+    def refused(self, refused: Refused) -> None:
         """A call was refused before a thread took it."""
 
     def unknown_method(self) -> None:
@@ -247,19 +268,23 @@ class Calls:
         # It holds the variable that holds the call: nothing of either would go before a collection.
         del call.context
 
-    def refused(self, path: str, code: str, reason: str) -> None:
-        """Note that a call was refused before a thread took it.
+    def refused(self, details: grpc.HandlerCallDetails, code: str, reason: str) -> None:
+        """Note that a call was refused before a thread took it, and give it its id, ``refused_as``.
 
         Args:
-            path: What was called, ``/SERVICE/METHOD``, which need not exist.
+            details: What was called, which need not exist, and with what.
             code: The status code.
             reason: As of ``end``.
         """
-        method = path.rpartition("/")[2]
+        method = details.method.rpartition("/")[2]
         if method not in self._methods:
             method = UNKNOWN_METHOD
+        metadata = details.invocation_metadata
+        request_id = _request_id_of(metadata)
+        refused_as.set(request_id)
+        refused = Refused(method, code, reason, caller.get(), request_id, metadata)
         for watcher in self._watchers:
-            watcher.refused(method, code, reason)
+            watcher.refused(refused)
 
     def unknown_method(self) -> None:
         """Note that a method was called that the server does not have."""
@@ -305,6 +330,24 @@ def note_version(version: str) -> None:
     call = _current.get()
     if call is not None:
         call.model_version = version
+
+
+def _request_id_of(metadata: Metadata) -> str:
+    """Give what the caller calls it; if that cannot be used, a random id."""
+    theirs = _value_of(metadata, REQUEST_ID)
+    return theirs if _SANE_ID.fullmatch(theirs) else uuid.uuid4().hex
+
+
+def _trace_id_of(metadata: Metadata) -> str:
+    found = _TRACE.fullmatch(_value_of(metadata, _TRACE_PARENT))
+    return found.group(1) if found else ""
+
+
+def _value_of(metadata: Metadata, key: str) -> str:
+    for name, value in metadata:
+        if name == key and isinstance(value, str):
+            return value
+    return ""
 
 
 def _code_of(context: grpc.ServicerContext) -> str:

@@ -6,12 +6,17 @@ For the process that starts the workers: it imports neither grpc nor the engine.
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 from functools import partial
 from typing import TYPE_CHECKING
 
 from kinrec.server.observability.observing import split_address
+from kinrec.server.observability.value_files import (
+    DIRECTORY_VARIABLE,
+    empty_live,
+    make_files,
+    places,
+    remove_files,
+)
 from kinrec.server.port import PortError
 
 if TYPE_CHECKING:
@@ -22,8 +27,6 @@ if TYPE_CHECKING:
     from prometheus_client import Metric
 
 _OUTCOMES = _SERVED, _REFUSED = "ok", "refused"
-_IN_MEMORY = "/dev/shm"  # noqa: S108 - the directory in it has a random name and is ours alone
-_DIRECTORY_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 
 
 class Exporter:
@@ -45,10 +48,10 @@ class Exporter:
         host, port = split_address(address)
         self._directory = ""
         self._pids = {"supervisor": os.getpid()}
-        os.environ.pop(_DIRECTORY_VARIABLE, None)
+        os.environ.pop(DIRECTORY_VARIABLE, None)
         if workers > 1:
-            self._directory = _new_directory(_joined(host, port))
-            os.environ[_DIRECTORY_VARIABLE] = self._directory
+            self._directory = _new_directory(workers)
+            os.environ[DIRECTORY_VARIABLE] = self._directory
         self._server, self._thread = self._listen(host, port)
 
     def _listen(self, host: str, port: int) -> tuple[WSGIServer, threading.Thread]:
@@ -97,11 +100,9 @@ class Exporter:
 
     def note_death(self, number: int) -> None:
         """Note that a worker has ended: what it counted stays, what it was at does not."""
-        from prometheus_client.multiprocess import mark_process_dead  # noqa: PLC0415 - see the class
-
         self._pids.pop(str(number), None)
         if self._directory:
-            mark_process_dead(number, self._directory)  # type: ignore[no-untyped-call]
+            empty_live(self._directory, str(number))
 
     def note_reload(self, *, is_served: bool) -> None:
         """Note that another version is served, or was refused."""
@@ -118,21 +119,24 @@ class Exporter:
 
     def _remove_directory(self) -> None:
         if self._directory:
-            shutil.rmtree(self._directory, ignore_errors=True)
-            os.environ.pop(_DIRECTORY_VARIABLE, None)
+            remove_files(self._directory)
+            os.environ.pop(DIRECTORY_VARIABLE, None)
 
 
-def _new_directory(address: str) -> str:
-    """Make a directory for the values: in memory, where the file system need not take writes.
+def _new_directory(workers: int) -> str:
+    """Make a directory for the values of this process and of workers.
 
     Raises:
-        PortError: None can be made.
+        PortError: There is no room for one.
     """
-    memory = _IN_MEMORY if os.access(_IN_MEMORY, os.W_OK) else None
+    names = [str(os.getpid()), *map(str, range(workers))]
     try:
-        return tempfile.mkdtemp(prefix="kinrec-metrics-", dir=memory)
+        return make_files(names, places())
     except OSError as error:
-        raise PortError(f"cannot serve metrics on {address}: {error.strerror}") from error
+        raise PortError(
+            f"--metrics-address: no room for the metrics of {workers} workers in "
+            f"{' or '.join(places())}: {error.strerror}"
+        ) from error
 
 
 def _joined(host: str, port: int) -> str:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from kinrec.engine import EventReport
     from kinrec.server.admission import CallPool
-    from kinrec.server.observability.calls import Call
+    from kinrec.server.observability.calls import Call, Refused
 
     _Said = TypeVar("_Said")
 
@@ -106,10 +106,10 @@ class Metrics(Watcher):
         self._ended.append((call.method, code))
         self._reasons.extend(call.reasons)
 
-    def refused(self, method: str, code: str, reason: str) -> None:
+    def refused(self, refused: Refused) -> None:
         """Note it."""
-        self._refused.append((method, code))
-        self._reasons.append(reason)
+        self._refused.append((refused.method, refused.code))
+        self._reasons.append(refused.reason)
 
     def unknown_method(self) -> None:
         """Count it, under one label for all."""

@@ -112,9 +112,16 @@ class Crew:
             self._config = replace(config, port=self._port.port, reuse_port=True)
 
     def start(self) -> None:
-        """Start all."""
+        """Start all.
+
+        Raises:
+            WorkerError: The system starts none, or not so many.
+        """
         for _ in range(self._config.workers):
-            self._start()
+            try:
+                self._start()
+            except OSError as error:
+                raise WorkerError(f"a worker cannot be started: {error.strerror}") from error
 
     def start_due(self) -> None:
         """Start those anew whose time has come."""

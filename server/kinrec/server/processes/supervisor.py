@@ -57,7 +57,6 @@ class Supervisor:
         address = config.observing.metrics_address
         if address:
             self._exporter = Exporter(address, workers=config.workers)
-            _log.info("metrics on http://%s/metrics", self._exporter.address)
         self._crew = Crew(versions.store, config, self._exporter)
         self._served: Served | None = None
         self._target: Served | None = None  # to be served when all have loaded it
@@ -65,7 +64,7 @@ class Supervisor:
         self._checking = False
         self._refused: dict[Path, str] = {}
         self._next_look = 0.0
-        self._said = False  # that calls can come
+        self._said = ""  # the version of which it was said that all workers serve it
         self._signals: queue.SimpleQueue[int] = queue.SimpleQueue()
         self._todo: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()  # of other threads
         self._waiting: list[Callable[[Answer], None]] = []  # for a reload to end
@@ -83,18 +82,17 @@ class Supervisor:
         Raises:
             BundleError: No version can be served.
             PortError: The address cannot be listened on.
-            WorkerError: Workers die before they serve.
+            WorkerError: Workers die before they serve, or cannot be started.
         """
         for number in _SIGNALS:
             # A queue of this kind may be put to from a signal handler; a lock may not be taken.
             signal.signal(number, lambda received, _frame: self._signals.put(received))
         signal.set_wakeup_fd(self._bell.fileno(), warn_on_full_buffer=False)
-        first = self._versions.wanted()[0]
         try:
+            first = self._versions.wanted()[0]
             if self._config.admin_port is not None:
                 calls = {"POST /reload": self._reload, "GET /status": self._tell_status}
                 self._admin = AdminServer(self._config.admin_port, calls)
-                _log.info("admin calls on %s", self._admin.address)
             self._crew.open_port()
             self._crew.start()
             self._check(first)
@@ -299,12 +297,18 @@ class Supervisor:
         ):
             return
         version = self._served.bundle.name
-        if self._said:
+        said, self._said = self._said, version
+        if said:
             _log.info("serving version %s", version)
-            self._note_reload(is_served=True)
-            self._end_reload("")
+            if said != version:  # else a worker is back
+                self._note_reload(is_served=True)
+                self._end_reload("")
             return
-        self._said = True
+        # Not before: a start that comes to nothing has one line to say, the reason.
+        if self._exporter is not None:
+            _log.info("metrics on http://%s/metrics", self._exporter.address)
+        if self._admin is not None:
+            _log.info("admin calls on %s", self._admin.address)
         sys.stdout.write(f"kinrec: serving {self._name} {version} on {address}\n")
         sys.stdout.flush()
         if not self._config.state_keys.shared:

@@ -40,9 +40,12 @@ class Versions:
         comes first.
 
         Raises:
-            BundleError: There is none.
+            BundleError: There is none, or the store cannot be read.
         """
-        return [bundle for bundle in self._candidates() if not self._is_refused(bundle)]
+        try:
+            return [bundle for bundle in self._candidates() if not self._is_refused(bundle)]
+        except OSError as error:
+            raise BundleError(f"{error.filename}: {error.strerror}") from error
 
     def _candidates(self) -> list[Path]:
         if not self.may_change:

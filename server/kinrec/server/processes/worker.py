@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING, Any
 from kinrec.engine import BundleError
 from kinrec.server.app import RecommenderServer
 from kinrec.server.observability import logs
+from kinrec.server.observability.value_files import DIRECTORY_VARIABLE, remove_files
 from kinrec.server.port import PortError
 from kinrec.server.processes.loading import Loader
 from kinrec.server.security.watched import FlagFileError
@@ -46,7 +47,9 @@ Message = tuple[Any, ...]
 _POLL_SECONDS = 0.05
 _M_ARENA_MAX = -8  # of malloc.h
 
-_log = logging.getLogger(__name__)
+_log = logging.getLogger(
+    "kinrec.server.processes.worker"
+)  # which is __main__ in a process of its own
 
 
 def work_as_thread(
@@ -111,6 +114,9 @@ class _Worker:
 
     def end_alone(self) -> None:
         """Drain and end without a supervisor."""
+        directory = os.environ.get(DIRECTORY_VARIABLE)
+        if directory and self._config.observing.metrics_address:  # which nobody serves any more
+            remove_files(directory)
         if self._server is not None:
             _log.warning("the supervisor is gone: draining")
             self._server.announce_drain()

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import grpc
 
 from kinrec.server.errors import Failure, abort
-from kinrec.server.observability.calls import caller
+from kinrec.server.observability.calls import REQUEST_ID, caller, refused_as
 from kinrec.server.pools import in_pool
 from kinrec.server.security.tokens import read_tokens
 from kinrec.server.security.watched import Watched
@@ -77,13 +77,15 @@ class AuthInterceptor(grpc.ServerInterceptor):
 
     Args:
         path: The file of tokens.
-        note: Is told of each call that is refused: the path of the method, the code, the reason.
+        note: Is told of each call that is refused: its details, the code, the reason.
 
     Raises:
         FlagFileError: The file cannot be used.
     """
 
-    def __init__(self, path: Path, note: Callable[[str, str, str], None]) -> None:
+    def __init__(
+        self, path: Path, note: Callable[[grpc.HandlerCallDetails, str, str], None]
+    ) -> None:
         self._note = note
         self._tokens = Watched([path], lambda: read_tokens(path))
         self._buckets: dict[tuple[str, float, int], TokenBucket] = {}
@@ -102,12 +104,12 @@ class AuthInterceptor(grpc.ServerInterceptor):
             return continuation(handler_call_details)
         try:
             token = self._token_of(handler_call_details)
+            # gRPC runs interceptors and the handler of a call in one context of its own.
+            caller.set(token.name)
             self._check(token, method)
         except _RefusedError as error:
-            self._note(method, error.failure.code.name, error.failure.reason)
+            self._note(handler_call_details, error.failure.code.name, error.failure.reason)
             return self._refusing(error.failure)
-        # gRPC runs interceptors and the handler of a call in one context of its own.
-        caller.set(token.name)
         return continuation(handler_call_details)
 
     def _token_of(self, details: grpc.HandlerCallDetails) -> Token:
@@ -141,7 +143,7 @@ class AuthInterceptor(grpc.ServerInterceptor):
 
     def _refusing(self, failure: Failure) -> grpc.RpcMethodHandler[_Request, _Response]:
         def refuse(_requests: Iterator[_Request], context: grpc.ServicerContext) -> Never:
-            abort(context, failure)
+            abort(context, failure, (REQUEST_ID, refused_as.get()))
 
         # Of a stream, whatever the method is: gRPC waits for the request of one that takes a single one,
         # and holds a thread until it comes.

@@ -13,6 +13,7 @@ import math
 import re
 import secrets
 import tomllib
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,7 @@ from kinrec.server.security.watched import FlagFileError
 from kinrec.v1 import recommender_pb2 as pb
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
 MAX_TOKENS = 100
@@ -71,9 +72,8 @@ class Tokens:
     def __init__(self, tokens: tuple[Token, ...]) -> None:
         if not 1 <= len(tokens) <= MAX_TOKENS:
             raise TokensError(f"tokens: must be from 1 to {MAX_TOKENS}, are {len(tokens)}")
-        for key in ("name", "sha256"):
-            if len({getattr(token, key) for token in tokens}) < len(tokens):
-                raise TokensError(f"tokens: every {key} must be another")
+        _check_none_twice("name", [token.name for token in tokens])
+        _check_none_twice("sha256", [token.sha256 for token in tokens])
         self._tokens = tokens
 
     def find(self, presented: str) -> Token | None:
@@ -108,22 +108,51 @@ def check_name(key: str, name: str) -> str:
     return name
 
 
+def entry_of(name: str, token: str) -> str:
+    """What the file says of a token that may make all calls at any rate."""
+    return f'[[tokens]]\nname = "{name}"\nsha256 = "{digest_of(token)}"\n'
+
+
+def add_entry(path: Path, entry: str) -> None:
+    """Write an entry behind those of a file, which is made if it is not there.
+
+    Raises:
+        FlagFileError: It cannot be read or written, or would break a rule; it then stays as it is.
+    """
+    with _naming(path):
+        text = path.read_text("utf-8") if path.exists() else ""
+        entry = entry if not text else f"\n{entry}" if text.endswith("\n") else f"\n\n{entry}"
+        _parse(text + entry)
+        with path.open("a", encoding="utf-8") as file:
+            file.write(entry)
+
+
 def read_tokens(path: Path) -> Tokens:
     """Read the tokens of a TOML file.
 
     Raises:
         FlagFileError: It cannot be read, or breaks a rule.
     """
+    with _naming(path):
+        return _parse(path.read_text("utf-8"))
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Name the flag and the file in what goes wrong with it."""
     try:
-        return _tokens_of(tomllib.loads(path.read_text("utf-8")))
+        yield
     except OSError as error:
         raise FlagFileError(f"--tokens {path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise FlagFileError(f"--tokens {path}: is not text") from error
     except ValueError as error:
         text = " ".join(str(error).split())
         raise FlagFileError(f"--tokens {path}: {text}") from error
 
 
-def _tokens_of(found: Mapping[str, Any]) -> Tokens:
+def _parse(text: str) -> Tokens:
+    found = tomllib.loads(text)
     _check_keys("", found, ("tokens",))
     tokens = found.get("tokens", [])
     if not (isinstance(tokens, list) and all(isinstance(one, dict) for one in tokens)):
@@ -147,6 +176,14 @@ def _token(key: str, found: Mapping[str, Any]) -> Token:
     if burst % 1:
         raise TokensError(f"{key}.burst: must be a whole number, is {burst:g}")
     return dataclasses.replace(token, rate=rate, burst=int(burst))
+
+
+def _check_none_twice(key: str, values: list[str]) -> None:
+    for place, value in enumerate(values):
+        first = values.index(value)
+        if first < place:
+            what = f"{value!r} " if key == "name" else ""
+            raise TokensError(f"tokens[{place}].{key}: {what}is that of tokens[{first}] too")
 
 
 def _rpcs(key: str, found: object) -> frozenset[str]:

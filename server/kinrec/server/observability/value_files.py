@@ -1,0 +1,88 @@
+"""The files in which the processes of a server keep the values of their metrics.
+
+A process writes to them by memory. Where the file system then has no room for a page that was never
+written, the kernel kills the process; so all pages are written before, while there is somebody to tell.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+# By the library's names. Twice what all methods, codes and reasons take; of the gauges 1,000 versions
+# that one worker has served. Beyond that the library lets a file grow without room for it.
+SIZES = {"counter": 1 << 16, "gauge_livesum": 1 << 18, "histogram": 3 << 17}  # bytes
+_LIVE = "gauge_livesum"
+_BEGIN = 8  # bytes, the first four of which say how many are in use: none if they are zero
+
+_IN_MEMORY = "/dev/shm"  # noqa: S108 - the directory in it has a random name and is ours alone
+
+DIRECTORY_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
+"""Tells the library of a process the directory."""
+
+_log = logging.getLogger(__name__)
+
+
+def places() -> list[str]:
+    """Where the files may be, the best first: in memory, where the file system need not take writes."""
+    memory = [_IN_MEMORY] if os.access(_IN_MEMORY, os.W_OK) else []
+    return [*memory, tempfile.gettempdir()]
+
+
+def make_files(processes: Sequence[str], places: Sequence[str]) -> str:
+    """Make a directory with the files of some processes, in the first place that has room for them.
+
+    Args:
+        processes: What the library is to call each of them.
+        places: Directories.
+
+    Returns:
+        The path of the directory.
+
+    Raises:
+        OSError: No place has room.
+    """
+    *others, last = places
+    for place in others:
+        try:
+            return _make_in(place, processes)
+        except OSError as error:
+            _log.warning("metrics are kept in %s: %s: %s", last, place, error.strerror)
+    return _make_in(last, processes)
+
+
+def empty_live(directory: str, process: str) -> None:
+    """Forget what a process was at that has ended. What it counted stays.
+
+    The library would remove the file, and there may be no room for another.
+    """
+    with _path(directory, _LIVE, process).open("r+b") as file:
+        file.write(bytes(_BEGIN))
+
+
+def remove_files(directory: str) -> None:
+    """Remove what ``make_files`` made; nothing if it has gone."""
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+def _make_in(place: str, processes: Sequence[str]) -> str:
+    directory = tempfile.mkdtemp(prefix=f"kinrec-metrics-{os.getpid()}-", dir=place)
+    try:
+        for process in processes:
+            for kind, size in SIZES.items():
+                _path(directory, kind, process).write_bytes(bytes(size))
+    except OSError:
+        remove_files(directory)
+        raise
+    return directory
+
+
+def _path(directory: str, kind: str, process: str) -> Path:
+    return Path(directory, f"{kind}_{process}.db")
