@@ -26,7 +26,7 @@ from kinrec.client import Client, Event
 from kinrec.engine.histories import Histories
 from kinrec.engine.ids import IdMap
 from kinrec.engine.index import augment
-from kinrec.engine.sources import Transitions
+from kinrec.engine.sources import EVIDENCE_FILE, Transitions
 from kinrec.engine.store import FORMAT_VERSION, USER_STATES
 from kinrec.trainer.bundle import DEFAULT_BLEND, finish, new_version
 from kinrec.trainer.config import TrainConfig
@@ -98,6 +98,7 @@ def _make(directory: Path, users: int, items: int) -> None:
         IdMap.build(ids).save(directory / f"{name}.marisa")
     _histories(rng, users, items).save(directory)
     _transitions(rng, items).save(directory)
+    np.save(directory / EVIDENCE_FILE, rng.random((items * FOLLOWERS, 3), np.float32))
     manifest = manifest_pb2.Manifest(
         format_version=FORMAT_VERSION,
         user_count=users,

@@ -164,7 +164,7 @@ def test_the_voters_of_a_reason_did_something_with_the_item(model, users):
     weights = {"similar_users": 1.0}
     discount = np.ones(len(model.items), np.float32)
     scope = Scope(None, np.zeros(0, np.int64), 10, 10)
-    mixture = mix(model, person, weights, discount, scope)
+    mixture = mix(model, person, weights, scope, discount)
     items, _ = mixture.best(15)
     neighbours, cosines = person.neighbours(model.manifest.blend.neighbours)
     for item, reason in zip(

@@ -74,30 +74,40 @@ def test_leave_one_out_takes_two_events_of_those_with_three(make_histories):
     assert (targets.users.tolist(), targets.items.tolist()) == ([0, 2], [2, 7])
 
 
-def test_who_is_validated_on_is_asked_with_an_event_the_model_has_not_seen(make_histories):
-    """Of long enough histories a third event is held out, of no more than 4 % of the events."""
-    histories = make_histories([list(range(person, person + 50)) for person in range(10)])
+def test_who_is_validated_on_is_asked_with_events_the_model_has_not_seen(make_histories):
+    """Of long enough histories further events are held out, one for every ten, and asked about too."""
+    histories = make_histories([list(range(person, person + 25)) for person in range(10)])
     training_part, targets = hold_out(histories)
-    assert training_part.lengths.tolist() == [47] * 10  # 10 of 500 events
-    assert targets.items.tolist() == [person + 48 for person in range(10)]
-    assert [query[-1] for query in rows(targets.queries)] == [person + 47 for person in range(10)]
+    assert training_part.lengths.tolist() == [21] * 10
+    # The second-last event is asked about, and then the one before it.
+    assert targets.users.tolist() == [person for person in range(10) for _ in range(2)]
+    assert targets.items[:4].tolist() == [23, 22, 24, 23]
+    assert [query[-1] for query in rows(targets.queries)][:4] == [22, 21, 23, 22]
+    assert targets.queries.lengths[:2].tolist() == [23, 22]  # the model knows 21
     cases = find_cases(histories, Split(), include_seen=False)
     assert cases.since.tolist() == [1] * 10
-    assert Split().training_part(histories).lengths.tolist() == [48] * 10
+    assert Split().training_part(histories).lengths.tolist() == [23] * 10
 
+
+def test_no_more_than_a_tenth_of_all_events_is_further_held_out(make_histories):
+    """Where all have few events, some have one held out, spread over the log, and all are asked."""
     histories = make_histories([list(range(person, person + 6)) for person in range(50)])
     training_part, targets = hold_out(histories)
     shorter = np.flatnonzero(training_part.lengths == 3)
-    assert 8 <= len(shorter) <= 12
-    assert len(targets.users) == 50  # too few have a third to validate on them alone
+    assert len(shorter) == 30
+    assert np.diff(shorter).max() == 2
+    assert targets.users.tolist() == list(range(50))  # too few have one to validate on them alone
 
 
-def test_those_with_a_third_event_are_enough_where_they_are_many(make_histories):
-    """Where enough people have one held out, nobody else is validated on."""
-    histories = make_histories([[*range(25)]] * 1_000 + [[1, 2, 3]] * 50)
+def test_those_with_further_events_are_enough_where_they_are_many(make_histories):
+    """Where enough events are held out so, nobody else is validated on."""
+    histories = make_histories([[*range(19)]] * 1_000 + [[1, 2, 3]] * 50)
     _, targets = hold_out(histories)
-    assert 900 <= len(targets.users) <= 1_000
-    assert set(targets.queries.lengths.tolist()) == {23}
+    assert len(targets.users) == 1_000
+    assert set(targets.queries.lengths.tolist()) == {17}
+    histories = make_histories([[*range(90)]] * 1_000 + [[1, 2, 3]] * 50)
+    _, targets = hold_out(histories)
+    assert np.bincount(targets.users).tolist() == [5] * 1_000
 
 
 def test_leave_one_out_counts_those_with_too_few_events(make_histories):

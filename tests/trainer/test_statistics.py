@@ -7,6 +7,7 @@ from kinrec.trainer.statistics import (
     MAX_FOLLOWERS,
     cooccurrence_vectors,
     count_transitions,
+    measure_evidence,
     measure_popularity,
 )
 
@@ -37,6 +38,28 @@ def test_items_before_count_less_and_frequent_items_are_believed_more(make_histo
     assert followers(found, 0) == [(1, pytest.approx(3 / 4**0.5))]
     assert followers(found, 1) == [(0, pytest.approx(1.5 / 2.5**0.5))]
     assert followers(found, 2) == [(3, pytest.approx(1 / 2**0.5))]
+
+
+def test_what_is_known_of_a_follower_beside_its_weight(make_histories):
+    """How often it came after, how often right after, and how closely both go together, by hand."""
+    histories = make_histories([[0, 1, 2], [0, 1], [1, 0]])
+    transitions = count_transitions(histories, items=4, window=2, backward=0.4, power=0.5)
+    found = measure_evidence(histories, 4, 2, transitions)
+    # After 0: 1 twice, and 2 once at distance 2; after 1: 2 and 0 once each. Nothing follows 2.
+    sums = {0: 3.5, 1: 4.0, 2: 1.5}
+    expected = {
+        (0, 1): (2 / 3.5**0.5, 2 / 3**0.5, 3 / (sums[0] * sums[1]) ** 0.5),
+        (0, 2): (0.5 / 3.5**0.5, 0.0, 0.5 / (sums[0] * sums[2]) ** 0.5),
+        (1, 0): (1 / 3**0.5, 1 / 3**0.5, 3 / (sums[0] * sums[1]) ** 0.5),
+        (1, 2): (1 / 3**0.5, 1 / 3**0.5, 1 / (sums[1] * sums[2]) ** 0.5),
+        (2, 0): (0.0, 0.0, 0.5 / (sums[0] * sums[2]) ** 0.5),
+        (2, 1): (0.0, 0.0, 1 / (sums[1] * sums[2]) ** 0.5),
+    }
+    rows = np.repeat(np.arange(4), np.diff(transitions.offsets)).tolist()
+    pairs = list(zip(rows, transitions.items.tolist(), strict=True))
+    assert sorted(pairs) == sorted(expected)
+    for pair, values in zip(pairs, found, strict=True):
+        assert values == pytest.approx(expected[pair], abs=1e-6)
 
 
 def test_nobody_leads_to_what_another_did_and_no_item_to_itself(make_histories):

@@ -9,6 +9,7 @@ import numpy as np
 
 from kinrec.engine.blend import ask
 from kinrec.engine.index import take_best
+from kinrec.engine.ranker import Blended
 from kinrec.engine.sources import POPULARITY
 
 if TYPE_CHECKING:
@@ -65,12 +66,12 @@ class Mixture(NamedTuple):
         return take_best(self.items, self.scores, count)
 
 
-def mix(
+def mix(  # noqa: PLR0917 - whose scores, and what is done to them, in this order
     model: Model,
     person: Person,
     weights: Mapping[str, float],
-    discount: NDArray[np.float32],
     scope: Scope,
+    discount: NDArray[np.float32] | None = None,
     ranker: Ranker | None = None,
 ) -> Mixture:
     """Mix the shares of the sources.
@@ -79,8 +80,8 @@ def mix(
         model: The model.
         person: Whom to ask about; nobody's history is needed without weights.
         weights: Of the sources; none for popularity alone.
-        discount: What each item's score is multiplied by, (items,).
         scope: What may be recommended.
+        discount: What each item's score is multiplied by at last, (items,); None for nothing.
         ranker: What corrects the mixed scores; None for nothing.
     """
     blend, allowed = model.manifest.blend, scope.allowed
@@ -103,8 +104,9 @@ def mix(
     found = scores[items].astype(np.float32)
     if weights:
         if ranker is not None:
-            found = ranker.correct(model, person, weights, parts, items, found)
-        found *= discount[items]
+            found = ranker.correct(Blended(model, person, weights, parts), items, found)
+        if discount is not None:
+            found *= discount[items]
     if scope.min_score > 0.0:
         keep = found >= scope.min_score
         items, found = items[keep], found[keep]

@@ -9,11 +9,10 @@ be recommended never changes an item's score.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from kinrec.engine._errors import BundleError
 from kinrec.engine.sources import (
     FACTORS,
     HISTORY,
@@ -58,79 +57,85 @@ GREATEST = np.float32(5.0)  # of the logarithm of a factor
 LIMIT = np.float32(4.0)  # of a feature, in standard deviations
 
 
+def check_ranker(spec: Spec) -> str | None:
+    """Say what is wrong with what a manifest says of a network; None for nothing."""
+    hidden, inputs = len(spec.hidden_biases), len(FEATURES)
+    if tuple(spec.features) != FEATURES:
+        return "reads other features than this engine knows"
+    sizes = (spec.means, spec.deviations, spec.hidden_weights, spec.output_weights)
+    if [len(weights) for weights in sizes] != [inputs, inputs, inputs * hidden, hidden]:
+        return "has numbers of weights that do not fit each other"
+    if not all(np.isfinite(weights).all() for weights in (*sizes, spec.hidden_biases)):
+        return "has weights that are not finite"
+    if not all(deviation > 0.0 for deviation in spec.deviations):
+        return "has a deviation that is not above zero"
+    return None
+
+
+class Blended(NamedTuple):
+    """What was blended.
+
+    Attributes:
+        model: The model.
+        person: Whom the sources were asked about, of at least one event.
+        weights: Of the sources.
+        parts: What each source said: numbers and weighted shares.
+    """
+
+    model: Model
+    person: Person
+    weights: Mapping[str, float]
+    parts: Sequence[tuple[str, Shares]]
+
+
 class Ranker:
     """A fitted network.
 
     Args:
-        spec: What the manifest says of it.
+        spec: What the manifest says of it; ``check_ranker`` has found nothing wrong with it.
 
-    Raises:
-        BundleError: Its sizes do not fit each other, or it holds what is no number.
+    Attributes:
+        include_seen: Whether it corrects answers that may have items of the history in them, or those
+            that may not.
     """
 
     def __init__(self, spec: Spec) -> None:
-        hidden = len(spec.hidden_biases)
-        if tuple(spec.features) != FEATURES:
-            raise BundleError("blend.ranker reads other features than this engine knows")
-        sizes = (len(spec.means), len(spec.deviations), len(spec.hidden_weights))
-        if sizes != (len(FEATURES), len(FEATURES), len(FEATURES) * hidden):
-            raise BundleError("blend.ranker: the numbers of its weights do not fit each other")
-        if len(spec.output_weights) != hidden:
-            raise BundleError("blend.ranker: the numbers of its weights do not fit each other")
         self.include_seen = spec.include_seen
         self._means = np.array(spec.means, np.float32)
         self._scale = np.float32(1.0) / np.array(spec.deviations, np.float32)
-        self._hidden = np.array(spec.hidden_weights, np.float32).reshape(len(FEATURES), hidden)
         self._biases = np.array(spec.hidden_biases, np.float32)
+        self._hidden = np.array(spec.hidden_weights, np.float32).reshape(len(FEATURES), -1)
         self._output = np.array(spec.output_weights, np.float32)
-        arrays = (self._means, self._scale, self._hidden, self._biases, self._output)
-        if not all(np.isfinite(array).all() for array in arrays) or (self._scale <= 0.0).any():
-            raise BundleError("blend.ranker holds weights that are not finite")
 
     def factors(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
         """Give what scores are multiplied by, (n,), from ``features_of`` their items."""
         inputs = np.clip((features - self._means) * self._scale, -LIMIT, LIMIT)
         hidden = np.maximum(inputs @ self._hidden + self._biases, 0.0)
-        return np.exp(np.clip(hidden @ self._output, -GREATEST, GREATEST))
+        return np.asarray(np.exp(np.clip(hidden @ self._output, -GREATEST, GREATEST)), np.float32)
 
     def correct(
-        self,
-        model: Model,
-        person: Person,
-        weights: Mapping[str, float],
-        parts: Sequence[tuple[str, Shares]],
-        items: NDArray[np.int64],
-        scores: NDArray[np.float32],
+        self, blended: Blended, items: NDArray[np.int64], scores: NDArray[np.float32]
     ) -> NDArray[np.float32]:
         """Give the corrected scores, (n,).
 
         Args:
-            model: The model.
-            person: Whom the sources were asked about, of at least one event.
-            weights: Of the sources.
-            parts: What each source said: numbers and weighted shares.
+            blended: Of what, and for whom.
             items: (n,), distinct numbers, ascending.
             scores: (n,), the blended scores.
         """
         factors = np.full(len(items), np.exp(-GREATEST))
         examined = np.flatnonzero(scores >= EXAMINED)
         if len(examined):
-            features = features_of(
-                model, person, weights, parts, items[examined], scores[examined]
-            )
+            features = features_of(blended, items[examined], scores[examined])
             factors[examined] = self.factors(features)
         return np.asarray(scores * factors, np.float32)
 
 
 def features_of(
-    model: Model,
-    person: Person,
-    weights: Mapping[str, float],
-    parts: Sequence[tuple[str, Shares]],
-    items: NDArray[np.int64],
-    scores: NDArray[np.float32],
+    blended: Blended, items: NDArray[np.int64], scores: NDArray[np.float32]
 ) -> NDArray[np.float32]:
     """Give what the network reads of some items: float32, (n, features). See ``Ranker.correct``."""
+    model, person, weights, parts = blended
     history = person.history
     features = np.empty((len(items), len(FEATURES)), np.float32)
     columns = dict(zip(FEATURES, features.T, strict=True))
@@ -159,4 +164,3 @@ def features_of(
     columns["events"][:] = np.log(np.float32(len(history)))
     columns["seen"][:] = np.isin(items, history.items)
     return features
-

@@ -154,7 +154,7 @@ class Recommender:
             fills.append(model.manifest.item_count)
         for fill in fills:
             scope = Scope(plan.allowed, blocked, plan.depth, fill, options.min_score)
-            mixture = mix(model, person, weights, self._discount, scope, ranker)
+            mixture = mix(model, person, weights, scope, self._discount, ranker)
             items, scores = arrange(
                 mixture,
                 plan.stop + 1,

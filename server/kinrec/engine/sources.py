@@ -207,8 +207,10 @@ class Transitions:
     def followers(
         self, history: History
     ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-        """Give how many followers each of the last events has, the last first, the items, and where
-        in ``items`` they stand."""
+        """Give how many followers each of the last events has, the items, and where each stands.
+
+        The last event comes first.
+        """
         recent = history.items[-MAX_TRANSITION_EVENTS:][::-1].astype(np.int64)
         starts = self.offsets[recent]
         lengths = self.offsets[recent + 1] - starts

@@ -22,6 +22,7 @@ from kinrec.bundle.v1.manifest_pb2 import (
 )
 from kinrec.engine._errors import BundleError
 from kinrec.engine.columns import KIND_NAMES, required_files
+from kinrec.engine.ranker import check_ranker
 from kinrec.engine.sources import SOURCES
 
 if TYPE_CHECKING:
@@ -213,6 +214,8 @@ def _check_manifest(path: Path, manifest: Manifest) -> None:
             raise BundleError(f"{path}: a weight must be zero or more, is {weight:g}")
     _check_rules(path, manifest.event_spec)
     _check_mixes(path, blend)
+    if blend.HasField("ranker") and (wrong := check_ranker(blend.ranker)):
+        raise BundleError(f"{path}: blend.ranker {wrong}")
 
 
 def _check_rules(path: Path, spec: EventSpec) -> None:

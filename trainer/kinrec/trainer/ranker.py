@@ -20,7 +20,7 @@ from torch.nn import functional
 from kinrec.bundle.v1 import manifest_pb2
 from kinrec.engine.blend import Mixes, Person
 from kinrec.engine.mixture import Scope, mix
-from kinrec.engine.ranker import EXAMINED, FEATURES, GREATEST, LIMIT, features_of
+from kinrec.engine.ranker import EXAMINED, FEATURES, GREATEST, LIMIT, Blended, features_of
 from kinrec.trainer.blend import DISCOUNT_PRICE, DISCOUNTS
 from kinrec.trainer.metrics import ndcg
 
@@ -41,6 +41,7 @@ WORTH = 1.01  # the correction must rank better by this factor
 BATCH = 128
 EPOCHS = 30
 LEARNING_RATE = 0.01
+LEAST_DEVIATION = 1e-3  # a feature that hardly differs is left as it is
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +150,7 @@ def fit_ranker(
     for shape in SHAPES:
         correction = np.zeros_like(asked.scores)
         for part in range(PARTS):
-            network = _Network.fit(asked.of(part_of != part), shape, seed)
+            network = fit(asked.of(part_of != part), shape, seed)
             correction[part_of == part] = network.correction(asked.features[part_of == part])
         quality = asked.ndcg(correction)
         if quality > found:
@@ -157,7 +158,7 @@ def fit_ranker(
     if best is None:
         return None
     shape, correction = best
-    spec = _Network.fit(asked, shape, seed).spec(include_seen=include_seen)
+    spec = fit(asked, shape, seed).spec(include_seen=include_seen)
     return FittedRanker(spec, find_discount(asked, correction), found, plain)
 
 
@@ -166,28 +167,28 @@ def ask_all(
 ) -> Questions:
     """Mix what the sources say about people, and look at the best of it as the engine does."""
     mixes, limit = Mixes(model.manifest.blend), model.reader.max_history
-    no_discount = np.ones(model.manifest.item_count, np.float32)
     log_discount = np.log(model.popularity.discount(1.0))
     count = len(targets.users)
     features = np.zeros((count, CANDIDATES, len(FEATURES)), np.float32)
     scores = np.full((count, CANDIDATES), -np.inf, np.float32)
     discounts = np.zeros((count, CANDIDATES), np.float32)
     places = np.full(count, -1, np.int64)
-    nothing = np.zeros(0, np.int64)
     for row, (user, target) in enumerate(
         zip(targets.users.tolist(), targets.items.tolist(), strict=True)
     ):
         person = Person(model, encoder, targets.queries.user(row, limit), user)
         weights = mixes.of(len(person.history), include_seen=include_seen)
-        blocked = nothing if include_seen else person.history.items
-        scope = Scope(allowed=None, blocked=blocked, depth=CUTOFF, fill=0)
-        found = mix(model, person, weights, no_discount, scope)
+        blocked = person.history.items[:0] if include_seen else person.history.items
+        scope = Scope(None, blocked.astype(np.int64), CUTOFF, fill=0)
+        found = mix(model, person, weights, scope)
         chosen = _best(found.scores)
         items, blended = found.items[chosen], found.scores[chosen]
         if not len(items):
             continue
         size = len(items)
-        features[row, :size] = features_of(model, person, weights, found.parts, items, blended)
+        features[row, :size] = features_of(
+            Blended(model, person, weights, found.parts), items, blended
+        )
         scores[row, :size] = np.log(blended)
         discounts[row, :size] = log_discount[items]
         at = np.flatnonzero(items == target)
@@ -213,7 +214,20 @@ def find_discount(asked: Questions, correction: NDArray[np.float32]) -> float:
     return max(power for power, quality in tried.items() if quality >= enough)
 
 
-class _Network:
+def fit(asked: Questions, shape: Shape, seed: int) -> Network:
+    """Fit a network to those questions whose answer is a candidate."""
+    asked = asked.of(asked.targets >= 0)
+    there = asked.features[np.isfinite(asked.scores)]
+    deviations = there.std(axis=0)
+    deviations[deviations < LEAST_DEVIATION] = 1.0
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = Network(there.mean(axis=0), deviations, shape.hidden)
+        network.descend(asked, shape.decay)
+    return network
+
+
+class Network:
     """The network in torch."""
 
     def __init__(
@@ -225,31 +239,19 @@ class _Network:
         self.output = nn.Linear(hidden, 1, bias=False)  # a bias would change no order
         nn.init.zeros_(self.output.weight)
 
-    @classmethod
-    def fit(cls, asked: Questions, shape: Shape, seed: int) -> _Network:
-        """Fit to those questions whose answer is a candidate."""
-        asked = asked.of(asked.targets >= 0)
-        there = asked.features[np.isfinite(asked.scores)]
-        deviations = there.std(axis=0)
-        deviations[deviations < 1e-3] = 1.0
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            network = cls(there.mean(axis=0), deviations, shape.hidden)
-            network._descend(asked, shape)
-        return network
-
-    def _descend(self, asked: Questions, shape: Shape) -> None:
+    def descend(self, asked: Questions, decay: float) -> None:
+        """Fit the weights."""
         inputs = self._inputs(asked.features)
         scores, targets = torch.from_numpy(asked.scores), torch.from_numpy(asked.targets)
         optimizer = torch.optim.AdamW(
             [*self.hidden.parameters(), *self.output.parameters()],
             lr=LEARNING_RATE,
-            weight_decay=shape.decay,
+            weight_decay=decay,
         )
         steps = EPOCHS * -(-len(asked) // BATCH)
         schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, steps)
         for _ in range(EPOCHS):
-            for batch in torch.randperm(len(asked)).split(BATCH):
+            for batch in torch.split(torch.randperm(len(asked)), BATCH):
                 logits = scores[batch] + self._correction(inputs[batch])
                 loss = functional.cross_entropy(logits, targets[batch])
                 optimizer.zero_grad()

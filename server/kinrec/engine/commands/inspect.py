@@ -113,7 +113,8 @@ def _sections(
             (
                 "popular items",
                 f"divided by (1 + popularity) ^ {manifest.blend.popularity_discount:g}",
-            )
+            ),
+            ("corrected", _correction(manifest)),
         ],
     )
     yield _sources(manifest)
@@ -156,6 +157,17 @@ def _sources(manifest: manifest_pb2.Manifest) -> tuple[str, list[tuple[str, str]
         f"{validation.blend_ndcg_at_10:.4f} on held-out events of {validation.people:,} people"
     )
     return f"NDCG@10 of the blend, {seen}: {quality}", rows
+
+
+def _correction(manifest: manifest_pb2.Manifest) -> str:
+    if not manifest.blend.HasField("ranker"):
+        return "by nothing"
+    ranker, validation = manifest.blend.ranker, manifest.validation
+    return (
+        f"by a network of {len(ranker.hidden_biases)} hidden units, {_seen(included=ranker.include_seen)}: "
+        f"NDCG@10 {validation.ranked_ndcg_at_10:.4f} for {validation.unranked_ndcg_at_10:.4f} "
+        "on people it was not fitted to"
+    )
 
 
 def _seen(*, included: bool) -> str:
