@@ -153,9 +153,9 @@ def corrected(copy):
 EVENTS = [Event("i7"), Event("i9"), Event("i20")]
 
 
-def scores_of(engine, **asked):
+def scores_of(engine, *, include_seen=False, **asked):
     """Recommend to somebody, and give the score of each item in order."""
-    answer = engine.recommend(events=EVENTS, **asked)
+    answer = engine.recommend(events=EVENTS, include_seen=include_seen, **asked)
     return dict(zip(answer.item_ids, answer.scores, strict=True))
 
 
