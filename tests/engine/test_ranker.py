@@ -13,9 +13,11 @@ from kinrec.engine.ranker import (
     FEATURES,
     GREATEST,
     LEAST_COUNT,
+    LEAST_EXAMINED,
     LEAST_SHARE,
     Blended,
     Ranker,
+    best_of,
     check_ranker,
     features_of,
 )
@@ -116,14 +118,21 @@ def test_an_item_is_corrected_whatever_the_others_are(blended):
 
 
 def test_what_hardly_anything_speaks_for_comes_last(blended):
-    """An item of too low a score is not looked at and takes the least factor."""
+    """Items of too low a score, or after the 200 best, are not looked at and take the least factor."""
     all_of_it, mixture = blended
-    scores = np.where(np.arange(len(mixture.items)) % 2, EXAMINED / 2, mixture.scores + EXAMINED)
-    found = Ranker(network()).correct(all_of_it, mixture.items, scores.astype(np.float32))
-    assert found[1::2] == pytest.approx(EXAMINED / 2 * np.exp(-GREATEST))
+    ranker, items = Ranker(network()), mixture.items
+    scores = np.where(
+        np.arange(len(items)) % 2, LEAST_EXAMINED / 2, mixture.scores + LEAST_EXAMINED
+    )
+    found = ranker.correct(all_of_it, items, scores.astype(np.float32))
+    assert found[1::2] == pytest.approx(LEAST_EXAMINED / 2 * np.exp(-GREATEST))
     assert (found[::2] >= found[1::2].max()).all()
-    nothing = np.zeros(len(mixture.items), np.float32)
-    assert Ranker(network()).correct(all_of_it, mixture.items, nothing).tolist() == nothing.tolist()
+    nothing = np.zeros(len(items), np.float32)
+    assert ranker.correct(all_of_it, items, nothing).tolist() == nothing.tolist()
+
+    assert EXAMINED == 200
+    scores = np.random.default_rng(3).permutation(np.arange(1, 301, dtype=np.float32))
+    assert sorted(scores[best_of(scores)].tolist()) == list(range(101, 301))
 
 
 @pytest.fixture

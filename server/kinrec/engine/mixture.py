@@ -100,7 +100,7 @@ def mix(  # noqa: PLR0917 - whose scores, and what is done to them, in this orde
         model.manifest.item_count,
     )
     scores[scope.blocked] = 0.0
-    items = np.flatnonzero(scores)
+    items = (scores != 0.0).nonzero()[0]  # of bools it takes a third of the time
     found = scores[items].astype(np.float32)
     if weights:
         if ranker is not None:

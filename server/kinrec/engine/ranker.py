@@ -4,7 +4,7 @@ A weighted sum says how much each source is to be believed on the whole. Which o
 depends on what the others say of it: a follower of the last item alone, or of everything; a rare item
 or one that everybody wants. The network, fitted to what people did next, multiplies the blended score
 of every item by what it finds in the features below. It looks at one item at a time, so what else may
-be recommended never changes an item's score.
+be recommended changes no score of those it looks at.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from kinrec.engine.sources import (
     MAX_TRANSITION_EVENTS,
     SIMILAR_USERS,
     TRANSITIONS,
-    among,
 )
 
 if TYPE_CHECKING:
@@ -49,10 +48,13 @@ FEATURES = (
 )
 # Below any share that decides anything: what no source names is not infinitely unlikely.
 LEAST_SHARE = np.float32(1e-4)
+LOG_LEAST_SHARE = np.log(LEAST_SHARE)
 LEAST_SCORE = np.float32(1e-7)
 LEAST_COUNT = np.float32(1e-2)
-# An item of a lower score than this is not looked at, and takes the least factor.
-EXAMINED = np.float32(1e-4)
+# Of the candidates so many of the best by the blend are looked at, as far as their scores are no less
+# than this. The others come after them: they take the least factor.
+EXAMINED = 200
+LEAST_EXAMINED = np.float32(1e-4)
 GREATEST = np.float32(5.0)  # of the logarithm of a factor
 LIMIT = np.float32(4.0)  # of a feature, in standard deviations
 
@@ -120,15 +122,21 @@ class Ranker:
 
         Args:
             blended: Of what, and for whom.
-            items: (n,), distinct numbers, ascending.
+            items: (n,), distinct numbers.
             scores: (n,), the blended scores.
         """
+        examined = best_of(scores)
         factors = np.full(len(items), np.exp(-GREATEST))
-        examined = np.flatnonzero(scores >= EXAMINED)
-        if len(examined):
-            features = features_of(blended, items[examined], scores[examined])
-            factors[examined] = self.factors(features)
+        factors[examined] = self.factors(features_of(blended, items[examined], scores[examined]))
         return np.asarray(scores * factors, np.float32)
+
+
+def best_of(scores: NDArray[np.float32]) -> NDArray[np.int64]:
+    """Give the places of the scores that are looked at: of the greatest, as far as they say anything."""
+    if len(scores) <= EXAMINED:
+        return np.flatnonzero(scores >= LEAST_EXAMINED)
+    best = np.argpartition(scores, -EXAMINED)[-EXAMINED:]
+    return best[scores[best] >= LEAST_EXAMINED]
 
 
 def features_of(
@@ -136,31 +144,37 @@ def features_of(
 ) -> NDArray[np.float32]:
     """Give what the network reads of some items: float32, (n, features). See ``Ranker.correct``."""
     model, person, weights, parts = blended
-    history = person.history
     features = np.empty((len(items), len(FEATURES)), np.float32)
     columns = dict(zip(FEATURES, features.T, strict=True))
-    np.log(scores + LEAST_SCORE, out=columns["blend"])
+    # Where each item stands among those, from 1; an int16 is as small as can be searched at random.
+    place_of = np.zeros(model.manifest.item_count, np.int16)
+    place_of[items] = np.arange(1, len(items) + 1)
+
+    columns["blend"][:] = np.log(scores + LEAST_SCORE)
     for source in _SHARES:
-        columns[source][:] = LEAST_SHARE
+        columns[source][:] = LOG_LEAST_SHARE
     for source, (numbers, values) in parts:
         if source in _SHARES:
-            hits, places = among(numbers, items)
-            share = np.bincount(places, values[hits], len(items)) / weights[source]
-            columns[source] += share.astype(np.float32)
-    for source in _SHARES:
-        np.log(columns[source], out=columns[source])
-    recent = history.items[-MAX_TRANSITION_EVENTS:].astype(np.int64)[::-1]
-    beside = np.concatenate([person.vector[np.newaxis], model.item_vectors[recent]])
-    near = model.item_vectors[items] @ beside.T  # (items, 1 + recent)
+            shares = np.bincount(place_of[numbers], values, len(items) + 1)[1:] / weights[source]
+            columns[source][:] = np.log(shares + LEAST_SHARE)
+
+    own = person.history.items
+    beside = model.item_vectors[own[-MAX_TRANSITION_EVENTS:][::-1]]
+    vectors = model.item_vectors[items]
     _, logits = person.next_items(model.manifest.blend.candidates)
     total = np.log(np.exp(logits - logits[0]).sum()) + logits[0]
-    np.subtract(near[:, 0], total, out=columns["sequence"])
-    columns["like_last"][:] = near[:, 1]
-    np.max(near[:, 1:], axis=1, out=columns["like_any"])
-    evidence = model.evidence.of(history, model.manifest.blend.transition_half_life, items)
-    for name, values in zip(("after", "next", "together", "support"), evidence, strict=True):
-        np.log(values + LEAST_COUNT, out=columns[name])
+    columns["sequence"][:] = vectors @ person.vector - total
+    near = vectors @ beside.T  # (items, last events)
+    columns["like_last"][:] = near[:, 0]
+    columns["like_any"][:] = near.max(axis=1)
+
+    half_life = model.manifest.blend.transition_half_life
+    evidence = model.evidence.of(person.history, half_life, place_of, len(items))
+    for name, counts in zip(("after", "next", "together", "support"), evidence, strict=True):
+        columns[name][:] = np.log(counts + LEAST_COUNT)
     columns["popularity"][:] = model.popularity.logarithms[items]
-    columns["events"][:] = np.log(np.float32(len(history)))
-    columns["seen"][:] = np.isin(items, history.items)
+    columns["events"][:] = np.log(np.float32(len(own)))
+    seen = np.zeros(len(items) + 1, np.float32)
+    seen[place_of[own]] = 1.0
+    columns["seen"][:] = seen[1:]
     return features

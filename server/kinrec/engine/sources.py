@@ -232,26 +232,27 @@ class Evidence:
     counts: NDArray[np.float32]
 
     def of(
-        self, history: History, half_life: float, items: NDArray[np.int64]
-    ) -> NDArray[np.float32]:
+        self, history: History, half_life: float, place_of: NDArray[np.int16], count: int
+    ) -> NDArray[np.float64]:
         """Add up what is known of some items and the last events of a history.
 
         Args:
             history: What the person did.
             half_life: The number of later events after which an event counts half.
-            items: (n,), distinct numbers, ascending.
+            place_of: (items,), the place of each item among those asked about, from 1; 0 for others.
+            count: How many are asked about.
 
         Returns:
-            float32, (4, n): the three counts, decayed, and how many of the events an item follows.
+            (4, count): the three counts, decayed, and how many of the events an item follows.
         """
         lengths, followers, places = self.transitions.followers(history)
-        hits, columns = among(followers, items)
-        counts = self.counts[places[hits]]
-        counts *= decay_by(half_life, len(lengths)).repeat(lengths)[hits, np.newaxis]
-        found = np.empty((4, len(items)), np.float32)
-        for row, values in zip(found, (*counts.T, None), strict=True):
-            row[:] = np.bincount(columns, values, len(items))
-        return found
+        rows = place_of[followers]
+        kept = (rows != 0).nonzero()[0]
+        rows = rows[kept]
+        decay = decay_by(half_life, len(lengths)).repeat(lengths)[kept]
+        after, right_after, together = self.counts[places[kept]].T * decay
+        weights = (after, right_after, together, None)
+        return np.stack([np.bincount(rows, values, count + 1)[1:] for values in weights])
 
 
 TRANSITION_FILES = ("transition_offsets.npy", "transition_items.npy", "transition_weights.npy")

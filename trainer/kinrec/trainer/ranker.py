@@ -20,7 +20,7 @@ from torch.nn import functional
 from kinrec.bundle.v1 import manifest_pb2
 from kinrec.engine.blend import Mixes, Person
 from kinrec.engine.mixture import Scope, mix
-from kinrec.engine.ranker import EXAMINED, FEATURES, GREATEST, LIMIT, Blended, features_of
+from kinrec.engine.ranker import EXAMINED, FEATURES, GREATEST, LIMIT, Blended, best_of, features_of
 from kinrec.trainer.blend import DISCOUNT_PRICE, DISCOUNTS
 from kinrec.trainer.metrics import ndcg
 
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 MAX_QUESTIONS = 20_000
 # Fewer teach nothing that the blend does not know.
 MIN_QUESTIONS = 300
-CANDIDATES = 200  # of each question: the best by the blend
 CUTOFF = 10
 PARTS = 3
 WORTH = 1.01  # the correction must rank better by this factor
@@ -66,10 +65,10 @@ class Questions:
     """The candidates of some people, and which of them came next.
 
     Attributes:
-        features: float32, (n, CANDIDATES, features).
-        scores: float32, (n, CANDIDATES), the logarithm of the blended scores, minus infinity where a
+        features: float32, (n, EXAMINED, features).
+        scores: float32, (n, EXAMINED), the logarithm of the blended scores, minus infinity where a
             person has fewer candidates.
-        log_discount: float32, (n, CANDIDATES), of the item's popularity at power one.
+        log_discount: float32, (n, EXAMINED), of the item's popularity at power one.
         targets: int64, (n,), the column of what came next; -1 where it is no candidate.
         users: int64, (n,).
     """
@@ -94,7 +93,7 @@ class Questions:
         )
 
     def ndcg(self, correction: NDArray[np.float32] | float = 0.0, discount: float = 0.0) -> float:
-        """Give the mean NDCG@10 of the blend with a correction of its logarithms, (n, CANDIDATES)."""
+        """Give the mean NDCG@10 of the blend with a correction of its logarithms, (n, EXAMINED)."""
         scores = self.scores + correction + discount * self.log_discount
         found = self.targets >= 0
         of_target = np.take_along_axis(scores, np.maximum(self.targets, 0)[:, np.newaxis], axis=1)
@@ -169,9 +168,9 @@ def ask_all(
     mixes, limit = Mixes(model.manifest.blend), model.reader.max_history
     log_discount = np.log(model.popularity.discount(1.0))
     count = len(targets.users)
-    features = np.zeros((count, CANDIDATES, len(FEATURES)), np.float32)
-    scores = np.full((count, CANDIDATES), -np.inf, np.float32)
-    discounts = np.zeros((count, CANDIDATES), np.float32)
+    features = np.zeros((count, EXAMINED, len(FEATURES)), np.float32)
+    scores = np.full((count, EXAMINED), -np.inf, np.float32)
+    discounts = np.zeros((count, EXAMINED), np.float32)
     places = np.full(count, -1, np.int64)
     for row, (user, target) in enumerate(
         zip(targets.users.tolist(), targets.items.tolist(), strict=True)
@@ -181,7 +180,8 @@ def ask_all(
         blocked = person.history.items[:0] if include_seen else person.history.items
         scope = Scope(None, blocked.astype(np.int64), CUTOFF, fill=0)
         found = mix(model, person, weights, scope)
-        chosen = _best(found.scores)
+        # A target that is not among them is no candidate: it would be told by its low score.
+        chosen = best_of(found.scores)
         items, blended = found.items[chosen], found.scores[chosen]
         if not len(items):
             continue
@@ -195,16 +195,6 @@ def ask_all(
         if len(at):
             places[row] = at[0]
     return Questions(features, scores, discounts, places, targets.users)
-
-
-def _best(scores: NDArray[np.float32]) -> NDArray[np.int64]:
-    """Give the places of the best that are looked at, ascending.
-
-    A target that is not among them is no candidate: were it added, it would be told by its low score.
-    """
-    examined = np.flatnonzero(scores >= EXAMINED)
-    best = np.argsort(-scores[examined], kind="stable")[:CANDIDATES]
-    return np.sort(examined[best])
 
 
 def find_discount(asked: Questions, correction: NDArray[np.float32]) -> float:
@@ -269,7 +259,7 @@ class Network:
 
     @torch.no_grad()
     def correction(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Give the logarithms of the factors, (n, CANDIDATES)."""
+        """Give the logarithms of the factors, (n, EXAMINED)."""
         found: NDArray[np.float32] = self._correction(self._inputs(features)).numpy()
         return np.clip(found, -GREATEST, GREATEST)
 
