@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Protocol
 
 from kinrec.bundle.v1 import manifest_pb2
 from kinrec.engine import Engine
-from kinrec.engine.encoder import BatchingEncoder
 from kinrec.engine.model import Model
 from kinrec.trainer.attributes import (
     check_fillings,
@@ -216,7 +215,7 @@ def _write(
         manifest = write_model(inner, log, searched.histories, searched.encoder, config)
         finished(inner, manifest)
         model = Model.open(inner)
-        fitted = fit_blend(model, BatchingEncoder(model.encoder), targets, seed=config.seed)
+        fitted = fit_blend(model, model.encoder, targets, seed=config.seed)
         if evaluated is not searched:
             shutil.rmtree(inner)
             inner.mkdir()
