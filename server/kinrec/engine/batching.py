@@ -44,10 +44,11 @@ class Task(Generic[_Asked, _Answer]):
 class Batching(Generic[_Asked, _Answer]):
     """Works on what already waits together, and never makes a lone caller wait.
 
-    The first caller lets go of the core for as long as others are ready to run on it, and then works.
-    Those who came meanwhile wait and are in its batch if ``is_close`` says so. When the batch is done,
-    the first who still waits works on the next. Without the letting go the callers of a busy core
-    would come one after the other and never wait together.
+    The first caller works. Those who come meanwhile wait. When the work is done, the first of them
+    lets go of the core for as long as others are ready to run on it, and then works on what has come
+    and is close by the word of ``is_close``. Without the letting go the callers of a busy core would
+    come one after the other and seldom wait together. Who finds that nobody came the last time does
+    not let go: another process would have the core, and its caches.
 
     Args:
         work: Answers the tasks of a batch: sets the answer or the error of each. What it raises
@@ -67,6 +68,7 @@ class Batching(Generic[_Asked, _Answer]):
         self._most = most
         self._lock = threading.Lock()
         self._busy = False
+        self._is_crowded = False  # whether others came while the last batch was worked on
         self._waiting: deque[Task[_Asked, _Answer]] = deque()
 
     def ask(self, asked: _Asked) -> _Answer:
@@ -87,7 +89,8 @@ class Batching(Generic[_Asked, _Answer]):
         return task.answer
 
     def _work_from(self, first: Task[_Asked, _Answer]) -> None:
-        _yield_core()
+        if self._is_crowded:
+            _yield_core()
         batch = [first]
         try:
             batch += self._take_close(first.asked)
@@ -98,13 +101,14 @@ class Batching(Generic[_Asked, _Answer]):
                     task.error = error
         finally:
             # Also after an interrupt, which is not an Exception: the others must not wait for ever.
-            self._hand_over()
+            self._hand_over(batch)
             for task in batch[1:]:
                 _wake(task)
 
-    def _hand_over(self) -> None:
-        """Let the first who waits work on the next batch."""
+    def _hand_over(self, batch: list[Task[_Asked, _Answer]]) -> None:
+        """Let the first who waits work on the batch after this."""
         with self._lock:
+            self._is_crowded = len(batch) > 1 or len(self._waiting) > 0
             following = self._waiting.popleft() if self._waiting else None
             self._busy = following is not None
         if following is not None:

@@ -31,7 +31,7 @@ class Scope:
 
     Attributes:
         allowed: bool, (items,), what may be; None for all.
-        blocked: int64, numbers of items that may not be.
+        blocked: Numbers of items that may not be.
         depth: How many items each source proposes, at least.
         fill: How many popular items take part, so that an answer is short only when no more items
             are left.
@@ -39,7 +39,7 @@ class Scope:
     """
 
     allowed: NDArray[np.bool_] | None
-    blocked: NDArray[np.int64]
+    blocked: NDArray[np.integer]
     depth: int
     fill: int
     min_score: float = 0.0
@@ -96,7 +96,7 @@ def mix(
         model.manifest.item_count,
     )
     scores[scope.blocked] = 0.0
-    items = np.flatnonzero(scores)
+    items = scores.nonzero()[0]
     found = scores[items].astype(np.float32)
     if weights:
         found *= discount[items]

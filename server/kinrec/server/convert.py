@@ -11,6 +11,7 @@ from kinrec.engine import (
     MAX_EVENTS,
     MAX_LIMIT,
     MAX_REQUESTS,
+    PLAIN,
     AllOf,
     AnyOf,
     Basis,
@@ -174,6 +175,18 @@ def _limit_of_page(limit: int, page: Page) -> int:
 
 
 def _options_from_proto(request: pb.RecommendRequest, page: Page) -> Options:
+    if not (
+        request.allow_item_ids
+        or request.conditions
+        or request.min_score
+        or request.diversity
+        or request.HasField("category_cap")
+        or request.reasons
+        or request.search_effort
+        or request.exact
+        or page.depth
+    ):
+        return PLAIN  # which most calls ask for
     cap = None
     if request.HasField("category_cap"):
         cap = CategoryCap(request.category_cap.attribute, request.category_cap.limit)
