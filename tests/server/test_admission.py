@@ -1,5 +1,6 @@
 """What becomes of calls when there are more than a server can answer, and of those nobody waits for."""
 
+import os
 import threading
 import time
 from collections import Counter
@@ -11,6 +12,7 @@ from google.rpc.status_pb2 import Status
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpc_health.v1.health_pb2_grpc import HealthStub
 
+from kinrec.server import scheduling
 from kinrec.server.admission import CallPool
 from kinrec.v1 import recommender_pb2 as pb
 from kinrec.v1.recommender_pb2_grpc import RecommenderServiceStub
@@ -63,10 +65,14 @@ def test_calls_that_would_wait_too_long_are_refused_at_once(
     # At most so many wait as are answered in the time; each took its turn.
     assert 5 <= 100 - len(errors) <= 25
     assert took < 25 * WORK_SECONDS * 2
+    if scheduling.is_possible():  # until the flood is over
+        assert os.sched_getscheduler(threading.get_native_id()) == os.SCHED_BATCH
     info, retry = details_of(errors[0])
     assert info.reason == "UNAVAILABLE"
     assert 0.1 < retry.retry_delay.ToTimedelta().total_seconds() < 2
     assert stub.Recommend(REQUEST, timeout=10).recommendations
+    if scheduling.is_possible():
+        assert os.sched_getscheduler(threading.get_native_id()) == os.SCHED_OTHER
 
 
 def test_a_burst_that_can_be_answered_in_time_is(slow_engine, start_server, open_channel):

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 # Python's own os.sched_yield holds the interpreter's lock while the others should run.
 _yield_core = ctypes.CDLL(None).sched_yield
 
+_MOST_YIELDS = 16
+_KEPT = 0.97  # of how many came together, with each batch of fewer
+
 _Asked = TypeVar("_Asked")
 _Answer = TypeVar("_Answer")
 
@@ -45,10 +48,10 @@ class Batching(Generic[_Asked, _Answer]):
     """Works on what already waits together, and never makes a lone caller wait.
 
     The first caller works. Those who come meanwhile wait. When the work is done, the first of them
-    lets go of the core for as long as others are ready to run on it, and then works on what has come
-    and is close by the word of ``is_close``. Without the letting go the callers of a busy core would
-    come one after the other and seldom wait together. Who finds that nobody came the last time does
-    not let go: another process would have the core, and its caches.
+    works on what has come and is close by the word of ``is_close``. Before it begins it lets go of the
+    core, some times at most, until as many have come as came together lately: they are on their way,
+    and would otherwise make a batch of their own, and the next ones too. Where nobody came lately
+    nobody is waited for: another process would have the core, and its caches.
 
     Args:
         work: Answers the tasks of a batch: sets the answer or the error of each. What it raises
@@ -68,7 +71,7 @@ class Batching(Generic[_Asked, _Answer]):
         self._most = most
         self._lock = threading.Lock()
         self._busy = False
-        self._is_crowded = False  # whether others came while the last batch was worked on
+        self._usual = 0.0  # how many came together lately, in this batch or for the next
         self._waiting: deque[Task[_Asked, _Answer]] = deque()
 
     def ask(self, asked: _Asked) -> _Answer:
@@ -89,7 +92,9 @@ class Batching(Generic[_Asked, _Answer]):
         return task.answer
 
     def _work_from(self, first: Task[_Asked, _Answer]) -> None:
-        if self._is_crowded:
+        for _ in range(_MOST_YIELDS):
+            if len(self._waiting) + 1 >= self._usual:
+                break
             _yield_core()
         batch = [first]
         try:
@@ -108,7 +113,7 @@ class Batching(Generic[_Asked, _Answer]):
     def _hand_over(self, batch: list[Task[_Asked, _Answer]]) -> None:
         """Let the first who waits work on the batch after this."""
         with self._lock:
-            self._is_crowded = len(batch) > 1 or len(self._waiting) > 0
+            self._usual = max(len(batch) + len(self._waiting), self._usual * _KEPT)
             following = self._waiting.popleft() if self._waiting else None
             self._busy = following is not None
         if following is not None:

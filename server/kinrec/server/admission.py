@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import grpc
 
+from kinrec.server import scheduling
 from kinrec.server.errors import OverloadedError, abort, failure_of
 from kinrec.server.pools import in_pool
 
@@ -36,7 +37,11 @@ _log = logging.getLogger(__name__)
 
 _MOST_WAITING = 10_000  # whatever the speed, for each holds memory
 _SMOOTHING = 1 / 64  # what the last call counts in the mean time between two; they begin in groups
-_LONGEST_STEP = 1.0  # seconds: more tells of a pause, not of the speed
+_OVER = 1 / 4  # of the longest wait: where fewer wait, the flood is over
+# The most that a step may count, for a pause of the whole process is none of its speed: so many times
+# the mean, in which a group of calls as large as is usual begins at once, and this many seconds at first.
+_LEAP = 32
+_FIRST_STEP = 0.05
 
 
 class CallPool(ThreadPoolExecutor):
@@ -52,7 +57,9 @@ class CallPool(ThreadPoolExecutor):
     def __init__(self, threads: int) -> None:
         super().__init__(1)  # which has no thread until something is submitted to it
         self._queue: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
-        self._free = threads  # threads that are not started yet
+        self._most = threads
+        self._started = 0  # of the threads
+        self._working = 0
         self._threads_end = weakref.finalize(self, _end_threads, self._queue, threads)
         self._counts = threading.Lock()
         self._waiting = 0
@@ -82,9 +89,10 @@ class CallPool(ThreadPoolExecutor):
         """
         with self._counts:
             self._waiting += 1
-            if self._free:
-                self._free -= 1
-                name = f"call_{self._free}"
+            # No more threads than calls at once: who worked last finds its things in the core's caches.
+            if self._started < min(self._most, self._waiting + self._working):
+                self._started += 1
+                name = f"call_{self._started}"
                 threading.Thread(target=_work, args=(self._queue,), name=name, daemon=True).start()
         self._queue.put(partial(self._start, time.monotonic(), fn, *args, **kwargs))
         return _DONE
@@ -109,12 +117,17 @@ class CallPool(ThreadPoolExecutor):
         self._mine.times = submitted, now
         with self._counts:
             self._waiting -= 1
+            self._working += 1
             if self._is_behind:  # otherwise it was the callers who were slow
-                step = min(now - self._last_start, _LONGEST_STEP)
+                step = min(now - self._last_start, max(_LEAP * self._step, _FIRST_STEP))
                 self._step += (step - self._step) * _SMOOTHING
             self._last_start = now
             self._is_behind = self._waiting > 0
-        fn(*args, **kwargs)
+        try:
+            fn(*args, **kwargs)
+        finally:
+            with self._counts:
+                self._working -= 1
 
 
 def _work(queue: SimpleQueue[Callable[[], object] | None]) -> None:
@@ -169,6 +182,7 @@ class AdmissionInterceptor(grpc.ServerInterceptor):
         self._note = note
         self._prefix = f"/{service}/"
         self._max_wait = max_wait
+        self._is_flooded = False
         # To gRPC a stream of requests, of which it reads none before the behaviour asks.
         self._refusal: grpc.RpcMethodHandler[Any, Any] = grpc.stream_unary_rpc_method_handler(
             in_pool(_AtOnce(), self._refuse)
@@ -182,13 +196,27 @@ class AdmissionInterceptor(grpc.ServerInterceptor):
         handler_call_details: grpc.HandlerCallDetails,
     ) -> grpc.RpcMethodHandler[_Request, _Response] | None:
         """Return the handler of the call, or one that refuses it."""
-        pool = self._pool
+        wait, waiting = self._pool.expected_wait, self._pool.waiting
         if (
-            pool.expected_wait > self._max_wait or pool.waiting > _MOST_WAITING
+            wait > self._max_wait or waiting > _MOST_WAITING
         ) and handler_call_details.method.startswith(self._prefix):
+            if not self._is_flooded:
+                self._set_flooded(is_flooded=True)
             self._note(handler_call_details.method, "RESOURCE_EXHAUSTED", "UNAVAILABLE")
             return self._refusal
+        if self._is_flooded and wait < self._max_wait * _OVER:
+            self._set_flooded(is_flooded=False)
         return continuation(handler_call_details)
+
+    def _set_flooded(self, *, is_flooded: bool) -> None:
+        """While calls are refused, those that come do not disturb those that are answered.
+
+        Each that comes wakes threads of gRPC's. If they take the core at once, the caches are theirs
+        when the work goes on, which costs more than the refusal itself.
+        """
+        self._is_flooded = is_flooded
+        if scheduling.is_possible():
+            scheduling.set_patience(is_patient=is_flooded)
 
     def _refuse(self, _requests: Iterator[bytes], context: grpc.ServicerContext) -> None:
         # Rounded, so that many are told the same, which is made once.
