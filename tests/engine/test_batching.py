@@ -177,6 +177,16 @@ def test_a_batch_has_a_greatest_size(gate, batching):
     assert [len(batch) for batch in gate.batches] == [1, 8, 2]
 
 
+def test_a_lone_caller_after_many_waits_for_nobody(gate, batching):
+    """Those who came together lately are waited for only as long as others are ready to run."""
+    call_while_busy(gate, batching, [5] * 9)
+
+    assert [batching.ask(5) for _ in range(200)] == [10] * 200
+
+    assert gate.batches[-1] == [5]
+    assert batching._usual == 1
+
+
 def test_an_error_reaches_the_callers_of_its_batch_only(gate, batching):
     """Who was answered before it keeps the answer, and callers before and after get theirs."""
     found = call_while_busy(gate, batching, [5, 900, BAD, 901, 7])
