@@ -49,7 +49,7 @@ BIN = Path(sys.executable).parent
 ECHO = Path(__file__).with_name("echo.py")
 SERVICE = "kinrec.v1.RecommenderService"
 BATCH = 64
-CARRY_ON = f"Recommend, state and event {EVENTS}"
+CARRY_ON = f"state and event {EVENTS}"  # how the names of the questions end that have a state
 FIRST_TIME = 1_750_000_000  # of the events, in seconds since 1970
 
 
@@ -219,7 +219,10 @@ def questions_of(
         question("Recommend, filter, diversity, reasons", refined, ENCODER, *asked),
         dataclasses.replace(many, people=BATCH),
         # The state is the server's own to give: it is added when there is one.
-        question(CARRY_ON, pb.RecommendRequest(events=messages[-1:]), STEP, *asked),
+        question(
+            f"EncodeSequence, {CARRY_ON}", pb.EncodeSequenceRequest(events=messages[-1:]), STEP
+        ),
+        question(f"Recommend, {CARRY_ON}", pb.RecommendRequest(events=messages[-1:]), STEP, *asked),
     ]
 
 
@@ -247,16 +250,19 @@ def _measure_servers(
 
 
 def with_state(server: Server, questions: list[Question]) -> list[Question]:
-    """Let the last question go on from the state after all events but its own."""
-    *others, last = questions
+    """Let those that are to have a state go on from the one after all events but their own."""
     whole = pb.EncodeSequenceRequest.FromString(questions[0].request)
     del whole.events[-1]
     with grpc.insecure_channel(server.address) as channel:
         call = channel.unary_unary(f"/{SERVICE}/EncodeSequence")
         answer = pb.EncodeSequenceResponse.FromString(call(whole.SerializeToString(), timeout=60))
-    request = pb.RecommendRequest.FromString(last.request)
-    request.state = answer.state
-    return [*others, dataclasses.replace(last, request=request.SerializeToString())]
+    found: list[Question] = []
+    for question in questions:
+        request = getattr(pb, f"{question.method}Request").FromString(question.request)
+        if question.name.endswith(CARRY_ON):
+            request.state = answer.state
+        found.append(dataclasses.replace(question, request=request.SerializeToString()))
+    return found
 
 
 def _measure_all(

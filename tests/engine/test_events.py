@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 
 from kinrec.bundle.v1.manifest_pb2 import EventSpec, EventType
-from kinrec.engine import GAP_BUCKETS, MAX_EVENTS, MAX_ID_BYTES, Event, InvalidFieldError
+from kinrec.engine import (
+    GAP_BUCKETS,
+    MAX_EVENTS,
+    MAX_ID_BYTES,
+    Event,
+    EventTable,
+    InvalidFieldError,
+)
 from kinrec.engine.events import EventReader, History, gap_code, gap_codes
 from kinrec.engine.ids import IdMap
 from kinrec.trainer.cleaning import clean_events
@@ -220,3 +227,27 @@ def test_one_gap_has_the_code_it_has_among_many():
     gaps = np.array([*edges, *(2.0 ** np.arange(-5, 40) - 1.0), *np.geomspace(1e-3, 1e12, 200)])
     for gap in gaps:
         assert gap_code(float(gap)) == gap_codes(np.array([0.0, gap]))[1]
+
+
+def test_a_table_of_events_is_read_as_a_list_of_them():
+    """It gives its events one by one and in part, and what becomes of them is the same."""
+    events = [
+        Event("a", "view", 1.0),
+        Event("b", "wave", None, 2.0),
+        Event("x"),
+        Event("c", "", 0.5),
+    ]
+
+    table = EventTable.of(events)
+
+    assert EventTable.of(table) is table
+    assert len(EventTable.of([])) == 0
+    assert list(table) == events
+    assert list(table[1:3]) == events[1:3]
+    (history, report), (expected, expected_report) = (
+        reader().read(asked, NONE) for asked in (table, events)
+    )
+    assert report == expected_report
+    assert history.items.tolist() == expected.items.tolist()
+    assert (report.late, report.unknown_event_type, report.unknown_item) == (0, 1, 1)
+    assert reader().read(EventTable.of([]), NONE)[1].received == 0

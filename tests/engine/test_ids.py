@@ -39,3 +39,19 @@ def test_the_same_ids_make_the_same_file(tmp_path):
     IdMap.build(reversed(IDS)).save(tmp_path / "b")
 
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def test_what_is_asked_for_again_is_the_same(monkeypatch):
+    """Numbers and ids are remembered, of known ones alone and no more than so many."""
+    monkeypatch.setattr("kinrec.engine.ids._REMEMBERED", 4)
+    names = [f"i{number}" for number in range(10)]
+    ids = IdMap.build(names)
+    for _ in range(3):
+        numbers = ids.get_all([*names, "nobody", "i1\0", "\ud800"])
+        assert sorted(numbers[:10]) == list(range(10))
+        assert numbers[10:] == [None, None, None]
+        assert [ids.key(number) for number in numbers[:10]] == names
+        assert [ids.get(name) for name in names] == numbers[:10]
+    assert len(ids._numbers) <= 4
+    assert len(ids._keys) <= 4
+    assert set(ids._numbers) <= set(names)

@@ -18,7 +18,6 @@ from kinrec.engine import (
     UnknownItemError,
 )
 from kinrec.engine.blend import Person
-from kinrec.engine.encoder import BatchingEncoder
 from kinrec.engine.mixture import Scope, mix
 from kinrec.engine.reasons import find_reasons
 
@@ -160,7 +159,7 @@ def test_reasons_add_up(engine, events):
 
 def test_the_voters_of_a_reason_did_something_with_the_item(model, users):
     """Each neighbour named is the nearest that has the item among its last events; all are counted."""
-    person = Person.stored(model, BatchingEncoder(model.encoder), model.users.get(users[3]))
+    person = Person.stored(model, model.encoder, model.users.get(users[3]))
     weights = {"similar_users": 1.0}
     discount = np.ones(len(model.items), np.float32)
     scope = Scope(None, np.zeros(0, np.int64), 10, 10)

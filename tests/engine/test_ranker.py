@@ -6,7 +6,6 @@ import pytest
 from kinrec.bundle.v1 import manifest_pb2
 from kinrec.engine import Engine, Event, Options
 from kinrec.engine.blend import Person
-from kinrec.engine.encoder import BatchingEncoder
 from kinrec.engine.mixture import Scope, mix
 from kinrec.engine.ranker import (
     EXAMINED,
@@ -49,7 +48,7 @@ def network(seed=0, hidden=3, include_seen=False, **weights):
 @pytest.fixture(scope="module")
 def blended(model, users):
     """Some person, and what the sources say to it."""
-    person = Person.stored(model, BatchingEncoder(model.encoder), model.users.get(users[3]))
+    person = Person.stored(model, model.encoder, model.users.get(users[3]))
     nothing = np.zeros(0, np.int64)
     mixture = mix(model, person, WEIGHTS, Scope(None, nothing, 10, 0))
     return Blended(model, person, WEIGHTS, mixture.parts), mixture

@@ -5,7 +5,7 @@ import contextvars
 import pytest
 
 from kinrec.engine import Engine, Event, Query
-from kinrec.engine.stages import ANSWER, ENCODE, READ, SEARCH, Listener, listener
+from kinrec.engine.stages import ANSWER, ENCODE, READ, SEARCH, TURN, Listener, listener
 
 
 class Ear(Listener):
@@ -58,9 +58,9 @@ def test_the_stages_of_a_recommendation(engine):
     """Reading comes first, the encoder runs within the search, and then the answer is made."""
     events = [Event("i7", "view"), Event("nothing"), Event("i9", "buy")]
     ear, answer = heard(lambda: engine.recommend(events=events, limit=5))
-    assert ear.stages[1] == READ
+    assert ear.stages[1:3] == [TURN, READ]
     assert ear.stages[-1] == ANSWER
-    assert ear.stages[2:-1] in ([SEARCH, ENCODE, SEARCH], [SEARCH])
+    assert ear.stages[3:-1] in ([SEARCH, ENCODE, SEARCH], [SEARCH])
     assert ear.reports == [answer.event_report]
     assert ear.batches == [1] * ear.stages.count(ENCODE)
     assert answer == engine.recommend(events=events, limit=5)
@@ -69,7 +69,7 @@ def test_the_stages_of_a_recommendation(engine):
 def test_the_stages_of_an_encoding(engine):
     """Nothing is searched for a vector."""
     ear, _ = heard(lambda: engine.encode(events=[Event("i7", "view")]))
-    assert ear.stages == ["", READ, ENCODE, READ, ANSWER]
+    assert ear.stages == ["", TURN, READ, ENCODE, READ, ANSWER]
     assert ear.batches == [1]
 
 
@@ -77,7 +77,7 @@ def test_a_known_user_is_not_encoded(engine):
     """What the bundle stores is not computed again."""
     (user,) = engine.user_ids(0, 1)
     ear, similar = heard(lambda: engine.similar_users(user_id=user, limit=7))
-    assert ear.stages == ["", READ, SEARCH, ANSWER]
+    assert ear.stages == ["", TURN, READ, SEARCH, ANSWER]
     assert ear.neighbours == [len(similar.user_ids)] == [7]
 
 

@@ -1,5 +1,6 @@
 """What becomes of calls when there are more than a server can answer, and of those nobody waits for."""
 
+import os
 import threading
 import time
 from collections import Counter
@@ -11,6 +12,7 @@ from google.rpc.status_pb2 import Status
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpc_health.v1.health_pb2_grpc import HealthStub
 
+from kinrec.server import scheduling
 from kinrec.server.admission import CallPool
 from kinrec.v1 import recommender_pb2 as pb
 from kinrec.v1.recommender_pb2_grpc import RecommenderServiceStub
@@ -63,12 +65,16 @@ def test_calls_that_would_wait_too_long_are_refused_at_once(
     # At most so many wait as are answered in the time; each took its turn.
     assert 5 <= 100 - len(errors) <= 25
     assert took < 25 * WORK_SECONDS * 2
+    if scheduling.is_possible():  # until the flood is over
+        assert os.sched_getscheduler(threading.get_native_id()) == os.SCHED_BATCH
     info, retry = details_of(errors[0])
     assert info.reason == "UNAVAILABLE"
     ids = {dict(error.trailing_metadata())["x-request-id"] for error in errors}
     assert len(ids) == len(errors)
     assert 0.1 < retry.retry_delay.ToTimedelta().total_seconds() < 2
     assert stub.Recommend(REQUEST, timeout=10).recommendations
+    if scheduling.is_possible():
+        assert os.sched_getscheduler(threading.get_native_id()) == os.SCHED_OTHER
 
 
 def test_a_burst_that_can_be_answered_in_time_is(slow_engine, start_server, open_channel):
@@ -102,23 +108,65 @@ def test_the_work_of_a_call_that_was_cancelled_is_not_done(engine, start_server,
 def test_the_pool_knows_what_waits_and_for_how_long():
     """The wait is the number that waits times what one takes; without a queue it is nothing."""
     pool = CallPool(2)
-    release = threading.Event()
+    release, done = threading.Event(), threading.Semaphore(0)
+
+    def work(what, *args):
+        what(*args)
+        done.release()
+
+    def wait_for(count):
+        assert all(done.acquire(timeout=10) for _ in range(count))
+
     assert (pool.waiting, pool.expected_wait) == (0, 0.0)
-    blocked = [pool.submit(release.wait, 10) for _ in range(5)]
+    for _ in range(5):
+        pool.submit(work, release.wait, 10)
     deadline = time.monotonic() + 10
     while pool.waiting != 3 and time.monotonic() < deadline:
         time.sleep(0.01)
     assert pool.waiting == 3
     release.set()
-    assert all(future.result(10) for future in blocked)
-    for future in [pool.submit(time.sleep, 0.02) for _ in range(60)]:
-        future.result(10)
+    wait_for(5)
+    for _ in range(60):
+        pool.submit(work, time.sleep, 0.02)
+    wait_for(60)
     assert pool.waiting == 0
-    futures = [pool.submit(time.sleep, 0.02) for _ in range(40)]
+    for _ in range(40):
+        pool.submit(work, time.sleep, 0.02)
     assert 0.1 < pool.expected_wait < 0.8  # 38 wait for two threads that take 10 ms each
-    for future in futures:
-        future.result(10)
+    wait_for(40)
     pool.shutdown()
+
+
+def test_the_threads_of_a_pool_end_with_it():
+    """No thread outlives the pool that it is of."""
+    pool, threads = CallPool(3), set()
+    together = threading.Barrier(4)
+
+    def note():
+        threads.add(threading.current_thread())
+        together.wait(10)
+
+    for _ in range(3):
+        pool.submit(note)
+    together.wait(10)
+    del pool
+    assert len(threads) == 3
+    for thread in threads:
+        thread.join(10)
+        assert not thread.is_alive()
+
+
+def test_a_pool_outlives_a_failure(caplog):
+    """What fails is logged, and its thread goes on."""
+    pool, done = CallPool(1), threading.Event()
+
+    def fail():
+        raise ValueError("not of a method")
+
+    pool.submit(fail)
+    pool.submit(done.set)
+    assert done.wait(10)
+    assert "a call failed" in caplog.text
 
 
 @pytest.mark.parametrize("years", [-30, 30])

@@ -128,7 +128,7 @@ def test_times_and_work_are_measured(server):
         whole = reading.total(f"{seconds}_sum", method=method)
         assert whole == pytest.approx(reading.total(f"{stages}_sum", method=method))
     named = {labels["stage"] for labels, _ in reading.of(f"{stages}_count", method="Recommend")}
-    assert named == {"queue", "receive", "decode", "read", "encode", "search", "answer"}
+    assert named == {"queue", "receive", "decode", "turn", "read", "encode", "search", "answer"}
     assert reading.total(f"{stages}_count", method="RecommendStream", stage="queue") == 0
     assert reading.total("kinrec_people_total", method="BatchRecommend") == 1
     assert reading.total("kinrec_people_total", method="RecommendStream") == 2

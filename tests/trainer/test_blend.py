@@ -5,7 +5,6 @@ import dataclasses
 import numpy as np
 import pytest
 
-from kinrec.engine.encoder import BatchingEncoder
 from kinrec.engine.model import Model
 from kinrec.engine.sources import HISTORY, POPULARITY, SEQUENCE, SOURCES
 from kinrec.engine.store import find_bundle
@@ -79,7 +78,7 @@ def fitted(trained):
     """The blend of a trained store, with what it was fitted to."""
     full, model = Model.open(trained), Model.open(trained / "evaluation")
     _, targets = hold_out(full.histories)
-    return model, targets, fit_blend(model, BatchingEncoder(model.encoder), targets, seed=1)
+    return model, targets, fit_blend(model, model.encoder, targets, seed=1)
 
 
 def test_the_fit_beats_each_source(fitted):
@@ -110,7 +109,7 @@ def test_the_same_seed_gives_the_same_blend(fitted):
     """Nothing in the fit is left to chance."""
     model, targets, found = fitted
 
-    again = fit_blend(model, BatchingEncoder(model.encoder), targets, seed=1)
+    again = fit_blend(model, model.encoder, targets, seed=1)
 
     assert again == found
 
@@ -121,7 +120,7 @@ def test_people_who_return_are_recommended_what_they_had(fitted):
     own = targets.queries.items[targets.queries.offsets[1:] - 1]
     returning = dataclasses.replace(targets, items=own.astype(np.int64))
 
-    found = fit_blend(model, BatchingEncoder(model.encoder), returning, seed=1)
+    found = fit_blend(model, model.encoder, returning, seed=1)
 
     assert found.include_seen
     assert found.repeat_share == 1.0
@@ -133,7 +132,7 @@ def test_nobody_to_fit_on(fitted):
     model, _, _ = fitted
     nobody = hold_out(model.histories.without_last(model.histories.lengths))[1]
 
-    assert fit_blend(model, BatchingEncoder(model.encoder), nobody, seed=1) is None
+    assert fit_blend(model, model.encoder, nobody, seed=1) is None
 
 
 def test_what_is_fitted_is_served(trained, fitted):

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-from kinrec.engine.encoder import BatchingEncoder
 from kinrec.engine.model import Model
 from kinrec.engine.ranker import FEATURES, Ranker
 from kinrec.engine.store import find_bundle
@@ -82,7 +81,7 @@ def asked(bundle_store):
 def test_people_are_asked_as_the_engine_answers(asked):
     """The candidates are what the blend finds, without what the person has, the target among them."""
     model, targets = asked
-    found = ask_all(model, BatchingEncoder(model.encoder), targets, include_seen=False)
+    found = ask_all(model, model.encoder, targets, include_seen=False)
     assert len(found) == len(targets.users)
     hits = np.flatnonzero(found.targets >= 0)
     assert len(hits)
@@ -90,14 +89,14 @@ def test_people_are_asked_as_the_engine_answers(asked):
     there = np.isfinite(found.scores)
     assert found.features[..., blend][there] == pytest.approx(found.scores[there], abs=1e-2)
     assert not found.features[..., seen].any()
-    with_seen = ask_all(model, BatchingEncoder(model.encoder), targets, include_seen=True)
+    with_seen = ask_all(model, model.encoder, targets, include_seen=True)
     assert with_seen.features[..., seen].any()
 
 
 def test_too_few_people_teach_nothing(asked, monkeypatch):
     """A log of few people keeps the plain blend."""
     model, targets = asked
-    encoder = BatchingEncoder(model.encoder)
+    encoder = model.encoder
     monkeypatch.setattr(ranker, "MIN_QUESTIONS", len(targets.users) + 1)
     assert fit_ranker(model, encoder, targets, include_seen=False, seed=1) is None
 
@@ -108,7 +107,7 @@ def test_it_is_kept_where_it_ranks_others_better(asked, monkeypatch, kind):
     rule = both if kind == "learned" else lambda f: np.random.default_rng(5).random(f.shape[:2])
     monkeypatch.setattr(ranker, "ask_all", lambda *_, **__: questions(600, rule))
     model, targets = asked
-    encoder = BatchingEncoder(model.encoder)
+    encoder = model.encoder
     found = fit_ranker(model, encoder, targets, include_seen=False, seed=1)
     if kind == "chance":
         assert found is None

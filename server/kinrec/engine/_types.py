@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, overload
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,6 +29,58 @@ class Event(NamedTuple):
     event_type: str = ""
     time: float | None = None
     value: float | None = None
+
+
+class EventTable(Sequence[Event]):
+    """Events by column, as they come from the wire and as they are read.
+
+    To make an ``Event`` of each and to take them apart again would take as long as to read them.
+
+    Args:
+        item_ids: As of ``Event``, one for each event, as are the others.
+        event_types: Likewise.
+        times: Likewise.
+        values: Likewise.
+    """
+
+    __slots__ = ("event_types", "item_ids", "times", "values")
+
+    def __init__(
+        self,
+        item_ids: Sequence[str],
+        event_types: Sequence[str],
+        times: Sequence[float | None],
+        values: Sequence[float | None],
+    ) -> None:
+        self.item_ids = item_ids
+        self.event_types = event_types
+        self.times = times
+        self.values = values
+
+    @classmethod
+    def of(cls, events: Sequence[Event]) -> EventTable:
+        """Give some events as a table, itself if they are one."""
+        if isinstance(events, EventTable):
+            return events
+        return cls(*zip(*events, strict=True)) if events else cls((), (), (), ())
+
+    def __len__(self) -> int:
+        return len(self.item_ids)
+
+    @overload
+    def __getitem__(self, place: int) -> Event: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> EventTable: ...
+
+    def __getitem__(self, place: int | slice) -> Event | EventTable:
+        if isinstance(place, slice):
+            return EventTable(
+                self.item_ids[place], self.event_types[place], self.times[place], self.values[place]
+            )
+        return Event(
+            self.item_ids[place], self.event_types[place], self.times[place], self.values[place]
+        )
 
 
 class EventReport(NamedTuple):

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from kinrec.bundle.v1.manifest_pb2 import Blend
     from kinrec.engine.encoder import Encoded, Encoder, Start
     from kinrec.engine.events import History
-    from kinrec.engine.index import Found
+    from kinrec.engine.index import Found, Search
     from kinrec.engine.model import Model
 
 
@@ -160,7 +160,7 @@ class Person:
         return self._neighbours[count]
 
     def _find_neighbours(self, count: int) -> Found:
-        search, how = self._model.user_index.search, self.search._replace(within=None)
+        search, how = self._model.user_index.search, self._search_of_all
         if self.user is None:
             found = search(self.factors, count, how)
         else:
@@ -173,11 +173,15 @@ class Person:
         others = numbers != self.user
         return numbers[others][:count], cosines[others][:count]
 
+    @property
+    def _search_of_all(self) -> Search:
+        return self.search if self.search.within is None else self.search._replace(within=None)
+
     def next_items(self, count: int) -> Found:
         """Find the items that the encoder scores highest as the next, of all items."""
         if count not in self._next_items:
-            how = self.search._replace(within=None)
-            self._next_items[count] = self._model.item_index.search(self.vector, count, how)
+            found = self._model.item_index.search(self.vector, count, self._search_of_all)
+            self._next_items[count] = found
         return self._next_items[count]
 
     def next_items_within(self, count: int) -> Found:

@@ -1,11 +1,7 @@
-"""Runs the exported encoder, one request at a time or several that wait together."""
+"""Runs the exported encoder, over one history or several."""
 
 from __future__ import annotations
 
-import ctypes
-import threading
-from collections import deque
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -24,9 +20,6 @@ if TYPE_CHECKING:
     from kinrec.bundle.v1 import manifest_pb2
 
 MAX_BATCH = 32
-
-# Python's own os.sched_yield holds the interpreter's lock while the others should run.
-_yield_core = ctypes.CDLL(None).sched_yield
 
 _EVENT_INPUTS = ("items", "event_types", "gaps", "lengths")
 
@@ -110,6 +103,11 @@ class Encoder:
         """
         vectors, *_ = self._run(histories, [None] * len(histories), ["vectors"])
         return vectors
+
+    def encode(self, history: History, start: Start | None = None) -> Encoded:
+        """Encode at least one event, which may follow a start; see ``run_from``."""
+        (encoded,) = self.run_from([history], [start])
+        return encoded
 
     def run_from(
         self, histories: Sequence[History], starts: Sequence[Start | None]
@@ -240,90 +238,3 @@ def _check_graph(name: str, session: ort.InferenceSession, spec: manifest_pb2.En
     ]
     if found != named:
         raise BundleError(f"{name}: its inputs and outputs are not those the manifest names")
-
-
-@dataclass(slots=True)
-class _Job:
-    """A caller's history, and where the caller finds its answer or its turn to run the batch.
-
-    Who waits takes ``ready`` a second time, which it can when another has let go of it.
-    """
-
-    history: History
-    start: Start | None
-    ready: threading.Lock = field(default_factory=threading.Lock)
-    encoded: Encoded | None = None
-    error: Exception | None = None
-
-
-class BatchingEncoder:
-    """Encodes what already waits in one run, and never makes a lone caller wait.
-
-    The first caller lets go of the core for as long as others are ready to run on it, and then runs.
-    Those who came meanwhile wait and are in its batch if their length is close to its own. When the
-    run ends, the first who still waits runs the next. Without the letting go the callers of a busy
-    core would come one after the other and never wait together.
-    """
-
-    def __init__(self, encoder: Encoder) -> None:
-        self._encoder = encoder
-        self._lock = threading.Lock()
-        self._busy = False
-        self._waiting: deque[_Job] = deque()
-
-    def encode(self, history: History, start: Start | None = None) -> Encoded:
-        """Encode one history of at least one event, which may follow a start."""
-        job = _Job(history, start)
-        job.ready.acquire()
-        with self._lock:
-            waits = self._busy
-            if waits:
-                self._waiting.append(job)
-            self._busy = True
-        if waits:
-            job.ready.acquire()
-        if job.encoded is None and job.error is None:
-            self._run_batch(job)
-        if job.error is not None:
-            raise job.error
-        if job.encoded is None:
-            raise RuntimeError("the encoder gave no vector")
-        return job.encoded
-
-    def _run_batch(self, first: _Job) -> None:
-        _yield_core()
-        jobs = [first]
-        try:
-            jobs += self._take_similar(first.history)
-            found = self._encoder.run_from(
-                [job.history for job in jobs], [job.start for job in jobs]
-            )
-            for job, encoded in zip(jobs, found, strict=True):
-                job.encoded = encoded
-        except Exception as error:  # noqa: BLE001 - handed on to every caller of the batch
-            for job in jobs:
-                job.error = error
-        finally:
-            # Also after an interrupt, which is not an Exception: the others must not wait for ever.
-            for job in jobs[1:]:
-                job.ready.release()
-            self._hand_over()
-
-    def _hand_over(self) -> None:
-        """Let the first who waits run the next batch."""
-        with self._lock:
-            following = self._waiting.popleft() if self._waiting else None
-            self._busy = following is not None
-        if following is not None:
-            following.ready.release()
-
-    def _take_similar(self, history: History) -> list[_Job]:
-        """Take from the queue what costs little in a batch as long as its longest history."""
-        taken: list[_Job] = []
-        with self._lock:
-            kept: deque[_Job] = deque()
-            for job in self._waiting:
-                close = self._encoder.share_a_run(history, job.history)
-                (taken if close and len(taken) < MAX_BATCH - 1 else kept).append(job)
-            self._waiting = kept
-        return taken

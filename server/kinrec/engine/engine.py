@@ -18,11 +18,11 @@ from kinrec.engine._types import (
     SimilarUsers,
 )
 from kinrec.engine.blend import Person, encode_together
-from kinrec.engine.encoder import BatchingEncoder
 from kinrec.engine.events import check_id
 from kinrec.engine.index import Search
 from kinrec.engine.model import Model
 from kinrec.engine.options import PLAIN, Options, Query, check_limit
+from kinrec.engine.questions import Questions
 from kinrec.engine.recommender import Recommender
 from kinrec.engine.similar import Neighbours, find_similar_items, find_similar_users
 from kinrec.engine.stages import ANSWER, READ, SEARCH, listener
@@ -50,7 +50,7 @@ class Engine:
 
     def __init__(self, model: Model, blend: Blend | None = None) -> None:
         self._model = model
-        self._encoder = BatchingEncoder(model.encoder)
+        self._questions = Questions(model.encoder)
         self._recommender = Recommender(model, blend or model.manifest.blend)
 
     @classmethod
@@ -134,7 +134,8 @@ class Engine:
             StaleStateError: The state is of another bundle.
             InvalidFieldError: A field breaks its rule.
         """
-        return self._encoding(self._subject(user_id, events, state))
+        query = Query(user_id, events, state)
+        return self._questions.ask(query, self._read_person, self._encoding)
 
     def similar_users(
         self,
@@ -171,19 +172,23 @@ class Engine:
             rule = f"must be from 0 to {MAX_SHARED_ITEMS}, is {shared_items}"
             raise InvalidFieldError("shared_items", rule)
         Options(search_effort=search_effort, exact=exact).check()
-        subject = self._subject(user_id, events, state)
-        subject.person.search = Search(None, search_effort, exact)
-        found = Neighbours([], [], [])
-        if subject.has_history:
-            found = find_similar_users(self._model, subject.person, limit, shared_items)
-        return SimilarUsers(
-            found.user_ids,
-            found.similarities,
-            subject.report,
-            subject.is_known,
-            self._state(subject.person),
-            found.shared_items,
-        )
+        search = Search(None, search_effort, exact)
+
+        def answer(_plan: None, subject: Subject) -> SimilarUsers:
+            subject.person.search = search
+            found = Neighbours([], [], [])
+            if subject.has_history:
+                found = find_similar_users(self._model, subject.person, limit, shared_items)
+            return SimilarUsers(
+                found.user_ids,
+                found.similarities,
+                subject.report,
+                subject.is_known,
+                self._state(subject.person),
+                found.shared_items,
+            )
+
+        return self._questions.ask(Query(user_id, events, state), self._read_person, answer)
 
     def recommend(
         self,
@@ -221,7 +226,7 @@ class Engine:
 
     def answer(self, query: Query) -> Recommendations:
         """Recommend what a query asks for; see ``recommend``."""
-        return self._recommend(*self._read(query))
+        return self._questions.ask(query, self._read, self._recommend)
 
     def recommend_many(self, queries: Sequence[Query]) -> list[Recommendations | EngineError]:
         """Recommend for many people, who are encoded together.
@@ -255,9 +260,9 @@ class Engine:
         Raises:
             InvalidFieldError: There are too many.
         """
-        asked = _try_each(queries, lambda one: self._subject(one.user_id, one.events, one.state))
-        self._encode_together(one for one in asked if not isinstance(one, EngineError))
-        return [one if isinstance(one, EngineError) else self._encoding(one) for one in asked]
+        asked = _try_each(queries, self._read_person)
+        self._encode_together(one[1] for one in asked if not isinstance(one, EngineError))
+        return [one if isinstance(one, EngineError) else self._encoding(*one) for one in asked]
 
     def rank(
         self,
@@ -326,20 +331,22 @@ class Engine:
         check_limit(limit)
         return find_similar_items(self._model, item_id, limit, allow_item_ids, conditions)
 
-    def _subject(self, user_id: str, events: Sequence[Event], state: bytes) -> Subject:
+    def _read_person(self, query: Query) -> tuple[None, Subject]:
         listener.get().enter(READ)
-        return read_subject(self._model, self._encoder, user_id, events, state)
+        return None, read_subject(
+            self._model, self._model.encoder, query.user_id, query.events, query.state
+        )
 
     def _read(self, query: Query) -> tuple[Plan, Subject]:
         listener.get().enter(READ)
         plan = self._recommender.plan(query)
-        return plan, self._subject(query.user_id, query.events, query.state)
+        return plan, self._read_person(query)[1]
 
     def _state(self, person: Person) -> bytes:
         state = person.state
         return b"" if state is None else self._model.states.pack(state)
 
-    def _encoding(self, subject: Subject) -> Encoding:
+    def _encoding(self, _plan: None, subject: Subject) -> Encoding:
         vector = subject.person.vector if subject.has_history else np.zeros(0, np.float32)
         listener.get().enter(ANSWER)
         return Encoding(vector, subject.report, subject.is_known, self._state(subject.person))
@@ -374,7 +381,7 @@ class Engine:
         user = int(np.argmax(lengths > 0))
         try:
             history = self._model.histories.user(user, 50)
-            person = Person(self._model, self._encoder, history)
+            person = Person(self._model, self._model.encoder, history)
             plan = self._recommender.plan(Query(include_seen=True))
             items = self._recommender.recommend(plan, person).items
             person.neighbours(10)

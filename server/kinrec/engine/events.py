@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-import operator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from itertools import compress
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from kinrec.engine._errors import InvalidFieldError
 from kinrec.engine._limits import MAX_EVENTS, MAX_ID_BYTES
-from kinrec.engine._types import EventReport
+from kinrec.engine._types import EventReport, EventTable
 from kinrec.engine.rules import EventRules
 
 if TYPE_CHECKING:
@@ -108,12 +108,16 @@ def gap_codes(times: NDArray[np.float64]) -> NDArray[np.int64]:
         int64, (n,), 0 to ``GAP_BUCKETS - 1``.
     """
     # For x = m * 2**e with m in [1/2, 1) the exponent e is 1 + floor(log2(x)), and 0 for x = 1/2.
-    spans = np.full(len(times), 0.5)
+    spans = np.empty(len(times))
+    spans[:1] = 0.5
+    gaps = spans[1:]
     with np.errstate(invalid="ignore", over="ignore"):
-        gaps = times[1:] - times[:-1]
-    is_known = ~np.isnan(gaps)
-    np.add(1.0, np.clip(gaps, 0.0, _LONGEST_GAP), out=spans[1:], where=is_known)
-    return np.asarray(np.frexp(spans)[1], np.int64)
+        np.subtract(times[1:], times[:-1], out=gaps)
+    np.maximum(gaps, 0.0, out=gaps)  # what is not a number stays so
+    np.minimum(gaps, _LONGEST_GAP, out=gaps)
+    gaps += 1.0
+    gaps[np.isnan(gaps)] = 0.5
+    return np.frexp(spans)[1].astype(np.int64)
 
 
 def gap_code(gap: float) -> int:
@@ -147,6 +151,27 @@ def _check_length(field: str, value: str) -> None:
         size = len(value.encode("utf-8", "surrogatepass"))
         if size > MAX_ID_BYTES:
             raise InvalidFieldError(field, f"must have at most {MAX_ID_BYTES} bytes, has {size}")
+
+
+class _Numbered(NamedTuple):
+    """Events in the model's numbers, with what a history does not hold.
+
+    Attributes:
+        items: int32, (n,).
+        codes: uint8, (n,), of the event types.
+        times: float64, (n,), NaN where unknown.
+        is_odd: bool, (n,), whether the type is one that the model does not know.
+    """
+
+    items: NDArray[np.int32]
+    codes: NDArray[np.uint8]
+    times: NDArray[np.float64]
+    is_odd: NDArray[np.bool_]
+
+    def of(self, places: slice | list[int] | NDArray[np.bool_]) -> _Numbered:
+        """Give some of the events."""
+        items, codes, times, is_odd = self
+        return _Numbered(items[places], codes[places], times[places], is_odd[places])
 
 
 class EventReader:
@@ -183,62 +208,73 @@ class EventReader:
         Raises:
             InvalidFieldError: There are too many, or a field of one breaks its rule.
         """
-        if len(events) > MAX_EVENTS:
-            raise InvalidFieldError(
-                "events", f"at most {MAX_EVENTS} are allowed, got {len(events)}"
-            )
-        if not len(events):
+        received = len(events)
+        if received > MAX_EVENTS:
+            raise InvalidFieldError("events", f"at most {MAX_EVENTS} are allowed, got {received}")
+        if not received:
             return NOTHING, EventReport()
         # By column and not by event: this is done for every request, and is its dearest Python.
-        item_ids, types, times, values = zip(*events, strict=True)
-        _check_ids(item_ids, types)
-        _check_numbers("value", values)
-        _check_numbers("time", times)
-        numbers = self._items.get_all(item_ids)
+        table = EventTable.of(events)
+        _check_ids(table.item_ids, table.event_types)
+        _check_numbers("value", table.values)
+        _check_numbers("time", table.times)
+        numbers = self._items.get_all(table.item_ids)
         unknown = numbers.count(None)
+        types: Sequence[str] = table.event_types
         if self._rules.missing_type:
-            types = tuple(name or self._rules.missing_type for name in types)
+            types = [name or self._rules.missing_type for name in types]
         if self._looks_at_each:
-            numbers = self._of_taken(numbers, types, values)
-        numbered = zip(numbers, types, times, strict=True)
-        known = [(item, name, time) for item, name, time in numbered if item is not None]
-        usable = known
+            numbers = self._of_taken(numbers, types, table.values)
+        times = table.times
+        if None in numbers:
+            is_known = [number is not None for number in numbers]
+            numbers = list(compress(numbers, is_known))
+            types = list(compress(types, is_known))
+            times = list(compress(times, is_known))
+        known = usable = self._numbered(numbers, types, times)
         if is_stored:
-            usable = self._without_stored(usable, before)
+            usable = usable.of(slice(self._count_stored(usable, before), None))
         if self._looks_back:
-            usable = self._rules.without_repeats(
-                usable,
-                self._rows(before),
+            places = self._rules.without_repeats(
+                self._rows(usable.items, usable.codes, usable.times),
+                self._rows(before.items, before.event_types, before.times),
                 immediate=self._drop_repeats,
                 types=self._types,
                 memory=self.max_history,
             )
+            usable = usable.of(places)
         elif self._drop_repeats:
             usable = self._without_repeats(usable, before)
-        new, unknown_types = self._numbered(usable)
-        used = min(len(usable), self.max_history)
-        return new, EventReport(
-            received=len(events),
+        used = min(len(usable.items), self.max_history)
+        return History(usable.items, usable.codes, usable.times), EventReport(
+            received=received,
             used=used,
             unknown_item=unknown,
-            repeated=len(known) - len(usable),
-            truncated=len(usable) - used,
-            unknown_event_type=unknown_types,
-            late=_count_late([time for _, _, time in usable], before, used),
-            dropped=len(events) - unknown - len(known),
+            repeated=len(known.items) - len(usable.items),
+            truncated=len(usable.items) - used,
+            unknown_event_type=int(np.count_nonzero(usable.is_odd[-used:])) if used else 0,
+            late=_count_late(usable.times, before, used),
+            dropped=received - unknown - len(known.items),
         )
 
-    def _numbered(self, usable: list[Row]) -> tuple[History, int]:
-        """Give the rows as a history, and how many of the types that count are not known."""
-        if not usable:
-            return NOTHING, 0
-        items, names, times = zip(*usable, strict=True)
-        codes = [self._types.get(name, UNSPECIFIED_TYPE) for name in names]
-        new = History(
-            np.array(items, np.int32), np.array(codes, np.uint8), np.array(times, np.float64)
-        )
-        used = slice(-self.max_history, None)
-        return new, codes[used].count(UNSPECIFIED_TYPE) - names[used].count("")
+    def _numbered(
+        self,
+        numbers: Sequence[int | None],
+        types: Sequence[str],
+        times: Sequence[float | None],
+    ) -> _Numbered:
+        """Put events of known items into arrays."""
+        count = len(numbers)
+        codes, is_odd = np.zeros(count, np.uint8), np.zeros(count, np.bool_)
+        if any(types):
+            found = [self._types.get(name, UNSPECIFIED_TYPE) for name in types]
+            codes[:] = found
+            if UNSPECIFIED_TYPE in found:
+                is_odd[:] = [
+                    code == UNSPECIFIED_TYPE and name != ""
+                    for code, name in zip(found, types, strict=True)
+                ]
+        return _Numbered(np.array(numbers, np.int32), codes, np.array(times, np.float64), is_odd)
 
     def _of_taken(
         self,
@@ -251,34 +287,33 @@ class EventReader:
         rows = zip(numbers, types, values, strict=True)
         return [number if takes(name, value) else None for number, name, value in rows]
 
-    def _without_stored(self, rows: list[Row], stored: History) -> list[Row]:
-        """Leave out the first rows as long as the stored history holds them at their times."""
-        first = 0
-        for item, name, time in rows:
-            if time is None:
-                break
-            code = self._types.get(name, UNSPECIFIED_TYPE)
+    def _count_stored(self, events: _Numbered, stored: History) -> int:
+        """Count the first events as long as the stored history holds them at their times."""
+        rows = zip(events.items.tolist(), events.codes.tolist(), events.times.tolist(), strict=True)
+        for place, (item, code, time) in enumerate(rows):
+            # What is not known equals nothing.
             same = (stored.items == item) & (stored.event_types == code) & (stored.times == time)
             if not same.any():
-                break
-            first += 1
-        return rows[first:]
+                return place
+        return len(events.items)
 
-    def _without_repeats(self, rows: list[Row], before: History) -> list[Row]:
-        """Leave out what has the item and the type of the row before."""
-        first = (-1, UNSPECIFIED_TYPE)
+    def _without_repeats(self, events: _Numbered, before: History) -> _Numbered:
+        """Leave out what has the item and the type of the event before."""
+        items, codes = events.items, events.codes
+        if not len(items):
+            return events
+        repeats = np.zeros(len(items), np.bool_)
         if len(before):
-            first = (int(before.items[-1]), int(before.event_types[-1]))
-        items = [item for item, _, _ in rows]
-        if not any(map(operator.eq, items, [first[0], *items])):
-            return rows
-        code_of = self._types.get
-        keys = [first, *((item, code_of(name, UNSPECIFIED_TYPE)) for item, name, _ in rows)]
-        return [row for row, last, this in zip(rows, keys, keys[1:], strict=False) if this != last]
+            repeats[0] = items[0] == before.items[-1] and codes[0] == before.event_types[-1]
+        if len(items) > 1:
+            repeats[1:] = (items[1:] == items[:-1]) & (codes[1:] == codes[:-1])
+        return events.of(~repeats) if repeats.any() else events
 
-    def _rows(self, history: History) -> list[Row]:
-        names = (self._names[code] for code in history.event_types.tolist())
-        return list(zip(history.items.tolist(), names, history.times.tolist(), strict=True))
+    def _rows(
+        self, items: NDArray[np.int32], codes: NDArray[np.uint8], times: NDArray[np.float64]
+    ) -> list[Row]:
+        names = (self._names[code] for code in codes.tolist())
+        return list(zip(items.tolist(), names, times.tolist(), strict=True))
 
 
 def _check_ids(item_ids: Sequence[str], types: Sequence[str]) -> None:
@@ -302,11 +337,12 @@ def _check_numbers(field: str, column: Sequence[float | None]) -> None:
             raise InvalidFieldError(f"events[{position}].{field}", "must be finite")
 
 
-def _count_late(times: Sequence[float | None], before: History, kept: int) -> int:
+def _count_late(times: NDArray[np.float64], before: History, kept: int) -> int:
     """Count those of the last ``kept`` times that are before the time of the event before."""
-    last = float(before.times[-1]) if len(before) else math.nan
-    known = [math.nan if time is None else time for time in times]
-    return sum(list(map(operator.lt, known, [last, *known]))[-kept:])
+    late = int(np.count_nonzero(times[1:][-kept:] < times[:-1][-kept:]))
+    if kept == len(times) > 0 and len(before):
+        late += bool(times[0] < before.times[-1])
+    return late
 
 
 NOTHING = History(np.zeros(0, np.int32), np.zeros(0, np.uint8), np.zeros(0, np.float64))

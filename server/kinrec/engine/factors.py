@@ -8,6 +8,7 @@ scaled to length one and split by sign. What makes factors of it is in kinrec.en
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -35,8 +36,20 @@ def event_weights(
     Returns:
         float32, (n,).
     """
-    decay = np.exp2(from_end * np.float32(-1.0 / half_life), dtype=np.float32)
-    return np.asarray(type_weights[event_types] * decay, np.float32)
+    return np.asarray(type_weights[event_types] * _by_recency(from_end, half_life), np.float32)
+
+
+def _by_recency(from_end: NDArray[np.int64], half_life: float) -> NDArray[np.float32]:
+    decay: NDArray[np.float32] = np.exp2(from_end * np.float32(-1.0 / half_life), dtype=np.float32)
+    return decay
+
+
+@lru_cache(maxsize=256)
+def _decay(events: int, half_life: float) -> NDArray[np.float32]:
+    """Weigh the events of one person by recency alone. To all who ask for the same the same array."""
+    decay = _by_recency(np.arange(events - 1, -1, -1), half_life)
+    decay.flags.writeable = False
+    return decay
 
 
 def split_by_sign(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -44,6 +57,12 @@ def split_by_sign(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     norms = np.linalg.norm(vectors, axis=1, keepdims=True)
     unit = vectors / np.maximum(norms, np.float32(1e-12))
     return np.concatenate([np.maximum(unit, 0.0), np.maximum(-unit, 0.0)], axis=1)
+
+
+def _split_by_sign(vector: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Give the bits of ``split_by_sign`` for one vector, in half the time."""
+    unit = vector / np.maximum(np.sqrt((vector * vector).sum()), np.float32(1e-12))
+    return np.concatenate([np.maximum(unit, 0.0), np.maximum(-unit, 0.0)])
 
 
 class Row(NamedTuple):
@@ -83,13 +102,13 @@ class RowSpec:
             history: At least one event.
             vector: The interest vector, (vector_size,).
         """
-        from_end = np.arange(len(history) - 1, -1, -1)
-        weights = event_weights(from_end, history.event_types, self.type_weights, self.half_life)
+        weights = _decay(len(history), self.half_life)
+        if len(self.type_weights) > 1:
+            weights = self.type_weights[history.event_types] * weights
         items: NDArray[np.integer] = history.items
         if len(set(items.tolist())) < len(items):  # seldom, and costlier than all the rest
             items, places = np.unique(items, return_inverse=True)
             weights = np.bincount(places, weights, len(items)).astype(np.float32)
         weights = weights * self.item_weights[items]
         weights /= np.maximum(np.sqrt(weights @ weights), np.float32(1e-12))
-        interest = split_by_sign(vector[np.newaxis])[0] * np.float32(self.alpha)
-        return Row(items, weights, interest)
+        return Row(items, weights, _split_by_sign(vector) * np.float32(self.alpha))

@@ -189,4 +189,4 @@ def _momenta(steps: int) -> list[np.float32]:
 
 
 def _unit(factors: NDArray[np.float32]) -> NDArray[np.float32]:
-    return np.asarray(factors / np.maximum(np.linalg.norm(factors), 1e-12), np.float32)
+    return np.asarray(factors / np.maximum(np.sqrt(factors @ factors), 1e-12), np.float32)

@@ -13,14 +13,21 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+_REMEMBERED = 1 << 15  # of a few megabytes: what many ask for is a small part of a large catalogue
+
+
 class IdMap:
     """A frozen two-way map of strings to 0..n-1, kept in a memory-mapped trie.
 
-    The numbers are the trie's own key numbers, so no second table is needed.
+    The numbers are the trie's own key numbers, so no second table is needed. What was asked for last
+    is remembered, for the trie takes several times as long as a dict.
     """
 
     def __init__(self, trie: marisa_trie.Trie) -> None:
         self._trie = trie
+        # Of strings that are in the map alone: nobody can fill them with others.
+        self._numbers: dict[str, int] = {}
+        self._keys: dict[int, str] = {}
 
     @classmethod
     def build(cls, ids: Iterable[str]) -> IdMap:
@@ -43,21 +50,30 @@ class IdMap:
 
     def get(self, key: str) -> int | None:
         """Give the number of a string, or None if it is not in the map."""
+        number = self._numbers.get(key)
+        return self._look_up(key) if number is None else number
+
+    def _look_up(self, key: str) -> int | None:
         if "\0" in key:
             return None  # the trie would look for what comes before it
         try:
-            return cast("int | None", self._trie.get(key))
+            number = cast("int | None", self._trie.get(key))
         except UnicodeEncodeError:  # a lone surrogate
             return None
+        if number is not None:
+            if len(self._numbers) >= _REMEMBERED:
+                self._numbers.clear()
+            self._numbers[key] = number
+        return number
 
     def get_all(self, keys: Sequence[str]) -> list[int | None]:
         """Give the number of each string; see ``get``."""
-        if "\0" in "".join(keys):
-            return [self.get(key) for key in keys]
-        try:
-            return list(map(self._trie.get, keys))
-        except UnicodeEncodeError:
-            return [self.get(key) for key in keys]
+        found: list[int | None] = list(map(self._numbers.get, keys))
+        if None in found:
+            for place, number in enumerate(found):
+                if number is None:
+                    found[place] = self._look_up(keys[place])
+        return found
 
     @classmethod
     def open_counted(cls, path: Path, count: int, what: str = "ids") -> IdMap:
@@ -76,8 +92,15 @@ class IdMap:
 
     def keys(self, start: int, stop: int) -> list[str]:
         """Give the strings from one number up to another, or to the last."""
-        return [self.key(number) for number in range(start, min(stop, len(self)))]
+        restore = self._trie.restore_key  # so many are not worth remembering
+        return [cast("str", restore(number)) for number in range(start, min(stop, len(self)))]
 
     def key(self, number: int) -> str:
         """Give the string of a number from 0 to ``len - 1``."""
-        return cast("str", self._trie.restore_key(number))
+        key = self._keys.get(number)
+        if key is None:
+            key = cast("str", self._trie.restore_key(number))
+            if len(self._keys) >= _REMEMBERED:
+                self._keys.clear()
+            self._keys[number] = key
+        return key

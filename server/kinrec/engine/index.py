@@ -22,6 +22,7 @@ DOT = "dot"
 _NODE_HEAD_BYTES = 12
 _CHECKED_VECTORS = 64
 _GROUP = 16
+_MANY = 8_192  # of fewer scores a selection among all takes no longer than one among groups
 _TOGETHER = 16  # queries that a scan answers at once: their scores take so many times the memory
 _MAX_INT = 2**31 - 1  # Annoy takes a C int; it inspects each node once, however large this is
 _MARGIN = 1.5  # of what is asked for where only some may be found
@@ -83,7 +84,7 @@ def take_best(numbers: NDArray[np.int64], scores: NDArray[np.float32], count: in
     if len(scores) > count:
         best = _greatest(scores, count)
         numbers, scores = numbers[best], scores[best]
-    order = np.argsort(-scores, kind="stable")
+    order = (-scores).argsort(kind="stable")
     return numbers[order], scores[order]
 
 
@@ -94,19 +95,34 @@ def _greatest(scores: NDArray[np.float32], count: int) -> NDArray[np.int64]:
     greater than the ``count``-th of all, and what is below it need not be sorted. That takes a
     quarter of the time of a selection among all.
     """
-    places = np.arange(len(scores))
     width = min(_GROUP, len(scores) // (2 * count))
-    if width > 1:
-        whole = len(scores) // width * width
-        maxima = scores[:whole].reshape(width, -1).max(axis=0)
-        least = np.partition(maxima, len(maxima) - count)[len(maxima) - count]
-        places = np.flatnonzero(scores >= least)
-        scores = scores[places]
-    least = np.partition(scores, len(scores) - count)[len(scores) - count]
-    best = np.flatnonzero(scores > least)
+    if width > 1 and len(scores) >= _MANY:
+        maxima = scores[: len(scores) // width * width].reshape(width, -1).max(axis=0)
+        among: NDArray[np.int64] = (scores >= _least_of(maxima, count)).nonzero()[0]
+        return among[_select(scores[among], count)]
+    return _select(scores, count)
+
+
+def _select(scores: NDArray[np.float32], count: int) -> NDArray[np.int64]:
+    """Give the places of the ``count`` greatest scores, ascending, by a selection among all."""
+    least = _least_of(scores, count)
+    places: NDArray[np.int64] = (scores >= least).nonzero()[0]
+    if len(places) == count:
+        return places
     # Of those that equal the last one the first: which it is must not depend on how many are asked for.
-    equal = np.flatnonzero(scores == least)[: count - len(best)]
-    return np.asarray(places[np.sort(np.concatenate([best, equal]))])
+    best = (scores > least).nonzero()[0]
+    equal = (scores == least).nonzero()[0][: count - len(best)]
+    places = np.concatenate([best, equal])
+    places.sort()
+    return places
+
+
+def _least_of(scores: NDArray[np.float32], count: int) -> np.float32:
+    """Give the least of the ``count`` greatest scores."""
+    sorted_in_part = scores.copy()
+    sorted_in_part.partition(len(scores) - count)
+    least: np.float32 = sorted_in_part[len(scores) - count]
+    return least
 
 
 class ExactIndex:

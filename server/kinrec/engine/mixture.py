@@ -33,7 +33,7 @@ class Scope:
 
     Attributes:
         allowed: bool, (items,), what may be; None for all.
-        blocked: int64, numbers of items that may not be.
+        blocked: Numbers of items that may not be.
         depth: How many items each source proposes, at least.
         fill: How many popular items take part, so that an answer is short only when no more items
             are left.
@@ -41,7 +41,7 @@ class Scope:
     """
 
     allowed: NDArray[np.bool_] | None
-    blocked: NDArray[np.int64]
+    blocked: NDArray[np.integer]
     depth: int
     fill: int
     min_score: float = 0.0

@@ -13,9 +13,9 @@ from kinrec.engine._limits import MAX_LISTED_ITEMS
 from kinrec.engine.arrange import Capped, arrange, pool_for
 from kinrec.engine.blend import Mixes, search_together
 from kinrec.engine.events import check_id
-from kinrec.engine.index import Search
+from kinrec.engine.index import USUAL, Search
 from kinrec.engine.mixture import Scope, mix
-from kinrec.engine.options import check_limit
+from kinrec.engine.options import PLAIN, check_limit
 from kinrec.engine.reasons import find_reasons
 from kinrec.engine.store import FINGERPRINT_BYTES
 
@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     from kinrec.engine.model import Model
     from kinrec.engine.options import Options, Query
     from kinrec.engine.reasons import Reason
+
+
+NONE: NDArray[np.int64] = np.zeros(0, np.int64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +61,8 @@ class Plan:
     @property
     def search(self) -> Search:
         """Among which items, and how thoroughly, indexes are searched."""
+        if self.allowed is None and self.options is PLAIN:
+            return USUAL
         within = None if self.allowed is None else np.flatnonzero(self.allowed)
         return Search(within, self.options.search_effort, self.options.exact)
 
@@ -107,7 +112,8 @@ class Recommender:
         """
         model, options, cap = self._model, query.options, query.options.category_cap
         check_limit(query.limit)
-        options.check()
+        if options is not PLAIN:
+            options.check()
         include_seen = query.include_seen
         if include_seen is None:
             include_seen = model.manifest.event_spec.include_seen_default
@@ -140,9 +146,10 @@ class Recommender:
         model, options = self._model, plan.options
         person.search = plan.search
         weights = self._weights(plan, person)
-        blocked = plan.blocked
+        blocked: NDArray[np.integer] = plan.blocked
         if not plan.include_seen:
-            blocked = np.concatenate([blocked, person.history.items])
+            seen = person.history.items
+            blocked = np.concatenate([blocked, seen]) if len(blocked) else seen
         ranker = self._ranker
         if ranker is not None and ranker.include_seen != plan.include_seen:
             ranker = None
@@ -194,6 +201,8 @@ def allowed_items(
 
 
 def _numbers(model: Model, field: str, item_ids: Sequence[str]) -> NDArray[np.int64]:
+    if not item_ids:
+        return NONE
     if len(item_ids) > MAX_LISTED_ITEMS:
         rule = f"at most {MAX_LISTED_ITEMS} are allowed, got {len(item_ids)}"
         raise InvalidFieldError(field, rule)

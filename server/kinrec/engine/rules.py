@@ -97,8 +97,8 @@ class EventRules:
         immediate: bool = False,
         types: Container[str] | None = None,
         memory: int | None = None,
-    ) -> list[Row]:
-        """Leave out what repeats too soon, or at all, an event that was taken.
+    ) -> list[int]:
+        """Give the places of the events that do not repeat too soon, or at all, one that was taken.
 
         An event without a time, or after one without a time, does not come too soon.
 
@@ -113,21 +113,19 @@ class EventRules:
         for item, name, time in before:
             taken.add((item, name), time)
         kept = []
-        for row in rows:
-            item, name, time = row
-            if types is not None and name not in types:
-                name = ""
-            key = (item, name)
+        for place, (item, name, time) in enumerate(rows):
+            is_told_apart = types is None or name in types
+            key = (item, name if is_told_apart else "")
             if immediate and key == taken.last:
                 continue
             if key in taken:
-                if name in self.once_types:
+                if key[1] in self.once_types:
                     continue
                 # Comparing with a time that is not known is never true.
                 if time is not None and abs(time - taken.time(key)) <= self.repeat_window > 0.0:
                     continue
             taken.add(key, time)
-            kept.append(row)
+            kept.append(place)
         return kept
 
 

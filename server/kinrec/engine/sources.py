@@ -74,9 +74,11 @@ def decay_by(half_life: float, events: int) -> NDArray[np.float32]:
 
 def ranges(starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray[np.int64]:
     """Join ``starts[i] .. starts[i] + lengths[i] - 1`` for every i."""
-    ends = np.cumsum(lengths)
-    within: NDArray[np.int64] = np.arange(ends[-1] if len(ends) else 0)
-    within += np.repeat(starts - (ends - lengths), lengths)
+    # Here and below by the arrays' methods: numpy's functions of the same names take as long again for
+    # arrays as small as those of a call.
+    ends = lengths.cumsum()
+    within = np.arange(ends[-1] if len(ends) else 0)
+    within += (starts - (ends - lengths)).repeat(lengths)
     return within
 
 
@@ -116,9 +118,9 @@ class SimilarUserVotes:
         """
         history = self._histories
         stops, lengths, places = self._recent(neighbours)
-        from_end = np.repeat(stops - 1, lengths) - places
+        from_end = (stops - 1).repeat(lengths) - places
         decay = decay_by(half_life, MAX_VOTES_PER_NEIGHBOUR)
-        weights = np.repeat(np.maximum(similarities, 0.0), lengths) * decay[from_end]
+        weights = np.maximum(similarities, 0.0).repeat(lengths) * decay[from_end]
         if len(self._type_weights) > 1:
             weights = weights * self._type_weights[history.event_types[places]]
         return _to_shares(history.items[places].astype(np.int64), weights)
@@ -194,14 +196,14 @@ class Transitions:
     ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
         """Give each follower's event, 0 for the last one, its item, and what it counts: (n,) each."""
         lengths, followers, weights = self._followers(history, half_life)
-        return np.repeat(np.arange(len(lengths)), lengths), followers, weights
+        return np.arange(len(lengths)).repeat(lengths), followers, weights
 
     def _followers(
         self, history: History, half_life: float
     ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
         """Give how many followers each of the last events has, the items, and what they count."""
         lengths, followers, places = self.followers(history)
-        weights = self.weights[places] * np.repeat(decay_by(half_life, len(lengths)), lengths)
+        weights = self.weights[places] * decay_by(half_life, len(lengths)).repeat(lengths)
         return lengths, followers, weights
 
     def followers(

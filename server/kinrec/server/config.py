@@ -83,7 +83,7 @@ class ServerConfig:
     host: str = "127.0.0.1"
     port: int = 50051
     threads: int = 16
-    max_wait: float = 0.5
+    max_wait: float = 0.08
     drain_wait: float = 1.0
     grace: float = 10.0
     max_watches: int = 1000

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Protocol
 
 from kinrec.bundle.v1 import manifest_pb2
 from kinrec.engine import Engine
-from kinrec.engine.encoder import BatchingEncoder
 from kinrec.engine.model import Model
 from kinrec.trainer.attributes import (
     check_fillings,
@@ -236,7 +235,7 @@ def _write(
 
 def _fit_ranking(model: Model, targets: Targets, config: TrainConfig) -> FittedBlend | None:
     """Fit the blend of the search's model, and what corrects it where that ranks better."""
-    encoder = BatchingEncoder(model.encoder)
+    encoder = model.encoder
     fitted = fit_blend(model, encoder, targets, seed=config.seed)
     if fitted is None:
         return None

@@ -59,7 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--max-wait",
         type=float,
-        default=0.5,
+        default=0.08,
         metavar="SECONDS",
         help="a call that would wait longer in line is refused (%(default)s)",
     )

@@ -8,7 +8,7 @@ from contextvars import ContextVar
 from time import monotonic
 from typing import TYPE_CHECKING, NamedTuple
 
-from kinrec.engine.stages import ANSWER, ENCODE, READ, SEARCH, Listener, listener
+from kinrec.engine.stages import ANSWER, ENCODE, READ, SEARCH, TURN, Listener, listener
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -26,7 +26,7 @@ RECEIVE = "receive"
 """The request is read from the network."""
 DECODE = "decode"
 """The request is decoded and converted."""
-STAGES = (QUEUE, RECEIVE, DECODE, READ, ENCODE, SEARCH, ANSWER)
+STAGES = (QUEUE, RECEIVE, DECODE, TURN, READ, ENCODE, SEARCH, ANSWER)
 
 UNKNOWN_METHOD = "unknown"
 """Stands for all methods that the service does not have."""

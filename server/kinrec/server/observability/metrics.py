@@ -136,10 +136,12 @@ class Metrics(Watcher):
         if self._pool.waiting != self._waiting:
             self._waiting = self._pool.waiting
             families.WAITING.set(self._waiting)
+        # Taken before those that began: of none is the end known and the beginning not.
+        ended = Counter(_taken(self._ended))
         for method, count in Counter(_taken(self._begun)).items():
             self._of(method).in_flight.inc(count)
         self._measure()
-        for (method, code), count in Counter(_taken(self._ended)).items():
+        for (method, code), count in ended.items():
             self._of(method).in_flight.dec(count)
             families.CALLS.labels(method, code).inc(count)
         for (method, code), count in Counter(_taken(self._refused)).items():

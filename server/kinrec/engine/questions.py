@@ -1,0 +1,105 @@
+"""Answers the questions of many threads: those that wait at the same time, step by step together."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+from kinrec.engine.batching import Batching
+from kinrec.engine.blend import encode_together
+from kinrec.engine.encoder import MAX_BATCH
+from kinrec.engine.stages import ANSWER, ENCODE, TURN, Listener, listener
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from kinrec.engine.batching import Task
+    from kinrec.engine.encoder import Encoder
+    from kinrec.engine.options import Query
+    from kinrec.engine.subject import Subject
+
+    _Plan = TypeVar("_Plan")
+    _Answer = TypeVar("_Answer")
+
+_FEW = 4  # events more or less that make no difference to how long a question takes
+
+
+class _Question(NamedTuple):
+    """See ``Questions.ask``; the last is who hears of the work."""
+
+    query: Query
+    read: Callable[[Query], tuple[Any, Subject]]
+    answer: Callable[[Any, Subject], Any]
+    heard_by: Listener
+
+    def is_close(self, other: _Question) -> bool:
+        """Whether neither has many more events than the other."""
+        one, two = len(self.query.events), len(other.query.events)
+        return one <= 2 * two + _FEW and two <= 2 * one + _FEW
+
+
+class Questions:
+    """Answers questions about people.
+
+    Args:
+        encoder: Encodes the people whom it is asked about at the same time in one run.
+    """
+
+    def __init__(self, encoder: Encoder) -> None:
+        self._encoder = encoder
+        self._together: Batching[_Question, Any] = Batching(
+            self._work, _Question.is_close, MAX_BATCH
+        )
+
+    def ask(
+        self,
+        query: Query,
+        read: Callable[[Query], tuple[_Plan, Subject]],
+        answer: Callable[[_Plan, Subject], _Answer],
+    ) -> _Answer:
+        """Answer a question.
+
+        Args:
+            query: The question.
+            read: Finds the person, and anything else that the answer takes.
+            answer: Makes the answer of what was found.
+
+        Raises:
+            EngineError: What ``read`` and ``answer`` raise.
+        """
+        heard_by = listener.get()
+        heard_by.enter(TURN)
+        found: _Answer = self._together.ask(_Question(query, read, answer, heard_by))
+        heard_by.enter(ANSWER)
+        return found
+
+    def _work(self, tasks: Sequence[Task[_Question, Any]]) -> None:
+        """Read all people, encode them together, and then make an answer for each."""
+        own = listener.get()
+        try:
+            if len(tasks) == 1:
+                (task,) = tasks
+                task.answer = task.asked.answer(*task.asked.read(task.asked.query))
+            else:
+                self._work_together(tasks, own)
+        finally:
+            listener.set(own)
+
+    def _work_together(self, tasks: Sequence[Task[_Question, Any]], own: Listener) -> None:
+        read: list[tuple[Task[_Question, Any], tuple[Any, Subject]]] = []
+        for task in tasks:
+            listener.set(task.asked.heard_by)
+            try:
+                read.append((task, task.asked.read(task.asked.query)))
+            except Exception as error:  # noqa: BLE001 - raised again where it was asked
+                task.error = error
+            task.asked.heard_by.enter(ENCODE)
+        listener.set(own)
+        people = [subject.person for _, (_, subject) in read if subject.has_history]
+        encode_together(self._encoder, people)
+        for task, found in read:
+            listener.set(task.asked.heard_by)
+            try:
+                task.answer = task.asked.answer(*found)
+            except Exception as error:  # noqa: BLE001 - as above
+                task.error = error
+            task.asked.heard_by.enter(TURN)
