@@ -94,7 +94,7 @@ def fit_blend(
     targets = targets.sample(MAX_PEOPLE, seed)
     if not len(targets.users):
         return None
-    asked = collect(_people(model, encoder, targets), model)
+    asked = collect(people_of(model, encoder, targets), model)
     as_they_are = np.arange(len(asked)) < len(targets.users)
     start = model.manifest.blend.mixes[0]
     repeat_share = float(asked.of(as_they_are).target_is_seen.mean())
@@ -138,10 +138,13 @@ def fit_blend(
     )
 
 
-def _people(
+def people_of(
     model: Model, encoder: EncodesHistories, targets: Targets
 ) -> Iterator[tuple[Person, int]]:
-    """Give each person with its history, and with its last few events where few have so few."""
+    """Give everyone asked about and what came next, as they are, then by their last few events.
+
+    The latter for as few events as few of them have: whoever is new to a service has no more.
+    """
     lengths, most = targets.queries.lengths, model.reader.max_history
     short = [length for length in SHORT_HISTORIES if np.sum(lengths <= length) < MIN_PEOPLE_PER_MIX]
     pairs = list(zip(targets.users.tolist(), targets.items.tolist(), strict=True))

@@ -18,16 +18,16 @@ from torch import nn
 from torch.nn import functional
 
 from kinrec.bundle.v1 import manifest_pb2
-from kinrec.engine.blend import Mixes, Person
+from kinrec.engine.blend import Mixes
 from kinrec.engine.mixture import Scope, mix
 from kinrec.engine.ranker import EXAMINED, FEATURES, GREATEST, LIMIT, Blended, best_of, features_of
-from kinrec.trainer.blend import DISCOUNT_PRICE, DISCOUNTS
+from kinrec.trainer.blend import people_of
 from kinrec.trainer.metrics import ndcg
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from kinrec.engine.blend import EncodesHistories
+    from kinrec.engine.blend import EncodesHistories, Person
     from kinrec.engine.model import Model
     from kinrec.trainer.splits import Targets
 
@@ -36,6 +36,10 @@ MAX_QUESTIONS = 20_000
 MIN_QUESTIONS = 300
 CUTOFF = 10
 PARTS = 3
+# What is divided by: popularity to these powers; and what showing more of the catalogue may cost,
+# relative: more than the blend may pay, out of what the correction gains.
+DISCOUNTS = tuple(step / 20 for step in range(11))
+DISCOUNT_PRICE = 0.015
 WORTH = 1.01  # the correction must rank better by this factor
 BATCH = 128
 EPOCHS = 30
@@ -71,6 +75,8 @@ class Questions:
         log_discount: float32, (n, EXAMINED), of the item's popularity at power one.
         targets: int64, (n,), the column of what came next; -1 where it is no candidate.
         users: int64, (n,).
+        whole: How many are about people as they are; the others, by their last few events alone, are
+            learned from, not measured on.
     """
 
     features: NDArray[np.float32]
@@ -78,6 +84,7 @@ class Questions:
     log_discount: NDArray[np.float32]
     targets: NDArray[np.int64]
     users: NDArray[np.int64]
+    whole: int
 
     def __len__(self) -> int:
         return len(self.users)
@@ -90,15 +97,19 @@ class Questions:
             self.log_discount[chosen],
             self.targets[chosen],
             self.users[chosen],
+            int(chosen[: self.whole].sum()),
         )
 
     def ndcg(self, correction: NDArray[np.float32] | float = 0.0, discount: float = 0.0) -> float:
-        """Give the mean NDCG@10 of the blend with a correction of its logarithms, (n, EXAMINED)."""
+        """Give the mean NDCG@10 of the blend with a correction of its logarithms, (n, EXAMINED).
+
+        Of the questions about people as they are.
+        """
         scores = self.scores + correction + discount * self.log_discount
         found = self.targets >= 0
         of_target = np.take_along_axis(scores, np.maximum(self.targets, 0)[:, np.newaxis], axis=1)
         ranks = np.where(found, (scores > of_target).sum(axis=1), CUTOFF)
-        return float(ndcg(ranks, CUTOFF).mean())
+        return float(ndcg(ranks[: self.whole], CUTOFF).mean())
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,36 +176,46 @@ def ask_all(
     model: Model, encoder: EncodesHistories, targets: Targets, *, include_seen: bool
 ) -> Questions:
     """Mix what the sources say about people, and look at the best of it as the engine does."""
-    mixes, limit = Mixes(model.manifest.blend), model.reader.max_history
+    mixes = Mixes(model.manifest.blend)
     log_discount = np.log(model.popularity.discount(1.0))
-    count = len(targets.users)
-    features = np.zeros((count, EXAMINED, len(FEATURES)), np.float32)
-    scores = np.full((count, EXAMINED), -np.inf, np.float32)
-    discounts = np.zeros((count, EXAMINED), np.float32)
-    places = np.full(count, -1, np.int64)
-    for row, (user, target) in enumerate(
-        zip(targets.users.tolist(), targets.items.tolist(), strict=True)
-    ):
-        person = Person(model, encoder, targets.queries.user(row, limit), user)
-        weights = mixes.of(len(person.history), include_seen=include_seen)
-        blocked = person.history.items[:0] if include_seen else person.history.items
-        scope = Scope(None, blocked.astype(np.int64), CUTOFF, fill=0)
-        found = mix(model, person, weights, scope)
-        # A target that is not among them is no candidate: it would be told by its low score.
-        chosen = best_of(found.scores)
-        items, blended = found.items[chosen], found.scores[chosen]
-        if not len(items):
-            continue
-        size = len(items)
-        features[row, :size] = features_of(
-            Blended(model, person, weights, found.parts), items, blended
-        )
-        scores[row, :size] = np.log(blended)
-        discounts[row, :size] = log_discount[items]
-        at = np.flatnonzero(items == target)
-        if len(at):
-            places[row] = at[0]
-    return Questions(features, scores, discounts, places, targets.users)
+    rows = [
+        _ask(model, person, target, mixes, log_discount, include_seen=include_seen)
+        for person, target in people_of(model, encoder, targets)
+    ]
+    features, scores, discounts, places, users = (
+        np.array(part) for part in zip(*rows, strict=True)
+    )
+    return Questions(features, scores, discounts, places, users, len(targets.users))
+
+
+def _ask(
+    model: Model,
+    person: Person,
+    target: int,
+    mixes: Mixes,
+    log_discount: NDArray[np.float32],
+    *,
+    include_seen: bool,
+) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32], int, int]:
+    features = np.zeros((EXAMINED, len(FEATURES)), np.float32)
+    scores = np.full(EXAMINED, -np.inf, np.float32)
+    discounts = np.zeros(EXAMINED, np.float32)
+    weights = mixes.of(len(person.history), include_seen=include_seen)
+    own = person.history.items
+    scope = Scope(None, own[:0] if include_seen else own, CUTOFF, fill=0)
+    found = mix(model, person, weights, scope)
+    # A target that is not among them is no candidate: it would be told by its low score.
+    chosen = best_of(found.scores)
+    items, blended = found.items[chosen], found.scores[chosen]
+    size = len(items)
+    if size:
+        blend = Blended(model, person, weights, found.parts)
+        features[:size] = features_of(blend, items, blended)
+        scores[:size] = np.log(blended)
+        discounts[:size] = log_discount[items]
+    at = np.flatnonzero(items == target)
+    user = -1 if person.user is None else person.user
+    return features, scores, discounts, int(at[0]) if len(at) else -1, user
 
 
 def find_discount(asked: Questions, correction: NDArray[np.float32]) -> float:
