@@ -341,3 +341,24 @@ def test_columns_by_other_names_and_a_second_version(tmp_path, capsys):
     engine = Engine.load(tmp_path / "films")
     assert (engine.name, engine.version) == ("films", versions[-1])
     assert set(engine.recommend(user_id="p1", limit=5).item_ids) <= {f"film {n}" for n in range(12)}
+
+
+@pytest.mark.parametrize("given", [None, "ACTIVE"])
+def test_threads_that_wait_leave_the_core_to_others(tmp_path, given):
+    """OpenMP's own account says so, unless the environment asks for something else."""
+    events = tmp_path / "events.csv"
+    events.write_text("user_id,item_id,timestamp\n")
+    command = [KINREC, "train"]
+    environment = {**os.environ, "OMP_DISPLAY_ENV": "TRUE"}
+    environment.pop("OMP_WAIT_POLICY", None)
+    if given:
+        environment["OMP_WAIT_POLICY"] = given
+    done = subprocess.run(
+        [*command, "--events", events, "--out", tmp_path / "store"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert f"OMP_WAIT_POLICY = '{given or 'PASSIVE'}'" in done.stderr

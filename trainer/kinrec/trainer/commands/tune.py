@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from kinrec.trainer.commands import _log
+from kinrec.trainer.commands._threads import yield_cores
 from kinrec.trainer.config import TrainConfig
 from kinrec.trainer.errors import ConfigError, TrainerError
 from kinrec.trainer.settings import (
@@ -48,6 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Try settings and say which did best."""
+    yield_cores()
     console = Console(soft_wrap=True, markup=False, emoji=False, highlight=False)
     try:
         values = read_settings(args.config, args, _GROUPS)
