@@ -65,14 +65,14 @@ def test_the_arithmetic_is_that_of_the_manifest():
     assert (np.abs(logarithms) == 5.0).any()
     assert (np.abs(logarithms) < 5.0).any()
 
-    assert Ranker(spec).factors(features) == pytest.approx(np.exp(logarithms), rel=1e-4)
+    assert Ranker(spec).factors(features.T) == pytest.approx(np.exp(logarithms), rel=1e-4)
 
 
 def test_what_is_read_of_an_item(blended, model):
     """Each feature is what its name says, counted here one item at a time."""
     all_of_it, mixture = blended
     items, scores = mixture.items, mixture.scores
-    found = dict(zip(FEATURES, features_of(all_of_it, items, scores).T, strict=True))
+    found = dict(zip(FEATURES, features_of(all_of_it, items, scores), strict=True))
     person = all_of_it.person
     history = person.history.items
     recent = history[-20:][::-1]
@@ -117,7 +117,7 @@ def test_an_item_is_corrected_whatever_the_others_are(blended):
 
 
 def test_what_hardly_anything_speaks_for_comes_last(blended):
-    """Items of too low a score, or after the 200 best, are not looked at and take the least factor."""
+    """Items of too low a score, or after the 100 best, are not looked at and take the least factor."""
     all_of_it, mixture = blended
     ranker, items = Ranker(network()), mixture.items
     scores = np.where(
@@ -129,9 +129,9 @@ def test_what_hardly_anything_speaks_for_comes_last(blended):
     nothing = np.zeros(len(items), np.float32)
     assert ranker.correct(all_of_it, items, nothing).tolist() == nothing.tolist()
 
-    assert EXAMINED == 200
+    assert EXAMINED == 100
     scores = np.random.default_rng(3).permutation(np.arange(1, 301, dtype=np.float32))
-    assert sorted(scores[best_of(scores)].tolist()) == list(range(101, 301))
+    assert sorted(scores[best_of(scores)].tolist()) == list(range(201, 301))
 
 
 @pytest.fixture

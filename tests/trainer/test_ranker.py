@@ -41,7 +41,7 @@ def test_the_engine_corrects_as_the_fit_does():
     network = fit(asked, Shape(8, 0.1), seed=1)
     spec = network.spec(include_seen=True)
     assert spec.include_seen
-    factors = Ranker(spec).factors(asked.features[0])
+    factors = Ranker(spec).factors(asked.features[0].T)
     assert factors == pytest.approx(np.exp(network.correction(asked.features[0])), rel=1e-4)
 
 

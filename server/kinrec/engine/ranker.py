@@ -9,6 +9,7 @@ be recommended changes no score of those it looks at.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -46,14 +47,19 @@ FEATURES = (
     "events",  # the logarithm of the length of the history
     "seen",  # whether it is in the history
 )
+_BLEND, _SEQUENCE = FEATURES.index("blend"), FEATURES.index("sequence")
+_COUNTS = slice(FEATURES.index(TRANSITIONS), FEATURES.index("support") + 1)
+_POPULARITY, _EVENTS = FEATURES.index("popularity"), FEATURES.index("events")
+_LIKE_LAST, _LIKE_ANY = FEATURES.index("like_last"), FEATURES.index("like_any")
+_SEEN = FEATURES.index("seen")
 # Below any share that decides anything: what no source names is not infinitely unlikely.
-LEAST_SHARE = np.float32(1e-4)
-LOG_LEAST_SHARE = np.log(LEAST_SHARE)
+LEAST_SHARE = 1e-4
 LEAST_SCORE = np.float32(1e-7)
-LEAST_COUNT = np.float32(1e-2)
+LEAST_COUNT = 1e-2
+_LEAST = np.array([[LEAST_SHARE]] * len(_SHARES) + [[LEAST_COUNT]] * 4, np.float32)
 # Of the candidates so many of the best by the blend are looked at, as far as their scores are no less
 # than this. The others come after them: they take the least factor.
-EXAMINED = 200
+EXAMINED = 100
 LEAST_EXAMINED = np.float32(1e-4)
 GREATEST = np.float32(5.0)  # of the logarithm of a factor
 LIMIT = np.float32(4.0)  # of a feature, in standard deviations
@@ -103,17 +109,23 @@ class Ranker:
 
     def __init__(self, spec: Spec) -> None:
         self.include_seen = spec.include_seen
-        self._means = np.array(spec.means, np.float32)
-        self._scale = np.float32(1.0) / np.array(spec.deviations, np.float32)
-        self._biases = np.array(spec.hidden_biases, np.float32)
-        self._hidden = np.array(spec.hidden_weights, np.float32).reshape(len(FEATURES), -1)
+        # Features stand in rows: each is then one piece of memory.
+        self._means = np.array(spec.means, np.float32)[:, np.newaxis]
+        self._scale = np.float32(1.0) / np.array(spec.deviations, np.float32)[:, np.newaxis]
+        self._biases = np.array(spec.hidden_biases, np.float32)[:, np.newaxis]
+        hidden = np.array(spec.hidden_weights, np.float32).reshape(len(FEATURES), -1)
+        self._hidden = np.ascontiguousarray(hidden.T)
         self._output = np.array(spec.output_weights, np.float32)
 
     def factors(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
         """Give what scores are multiplied by, (n,), from ``features_of`` their items."""
-        inputs = np.clip((features - self._means) * self._scale, -LIMIT, LIMIT)
-        hidden = np.maximum(inputs @ self._hidden + self._biases, 0.0)
-        return np.asarray(np.exp(np.clip(hidden @ self._output, -GREATEST, GREATEST)), np.float32)
+        inputs = features - self._means
+        inputs *= self._scale
+        np.minimum(np.maximum(inputs, -LIMIT, out=inputs), LIMIT, out=inputs)
+        hidden = self._hidden @ inputs
+        hidden += self._biases
+        logarithms = self._output @ np.maximum(hidden, 0.0, out=hidden)
+        return np.exp(np.minimum(np.maximum(logarithms, -GREATEST), GREATEST))
 
     def correct(
         self, blended: Blended, items: NDArray[np.int64], scores: NDArray[np.float32]
@@ -142,39 +154,37 @@ def best_of(scores: NDArray[np.float32]) -> NDArray[np.int64]:
 def features_of(
     blended: Blended, items: NDArray[np.int64], scores: NDArray[np.float32]
 ) -> NDArray[np.float32]:
-    """Give what the network reads of some items: float32, (n, features). See ``Ranker.correct``."""
+    """Give what the network reads of some items: float32, (features, n). See ``Ranker.correct``."""
     model, person, weights, parts = blended
-    features = np.empty((len(items), len(FEATURES)), np.float32)
-    columns = dict(zip(FEATURES, features.T, strict=True))
+    count, own = len(items), person.history.items
+    features = np.empty((len(FEATURES), count), np.float32)
     # Where each item stands among those, from 1; an int16 is as small as can be searched at random.
     place_of = np.zeros(model.manifest.item_count, np.int16)
-    place_of[items] = np.arange(1, len(items) + 1)
+    place_of[items] = np.arange(1, count + 1)
 
-    columns["blend"][:] = np.log(scores + LEAST_SCORE)
-    for source in _SHARES:
-        columns[source][:] = LOG_LEAST_SHARE
+    np.log(scores + LEAST_SCORE, out=features[_BLEND])
+    counts = features[_COUNTS]
+    counts[: len(_SHARES)] = 0.0
     for source, (numbers, values) in parts:
         if source in _SHARES:
-            shares = np.bincount(place_of[numbers], values, len(items) + 1)[1:] / weights[source]
-            columns[source][:] = np.log(shares + LEAST_SHARE)
-
-    own = person.history.items
-    beside = model.item_vectors[own[-MAX_TRANSITION_EVENTS:][::-1]]
-    vectors = model.item_vectors[items]
-    _, logits = person.next_items(model.manifest.blend.candidates)
-    total = np.log(np.exp(logits - logits[0]).sum()) + logits[0]
-    columns["sequence"][:] = vectors @ person.vector - total
-    near = vectors @ beside.T  # (items, last events)
-    columns["like_last"][:] = near[:, 0]
-    columns["like_any"][:] = near.max(axis=1)
-
+            shares = np.bincount(place_of[numbers], values, count + 1)[1:]
+            np.multiply(shares, 1.0 / weights[source], out=counts[_SHARES.index(source)])
     half_life = model.manifest.blend.transition_half_life
-    evidence = model.evidence.of(person.history, half_life, place_of, len(items))
-    for name, counts in zip(("after", "next", "together", "support"), evidence, strict=True):
-        columns[name][:] = np.log(counts + LEAST_COUNT)
-    columns["popularity"][:] = model.popularity.logarithms[items]
-    columns["events"][:] = np.log(np.float32(len(own)))
-    seen = np.zeros(len(items) + 1, np.float32)
+    counts[len(_SHARES) :] = model.evidence.of(person.history, half_life, place_of, count)
+    counts += _LEAST
+    np.log(counts, out=counts)
+
+    beside = model.item_vectors[own[-MAX_TRANSITION_EVENTS:][::-1]]
+    near = np.concatenate([person.vector[np.newaxis], beside]) @ model.item_vectors[items].T
+    _, logits = person.next_items(model.manifest.blend.candidates)
+    total = logits[0] + np.log(np.exp(logits - logits[0]).sum())
+    np.subtract(near[0], total, out=features[_SEQUENCE])
+    features[_LIKE_LAST] = near[1]
+    near[1:].max(axis=0, out=features[_LIKE_ANY])
+
+    features[_POPULARITY] = model.popularity.logarithms[items]
+    features[_EVENTS] = math.log(len(own))
+    seen = np.zeros(count + 1, np.float32)
     seen[place_of[own]] = 1.0
-    columns["seen"][:] = seen[1:]
+    features[_SEEN] = seen[1:]
     return features

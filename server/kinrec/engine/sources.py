@@ -252,9 +252,11 @@ class Evidence:
         kept = (rows != 0).nonzero()[0]
         rows = rows[kept]
         decay = decay_by(half_life, len(lengths)).repeat(lengths)[kept]
-        after, right_after, together = self.counts[places[kept]].T * decay
-        weights = (after, right_after, together, None)
-        return np.stack([np.bincount(rows, values, count + 1)[1:] for values in weights])
+        found = np.empty((4, count))
+        for row, values in zip(found, self.counts[places[kept]].T, strict=False):
+            row[:] = np.bincount(rows, values * decay, count + 1)[1:]
+        found[3] = np.bincount(rows, minlength=count + 1)[1:]
+        return found
 
 
 TRANSITION_FILES = ("transition_offsets.npy", "transition_items.npy", "transition_weights.npy")

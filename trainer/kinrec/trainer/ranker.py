@@ -151,7 +151,7 @@ def fit_ranker(
     """
     targets = targets.sample(MAX_QUESTIONS, seed)
     asked = ask_all(model, encoder, targets, include_seen=include_seen)
-    if (asked.targets >= 0).sum() < MIN_QUESTIONS:
+    if (asked.targets[: asked.whole] >= 0).sum() < MIN_QUESTIONS:
         return None
     _, numbers = np.unique(asked.users, return_inverse=True)
     part_of = numbers % PARTS  # all questions about a person are in the same part
@@ -210,7 +210,7 @@ def _ask(
     size = len(items)
     if size:
         blend = Blended(model, person, weights, found.parts)
-        features[:size] = features_of(blend, items, blended)
+        features[:size] = features_of(blend, items, blended).T
         scores[:size] = np.log(blended)
         discounts[:size] = log_discount[items]
     at = np.flatnonzero(items == target)
