@@ -316,4 +316,5 @@ class Mixes:
 
 
 def _above_zero(weights: Mapping[str, float]) -> dict[str, float]:
-    return {source: weight for source, weight in weights.items() if weight > 0.0}
+    # In one order, which a map of a message has not: sums are the same to the bit in every process.
+    return {source: weight for source, weight in sorted(weights.items()) if weight > 0.0}

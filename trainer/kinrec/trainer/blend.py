@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from kinrec.trainer.ranker import FittedRanker
     from kinrec.trainer.splits import Targets
 
-MAX_PEOPLE = 2_500
+MAX_PEOPLE = 2_000
 
 # A person of so few events is asked about by the last events of people who have more, where the log
 # has too few such people.

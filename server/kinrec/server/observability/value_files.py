@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 # By the library's names. Twice what all methods, codes and reasons take; of the gauges 1,000 versions
 # that one worker has served. Beyond that the library lets a file grow without room for it.
-SIZES = {"counter": 1 << 16, "gauge_livesum": 1 << 18, "histogram": 3 << 17}  # bytes
+SIZES = {"counter": 1 << 16, "gauge_livesum": 1 << 18, "histogram": 1 << 19}  # bytes
 _LIVE = "gauge_livesum"
 _BEGIN = 8  # bytes, the first four of which say how many are in use: none if they are zero
 
