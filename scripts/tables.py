@@ -33,6 +33,11 @@ def main() -> None:
     print("\n| log | blend | " + " | ".join(SOURCES) + " |\n" + "|---" * (len(SOURCES) + 2) + "|")
     for name, _, manifest in found:
         print(_sources(name, manifest["validation"]))
+    print(
+        "\n| log | blend | corrected | more | hidden units | discount |\n|---|---|---|---|---|---|"
+    )
+    for name, _, manifest in found:
+        print(_correction(name, manifest))
 
 
 def _read(store: Path) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -69,6 +74,17 @@ def _sources(name: str, validation: dict[str, Any]) -> str:
         for source in SOURCES
     ]
     return f"| {name} | {_number(validation['blend_ndcg_at_10'])} | {' | '.join(cells)} |"
+
+
+def _correction(name: str, manifest: dict[str, Any]) -> str:
+    blend, validation = manifest["blend"], manifest["validation"]
+    discount = f"{blend.get('popularity_discount', 0.0):g}"
+    if "ranker" not in blend:
+        return f"| {name} | | not corrected | | | {discount} |"
+    plain, ranked = validation["unranked_ndcg_at_10"], validation["ranked_ndcg_at_10"]
+    hidden = len(blend["ranker"]["hidden_biases"])
+    more = f"{100 * (ranked / plain - 1):.1f} %"
+    return f"| {name} | {_number(plain)} | {_number(ranked)} | {more} | {hidden} | {discount} |"
 
 
 def _number(value: float) -> str:

@@ -857,7 +857,7 @@ global___CategoryCap = CategoryCap
 
 @typing.final
 class SourceShare(google.protobuf.message.Message):
-    """How much of a score a source gave."""
+    """How much of a blended score a source gave, before the score is corrected."""
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
@@ -974,7 +974,7 @@ class Recommendation(google.protobuf.message.Message):
     item_id: builtins.str
     """The item's id."""
     score: builtins.float
-    """The blended score of the item, greater is better. Comparable within one answer only."""
+    """The score of the item, greater is better. Comparable within one answer only."""
     title: builtins.str
     """The item's title. Empty if the model was trained without titles."""
     @property
