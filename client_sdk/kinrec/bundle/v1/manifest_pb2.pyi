@@ -917,11 +917,11 @@ class Validation(google.protobuf.message.Message):
     people: builtins.int
     """The number of questions about people that the weights were fitted on."""
     ranked_ndcg_at_10: builtins.float
-    """NDCG@10 of the corrected blend on people whom the correction was not fitted to, 0 to 1; 0 without
-    one.
+    """NDCG@10 of the corrected blend on people whom the correction was not fitted to, with the discount of
+    popular items that ranks best, 0 to 1; 0 without a correction.
     """
     unranked_ndcg_at_10: builtins.float
-    """The same of the blend alone, before popular items are discounted."""
+    """The same of the blend alone, with the discount that is best for it."""
     @property
     def epochs(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___EpochRecord]:
         """The measures of every epoch, in order."""
