@@ -31,7 +31,7 @@ def test_it_says_what_each_source_is_worth(shown, engine):
     validation = engine.manifest.validation
     without = validation.without_source_ndcg_at_10
     (title,) = (line for line in shown if line.startswith("NDCG@10 of the blend"))
-    assert f"{validation.blend_ndcg_at_10:.4f} on held-out events" in title
+    assert f"{validation.blend_ndcg_at_10:.4f} on {validation.people:,} held-out events" in title
     for source, alone in validation.source_ndcg_at_10.items():
         rest = f"the others without it {without[source]:.4f}" if source in without else "not asked"
         assert f"{source} alone {alone:.4f}, {rest}" in shown

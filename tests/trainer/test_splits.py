@@ -46,6 +46,15 @@ def test_the_temporal_targets_are_the_first_items_of_the_slice(log):
     assert (targets.users.tolist(), targets.items.tolist()) == ([0], [2])
 
 
+def test_the_first_five_events_of_a_slice_are_asked_about_in_turn(make_histories):
+    """Each is asked about with all that came before it, in the slice too, which the model has not."""
+    histories = make_histories([[0, 1, *range(2, 10)], [3]], times=[[*range(10)], [12]])
+    training_part, targets = hold_out(histories, Split("temporal", 2.0, 11.0))
+    assert rows(training_part)[0] == [0, 1]
+    assert (targets.users.tolist(), targets.items.tolist()) == ([0] * 5, [2, 3, 4, 5, 6])
+    assert rows(targets.queries)[::4] == [[0, 1], [0, 1, 2, 3, 4, 5]]
+
+
 def test_temporal_cases_ask_for_the_distinct_new_items_of_the_test_period(log):
     """The query is all before the test; who has nothing before or nothing new is counted."""
     cases = find_cases(log, TEMPORAL, include_seen=False)

@@ -198,8 +198,8 @@ def test_a_training_by_file_with_flags_that_win(tmp_path, capsys, sample_dir):
     validation = manifest.validation
     choice = "included" if spec.include_seen_default else "left out"
     assert measured == (
-        f"seen items {choice} by default: {validation.repeat_share:.1%} of what {validation.people} "
-        f"people did next was with an item they knew; "
+        f"seen items {choice} by default: {validation.repeat_share:.1%} of {validation.people} "
+        f"held-out events were with an item that the person knew; "
         f"NDCG@10 of the blend {validation.blend_ndcg_at_10:.4f}"
     )
 
@@ -208,7 +208,7 @@ def test_a_training_by_file_with_flags_that_win(tmp_path, capsys, sample_dir):
     ("people", "included", "line"),
     [
         (0, False, "left out by default: there was nobody to measure it on"),
-        (1_200, True, "included by default: 87.5% of what 1,200 people did next was with an item "),
+        (1_200, True, "included by default: 87.5% of 1,200 held-out events were with an item "),
     ],
 )
 def test_what_is_said_of_seen_items(people, included, line):
@@ -216,6 +216,9 @@ def test_what_is_said_of_seen_items(people, included, line):
     manifest = Manifest(event_spec=EventSpec(include_seen_default=included))
     manifest.validation.MergeFrom(Validation(people=people, repeat_share=0.875))
     assert _seen_items(manifest).startswith(f"seen items {line}")
+    assert "little to go by" not in _seen_items(manifest)
+    manifest.validation.people = 74
+    assert _seen_items(manifest).endswith("little to go by: weights of 300 or more are surer")
 
 
 def test_items_that_cannot_be_used_are_refused_in_one_line(tmp_path, capsys, sample_dir):

@@ -179,25 +179,28 @@ def hold_out(histories: Histories, split: Split | None = None) -> tuple[Historie
         The split's training part, leave-one-out without further events of some; and whom to validate
         on, with a history in it. Leave-one-out: those of whom further events are held out, once for
         each, always with one before it that the training part has not; if they are few, everyone.
-        Temporal: everyone, on the first event. What is for the test is looked at by no training.
+        Temporal: everyone, on the first five events. What is for the test is looked at by no training.
     """
     split = split or Split()
     validation, test = split.counts(histories)
     later = test + validation
     training_part = histories.without_last(later)
     is_asked = (validation > 0) & (training_part.lengths > 0)
-    times_asked = is_asked.astype(np.int64)
     if split.method == LEAVE_ONE_OUT:
+        times_asked, step = is_asked.astype(np.int64), 1
         further = _count_further(histories)
         training_part = histories.without_last(later + further)
         if further.sum() >= ENOUGH_FURTHER:
             times_asked = further
         else:
             times_asked = np.maximum(times_asked, further)
+    else:
+        times_asked, step = np.where(is_asked, np.minimum(validation, MOST_OF_ONE), 0), -1
     users = np.repeat(np.arange(len(histories)), times_asked)
-    # One's first question is the latest event that may be asked about, the next the one before it.
+    # One's first question is the first event held out of everyone, the next the one before it or, in a
+    # period, after it.
     first = np.cumsum(times_asked) - times_asked
-    after = later[users] + np.arange(len(users)) - np.repeat(first, times_asked)
+    after = later[users] + step * (np.arange(len(users)) - np.repeat(first, times_asked))
     items = histories.items[histories.offsets[users + 1] - after].astype(np.int64)
     asked = select(histories, users).without_last(after)
     return training_part, Targets(users, items, asked)

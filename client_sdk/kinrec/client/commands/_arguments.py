@@ -203,7 +203,8 @@ def add_page_token(parser: argparse.ArgumentParser) -> None:
         "--page-token",
         default="",
         metavar="TOKEN",
-        help="go on behind an earlier answer; all else but --limit as it was, the file of --state too",
+        help="go on behind an earlier answer; all else but --limit as it was; with --state without the "
+        "events, which its file holds by now",
     )
 
 

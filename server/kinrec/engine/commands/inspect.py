@@ -105,7 +105,10 @@ def _sections(
     yield (
         "blend",
         [
-            (f"from {mix.min_events} events, {_seen(included=included)}", _weights(weights))
+            (
+                f"from {mix.min_events} event{'s' * (mix.min_events > 1)}, {_seen(included=included)}",
+                _weights(weights),
+            )
             for mix in manifest.blend.mixes
             for included, weights in ((False, mix.weights), (True, mix.weights_with_seen))
         ]
@@ -153,9 +156,7 @@ def _sources(manifest: manifest_pb2.Manifest) -> tuple[str, list[tuple[str, str]
     for source, alone in sorted(validation.source_ndcg_at_10.items()):
         rest = f"the others without it {without[source]:.4f}" if source in without else "not asked"
         rows.append((source, f"alone {alone:.4f}, {rest}"))
-    quality = (
-        f"{validation.blend_ndcg_at_10:.4f} on held-out events of {validation.people:,} people"
-    )
+    quality = f"{validation.blend_ndcg_at_10:.4f} on {validation.people:,} held-out events"
     return f"NDCG@10 of the blend, {seen}: {quality}", rows
 
 
@@ -165,8 +166,8 @@ def _correction(manifest: manifest_pb2.Manifest) -> str:
     ranker, validation = manifest.blend.ranker, manifest.validation
     return (
         f"by a network of {len(ranker.hidden_biases)} hidden units, {_seen(included=ranker.include_seen)}: "
-        f"NDCG@10 {validation.ranked_ndcg_at_10:.4f} for {validation.unranked_ndcg_at_10:.4f} "
-        "on people it was not fitted to"
+        f"NDCG@10 {validation.ranked_ndcg_at_10:.4f} with it and {validation.unranked_ndcg_at_10:.4f} "
+        "without it, of people it was not fitted to"
     )
 
 

@@ -40,6 +40,9 @@ _GROUPS = (
     ("settings", "the defaults are meant to do well on any log", settings_of(TrainConfig)),
 )
 
+# Held-out events: on fewer, the weights and the default for seen items are as much chance as choice.
+FEW = 300
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what the command takes."""
@@ -74,10 +77,12 @@ def _seen_items(manifest: Manifest) -> str:
     """Say whether items of the history are recommended by default, and what was measured for it."""
     choice = "included" if manifest.event_spec.include_seen_default else "left out"
     validation = manifest.validation
+    few = validation.people < FEW
     if not validation.people:
         return f"seen items {choice} by default: there was nobody to measure it on"
     return (
-        f"seen items {choice} by default: {validation.repeat_share:.1%} of what "
-        f"{validation.people:,} people did next was with an item they knew; "
+        f"seen items {choice} by default: {validation.repeat_share:.1%} of "
+        f"{validation.people:,} held-out events were with an item that the person knew; "
         f"NDCG@10 of the blend {validation.blend_ndcg_at_10:.4f}"
+        + (f", which is little to go by: weights of {FEW:,} or more are surer" if few else "")
     )
