@@ -20,7 +20,7 @@ from torch.nn import functional
 from kinrec.bundle.v1 import manifest_pb2
 from kinrec.engine.blend import Mixes
 from kinrec.engine.mixture import Scope, mix
-from kinrec.engine.ranker import EXAMINED, FEATURES, GREATEST, LIMIT, Blended, best_of, features_of
+from kinrec.engine.ranker import FEATURES, GREATEST, LEAST_EXAMINED, LIMIT, Blended, features_of
 from kinrec.trainer.blend import people_of
 from kinrec.trainer.metrics import ndcg
 
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 MAX_QUESTIONS = 20_000
 # Fewer teach nothing that the blend does not know.
 MIN_QUESTIONS = 300
+CANDIDATES = 100  # of each question: the best by the blend
 CUTOFF = 10
 PARTS = 3
 # What is divided by: popularity to these powers; and what showing more of the catalogue may cost,
@@ -69,10 +70,10 @@ class Questions:
     """The candidates of some people, and which of them came next.
 
     Attributes:
-        features: float32, (n, EXAMINED, features).
-        scores: float32, (n, EXAMINED), the logarithm of the blended scores, minus infinity where a
+        features: float32, (n, CANDIDATES, features).
+        scores: float32, (n, CANDIDATES), the logarithm of the blended scores, minus infinity where a
             person has fewer candidates.
-        log_discount: float32, (n, EXAMINED), of the item's popularity at power one.
+        log_discount: float32, (n, CANDIDATES), of the item's popularity at power one.
         targets: int64, (n,), the column of what came next; -1 where it is no candidate.
         users: int64, (n,).
         whole: How many are about people as they are; the others, by their last few events alone, are
@@ -101,7 +102,7 @@ class Questions:
         )
 
     def ndcg(self, correction: NDArray[np.float32] | float = 0.0, discount: float = 0.0) -> float:
-        """Give the mean NDCG@10 of the blend with a correction of its logarithms, (n, EXAMINED).
+        """Give the mean NDCG@10 of the blend with a correction of its logarithms, (n, CANDIDATES).
 
         Of the questions about people as they are.
         """
@@ -201,15 +202,16 @@ def _ask(
     *,
     include_seen: bool,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32], int, int]:
-    features = np.zeros((EXAMINED, len(FEATURES)), np.float32)
-    scores = np.full(EXAMINED, -np.inf, np.float32)
-    discounts = np.zeros(EXAMINED, np.float32)
+    features = np.zeros((CANDIDATES, len(FEATURES)), np.float32)
+    scores = np.full(CANDIDATES, -np.inf, np.float32)
+    discounts = np.zeros(CANDIDATES, np.float32)
     weights = mixes.of(len(person.history), include_seen=include_seen)
     own = person.history.items
     scope = Scope(None, own[:0] if include_seen else own, CUTOFF, fill=0)
     found = mix(model, person, weights, scope)
-    # A target that is not among them is no candidate: it would be told by its low score.
-    chosen = best_of(found.scores)
+    # A target that is not among the best is no candidate: it would be told by its low score.
+    chosen = np.argsort(-found.scores, kind="stable")[:CANDIDATES]
+    chosen = chosen[found.scores[chosen] >= LEAST_EXAMINED]
     items, blended = found.items[chosen], found.scores[chosen]
     size = len(items)
     if size:
@@ -284,7 +286,7 @@ class Network:
 
     @torch.no_grad()
     def correction(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Give the logarithms of the factors, (n, EXAMINED)."""
+        """Give the logarithms of the factors, (n, CANDIDATES)."""
         found: NDArray[np.float32] = self._correction(self._inputs(features)).numpy()
         return np.clip(found, -GREATEST, GREATEST)
 
