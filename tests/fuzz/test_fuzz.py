@@ -122,7 +122,7 @@ def test_the_next_page_is_asked_for_rightly_and_wrongly():
     maker.collect(CALL, [ANSWER])
     found = []
 
-    @settings(DRAWING, max_examples=300)
+    @settings(DRAWING, max_examples=1_000)
     @given(calls(maker))
     def draw(call):
         found.extend(call.requests() if call.method is RECOMMEND else ())
