@@ -11,7 +11,6 @@ from kinrec.engine.sources import (
     SEQUENCE,
     SIMILAR_USERS,
     TRANSITIONS,
-    among,
     decay_by,
 )
 
@@ -90,12 +89,22 @@ def find_reasons(
     ]
 
 
+def _among(
+    numbers: NDArray[np.int64], ranked: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Give where in ``numbers`` some of ``ranked``, ascending, stand, and which of them each is."""
+    places = np.searchsorted(ranked, numbers)
+    places[places == len(ranked)] = 0
+    hits = np.flatnonzero(ranked[places] == numbers)
+    return hits, places[hits]
+
+
 def _shares_of_sources(
     mixture: Mixture, ranked: NDArray[np.int64]
 ) -> dict[str, NDArray[np.float64]]:
     found: dict[str, NDArray[np.float64]] = {}
     for source, (numbers, values) in mixture.parts:
-        hits, places = among(numbers, ranked)
+        hits, places = _among(numbers, ranked)
         said = np.bincount(places, values[hits], len(ranked)).astype(np.float64)
         found[source] = found[source] + said if source in found else said
     total = np.maximum(sum(found.values()), 1e-300)
@@ -108,7 +117,7 @@ def _voters(
     """Give for each item the similar users who did something with it lately, most similar first."""
     neighbours, cosines = person.neighbours(model.manifest.blend.neighbours)
     owners, numbers = model.votes.voted(neighbours)
-    hits, places = among(numbers, ranked)
+    hits, places = _among(numbers, ranked)
     voters: list[list[tuple[int, float]]] = [[] for _ in ranked]
     # Neighbours come most similar first; one votes once for an item, however often it was there.
     seen = set()
@@ -130,7 +139,7 @@ def _events(
     half_life = model.manifest.blend.transition_half_life
     if TRANSITIONS in shares:
         owners, followers, values = model.transitions.by_event(person.history, half_life)
-        hits, places = among(followers, ranked)
+        hits, places = _among(followers, ranked)
         np.add.at(counts, (owners[hits], places), values[hits])
         counts *= shares[TRANSITIONS] / np.maximum(counts.sum(axis=0), 1e-300)
     if SEQUENCE in shares:

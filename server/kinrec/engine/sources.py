@@ -82,16 +82,6 @@ def ranges(starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray[np.
     return within
 
 
-def among(
-    numbers: NDArray[np.int64], items: NDArray[np.int64]
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Give the places of those ``numbers`` that are in ``items``, ascending, and where each is there."""
-    places = np.searchsorted(items, numbers)
-    places[places == len(items)] = 0
-    hits = np.flatnonzero(items[places] == numbers)
-    return hits, places[hits]
-
-
 class SimilarUserVotes:
     """User-based collaborative filtering: neighbours vote with what they did last.
 
