@@ -62,7 +62,7 @@ class FittedBlend:
         of_source: The same of each source alone.
         without_source: The same without each source that has a weight, the others fitted anew.
         repeat_share: The share of held-out events whose item was in the history.
-        people: How many people it was fitted on.
+        people: On how many held-out events it was fitted, several of some people.
         ranker: What corrects it; None for nothing.
     """
 

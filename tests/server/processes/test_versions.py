@@ -1,175 +1,35 @@
-"""`kinrec serve` with several workers, and while the versions in its store come and go."""
+"""`kinrec serve` while the versions in its store come and go."""
 
-import contextlib
 import json
 import os
 import shutil
 import signal
 import subprocess
-import sys
 import threading
 import time
 import urllib.error
 import urllib.request
-from pathlib import Path
 
 import grpc
 import pytest
-from google.protobuf import json_format
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpc_health.v1.health_pb2_grpc import HealthStub
 
-from kinrec.bundle.v1.manifest_pb2 import Manifest, Mix
-from kinrec.engine.store import find_bundle, list_versions, write_pin
+from kinrec.engine.store import list_versions, write_pin
 from kinrec.v1 import recommender_pb2 as pb
 from kinrec.v1.recommender_pb2_grpc import RecommenderServiceStub
 
-KINREC = Path(sys.executable).with_name("kinrec")
-FIRST, SECOND = "20010101T000000Z", "20020101T000000Z"
-ASKED = pb.RecommendRequest(events=[pb.Event(item_id="i3"), pb.Event(item_id="i7")], limit=5)
-
-
-def make_version(trained, store, version, source="popularity"):
-    """Put a version into a store that recommends by one source alone, and give its directory."""
-    bundle = store / version
-    beside = store / f".{version}"
-    shutil.copytree(trained, beside)
-    path = beside / "manifest.json"
-    manifest = json_format.Parse(path.read_text("utf-8"), Manifest(), ignore_unknown_fields=True)
-    manifest.version = version
-    weights = {source: 1.0}
-    del manifest.blend.mixes[:]
-    manifest.blend.mixes.append(Mix(min_events=1, weights=weights, weights_with_seen=weights))
-    path.write_text(json_format.MessageToJson(manifest, preserving_proto_field_name=True), "utf-8")
-    beside.rename(bundle)
-    return bundle
-
-
-@pytest.fixture
-def trained(bundle_store):
-    """The bundle that the versions are made of."""
-    return find_bundle(bundle_store)
-
-
-@pytest.fixture
-def store(trained, tmp_path):
-    """A store of one version."""
-    store = tmp_path / "shop"
-    store.mkdir()
-    make_version(trained, store, FIRST)
-    return store
-
-
-@pytest.fixture
-def serve(store, tmp_path):
-    """Start `kinrec serve`; return the process and its address once it is ready."""
-    processes = []
-    log = (tmp_path / "log").open("w+")
-
-    def start(*flags, of=store):
-        command = [KINREC, "serve", of, "--port", "0", "--drain-wait", "0", *flags]
-        environment = os.environ | {"KINREC_STATE_KEY": "k" * 32}
-        process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=log, text=True, env=environment
-        )
-        processes.append(process)
-        line = process.stdout.readline()
-        assert line.startswith("kinrec: serving "), (tmp_path / "log").read_text()
-        return process, line.split()[-1]
-
-    yield start
-    for process in processes:
-        process.kill()
-        process.communicate(timeout=10)
-    log.close()
-
-
-@contextlib.contextmanager
-def calling(address, method="Recommend"):
-    """Give a call on a connection of its own."""
-    with grpc.insecure_channel(address, [("grpc.use_local_subchannel_pool", 1)]) as channel:
-        yield getattr(RecommenderServiceStub(channel), method)
-
-
-def version_of(address):
-    """Ask which version answers."""
-    with calling(address, "GetModel") as call:
-        return call(pb.GetModelRequest(), timeout=10, wait_for_ready=True).version
-
-
-def wait_until(holds, seconds=20):
-    """Wait for what must come true."""
-    end = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < end, "it did not come true in time"
-        time.sleep(0.02)
-
-
-def workers_of(process):
-    """Give the process ids of a server's workers."""
-    done = subprocess.run(
-        ["pgrep", "-P", str(process.pid)], capture_output=True, text=True, check=False
-    )
-    return [int(line) for line in done.stdout.split()]
-
-
-def test_workers_share_a_port_and_their_states(serve):
-    """Calls on many connections are spread over all workers; a state of one is good for all."""
-    process, address = serve("--workers", "2")
-    assert len(workers_of(process)) == 2
-    with calling(address) as call:
-        state = call(ASKED, timeout=10).state
-    for _ in range(8):
-        with calling(address) as call:
-            assert call(pb.RecommendRequest(state=state), timeout=10).recommendations
-    process.terminate()
-    assert process.wait(20) == 0
-
-
-def test_a_killed_worker_is_replaced_and_callers_that_retry_notice_nothing(serve, tmp_path):
-    """Kill -9 under load: the others go on, a new one comes, and what serves stays the same."""
-    process, address = serve("--workers", "2")
-    before = workers_of(process)
-    stop, failures, answers = threading.Event(), [], []
-
-    def calls():
-        while not stop.is_set():
-            with calling(address) as call:
-                try:
-                    answers.append(call(ASKED, timeout=10).model_version)
-                except grpc.RpcError as error:
-                    failures.append(error.code())
-
-    threads = [threading.Thread(target=calls) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    time.sleep(0.3)
-    os.kill(before[0], signal.SIGKILL)
-    wait_until(lambda: len(set(workers_of(process)) - set(before)) == 1)
-    wait_until(lambda: "has ended: signal 9" in (tmp_path / "log").read_text())
-    time.sleep(1.0)
-    stop.set()
-    for thread in threads:
-        thread.join(20)
-    assert set(answers) == {FIRST}
-    # Only what was on its way to the dead one is lost, with a status that says to try again.
-    assert set(failures) <= {grpc.StatusCode.UNAVAILABLE}
-    assert len(failures) <= 2 * len(threads)
-
-
-def test_workers_end_when_their_supervisor_is_killed(serve):
-    """No worker stays behind to hold the port."""
-    process, address = serve("--workers", "2")
-    workers = workers_of(process)
-    process.kill()
-    process.wait(10)
-
-    def all_ended():
-        return not any(Path(f"/proc/{worker}/exe").exists() for worker in workers)
-
-    wait_until(all_ended)
-    with calling(address) as call, pytest.raises(grpc.RpcError):
-        call(ASKED, timeout=2)
+from .serving import (
+    ASKED,
+    FIRST,
+    KINREC,
+    SECOND,
+    calling,
+    make_version,
+    version_of,
+    wait_until,
+    workers_of,
+)
 
 
 class Caller:
@@ -333,15 +193,6 @@ def test_the_admin_port_reloads_and_tells(serve, store, trained, tmp_path):
     assert ask("/status", Host="evil.example:80")[0] == 404
 
 
-def test_the_only_worker_is_told_of_under_the_number_of_its_process(serve, tmp_path):
-    """It is a thread of the supervisor, whose process it is."""
-    process, _ = serve("--admin-port", "0", "--workers", "1")
-    base = (tmp_path / "log").read_text().split("admin calls on ")[1].split()[0]
-    with urllib.request.urlopen(f"http://{base}/status", timeout=30) as answer:
-        (worker,) = json.load(answer)["workers"]
-    assert worker == {"pid": process.pid, "version": FIRST}
-
-
 def test_pin_names_the_version_to_serve(store, trained):
     """`kinrec pin` pins, lists and lets go; a version that is not there is refused in one line."""
     make_version(trained, store, SECOND)
@@ -364,14 +215,6 @@ def test_pin_names_the_version_to_serve(store, trained):
     assert list_versions(store) == [FIRST, SECOND]
 
 
-def test_health_says_serving_only_when_all_is_loaded(serve):
-    """Who can connect finds a server that answers."""
-    _, address = serve("--workers", "2")
-    with grpc.insecure_channel(address) as channel:
-        answer = HealthStub(channel).Check(HealthCheckRequest(), timeout=10)
-    assert answer.status == HealthCheckResponse.SERVING
-
-
 @pytest.mark.parametrize("flags", [(), ("--version", FIRST)])
 def test_a_bundle_that_is_refused_and_has_no_substitute_ends_the_start(store, flags):
     """Exit code 2 and one line; it is not tried again and again."""
@@ -386,40 +229,6 @@ def test_a_bundle_that_is_refused_and_has_no_substitute_ends_the_start(store, fl
     assert (done.returncode, done.stdout) == (2, "")
     (line,) = done.stderr.splitlines()
     assert "encoder.onnx" in line
-
-
-def test_a_full_disk_under_the_log_stops_nothing(store, trained):
-    """What cannot be written is lost; calls, a swap and a worker's death go as always."""
-    command = [KINREC, "serve", store, "--port", "0", "--drain-wait", "0", "--workers", "2"]
-    command += ["--reload-seconds", "0.1", "--log-calls"]
-    with (
-        Path("/dev/full").open("w") as full,
-        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=full, text=True) as process,
-    ):
-        try:
-            address = process.stdout.readline().split()[-1]
-            before = workers_of(process)
-            os.kill(before[0], signal.SIGKILL)
-            wait_until(lambda: len(set(workers_of(process)) - set(before)) == 1)
-            make_version(trained, store, SECOND)
-            wait_until(lambda: version_of(address) == SECOND)
-            with calling(address) as call:
-                assert call(ASKED, timeout=10, wait_for_ready=True).recommendations
-        finally:
-            process.terminate()
-        assert process.wait(20) == 0
-
-
-def test_each_worker_keeps_to_a_core_where_there_is_one_for_each(serve):
-    """The threads of one worker do not contend for its lock on several cores."""
-    cores = os.sched_getaffinity(0)
-    if len(cores) < 2:
-        pytest.skip("there is one core")
-    process, _ = serve("--workers", str(len(cores)))
-    kept = [os.sched_getaffinity(worker) for worker in workers_of(process)]
-    assert sorted(kept, key=min) == [{core} for core in sorted(cores)]
-    process, _ = serve("--workers", str(len(cores) + 1))
-    assert all(os.sched_getaffinity(worker) == cores for worker in workers_of(process))
 
 
 def test_a_pin_to_what_has_gone_is_told_of(store, trained):
