@@ -8,6 +8,7 @@ from kinrec.engine import Engine, Event, Options
 from kinrec.engine.blend import Person
 from kinrec.engine.mixture import Scope, mix
 from kinrec.engine.ranker import (
+    EXAMINED_DEPTH,
     FEATURES,
     GREATEST,
     LEAST_COUNT,
@@ -17,7 +18,9 @@ from kinrec.engine.ranker import (
     Ranker,
     check_ranker,
     features_of,
+    least_examined,
 )
+from kinrec.engine.sources import softmax
 
 INPUTS = len(FEATURES)
 WEIGHTS = {"sequence": 0.5, "transitions": 0.3, "similar_users": 0.2}
@@ -118,14 +121,26 @@ def test_what_hardly_anything_speaks_for_comes_last(blended):
     """Items of too low a score are not looked at and take the least factor."""
     all_of_it, mixture = blended
     ranker, items = Ranker(network()), mixture.items
-    scores = np.where(
-        np.arange(len(items)) % 2, LEAST_EXAMINED / 2, mixture.scores + LEAST_EXAMINED
-    )
+    least = least_examined(all_of_it)
+    scores = np.where(np.arange(len(items)) % 2, least / 2, mixture.scores + least)
     found = ranker.correct(all_of_it, items, scores.astype(np.float32))
-    assert found[1::2] == pytest.approx(LEAST_EXAMINED / 2 * np.exp(-GREATEST))
+    assert found[1::2] == pytest.approx(least / 2 * np.exp(-GREATEST))
     assert (found[::2] >= found[1::2].max()).all()
     nothing = np.zeros(len(items), np.float32)
     assert ranker.correct(all_of_it, items, nothing).tolist() == nothing.tolist()
+
+
+def test_the_best_of_the_sequence_are_looked_at_and_little_else(blended, model):
+    """The bound is what the sequence alone gives the 150th of all items, and never under the least."""
+    all_of_it, mixture = blended
+    blend = model.manifest.blend
+    _, shares = softmax(all_of_it.person.next_items(blend.candidates), blend.sequence_temperature)
+    least = least_examined(all_of_it)
+    assert least == pytest.approx(WEIGHTS["sequence"] * shares[EXAMINED_DEPTH - 1])
+    assert least > LEAST_EXAMINED
+    assert EXAMINED_DEPTH <= (mixture.scores >= least).sum() < len(mixture.items)
+    others = all_of_it._replace(weights={"transitions": 1.0})
+    assert least_examined(others) == np.float32(LEAST_EXAMINED)
 
 
 @pytest.fixture

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from kinrec.engine.events import History
     from kinrec.engine.index import Found, Search
     from kinrec.engine.model import Model
+    from kinrec.engine.sources import Followers
 
 
 class EncodesHistories(Protocol):
@@ -63,6 +64,7 @@ class Person:
         # no two people would be encoded at the same time.
         self._encoded: Encoded | None = None
         self._factors: NDArray[np.float32] | None = None
+        self._followers: Followers | None = None
         self._neighbours: dict[int, Found] = {}
         self._next_items: dict[int, Found] = {}
         self.history = history
@@ -152,6 +154,13 @@ class Person:
         if self._stored is not None:
             return np.asarray(self._model.user_factors[self._stored])
         return self._model.fold_in.user(self.history, self.vector)
+
+    @property
+    def followers(self) -> Followers:
+        """What people did within a few events of the last items of the history."""
+        if self._followers is None:
+            self._followers = self._model.transitions.followers(self.history)
+        return self._followers
 
     def neighbours(self, count: int) -> Found:
         """Find the users with the nearest factors, without the person itself."""
@@ -266,7 +275,7 @@ def _factors(model: Model, person: Person, _blend: Blend, count: int) -> Shares:
 
 
 def _transitions(model: Model, person: Person, blend: Blend, _count: int) -> Shares:
-    return model.transitions.shares(person.history, blend.transition_half_life)
+    return model.transitions.shares(person.followers, blend.transition_half_life)
 
 
 def _history(model: Model, person: Person, blend: Blend, _count: int) -> Shares:

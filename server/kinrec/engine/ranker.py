@@ -18,8 +18,10 @@ from kinrec.engine.sources import (
     FACTORS,
     HISTORY,
     MAX_TRANSITION_EVENTS,
+    SEQUENCE,
     SIMILAR_USERS,
     TRANSITIONS,
+    softmax,
 )
 
 if TYPE_CHECKING:
@@ -35,7 +37,7 @@ if TYPE_CHECKING:
 _SHARES = (TRANSITIONS, SIMILAR_USERS, FACTORS, HISTORY)
 FEATURES = (
     "blend",  # the logarithm of the blended score, as of all shares
-    "sequence",  # of the item's probability as the next, by the encoder alone
+    SEQUENCE,  # of the item's probability as the next, by the encoder alone
     *_SHARES,
     "after",  # of how often it came after the person's last items
     "next",  # of how often right after them
@@ -47,7 +49,7 @@ FEATURES = (
     "events",  # the logarithm of the length of the history
     "seen",  # whether it is in the history
 )
-_BLEND, _SEQUENCE = FEATURES.index("blend"), FEATURES.index("sequence")
+_BLEND, _SEQUENCE = FEATURES.index("blend"), FEATURES.index(SEQUENCE)
 _COUNTS = slice(FEATURES.index(TRANSITIONS), FEATURES.index("support") + 1)
 _POPULARITY, _EVENTS = FEATURES.index("popularity"), FEATURES.index("events")
 _LIKE_LAST, _LIKE_ANY = FEATURES.index("like_last"), FEATURES.index("like_any")
@@ -57,9 +59,11 @@ LEAST_SHARE = 1e-4
 LEAST_SCORE = np.float32(1e-7)
 LEAST_COUNT = 1e-2
 _LEAST = np.array([[LEAST_SHARE]] * len(_SHARES) + [[LEAST_COUNT]] * 4, np.float32)
-# An item of a lower score by the blend is not looked at, and takes the least factor: of all shares it
-# has one in five thousand, and the dearest part of a call would be to look at them all.
-LEAST_EXAMINED = np.float32(2e-4)
+# An item of a lower score than the sequence alone gives the so many-th of all items is not looked at,
+# nor is one of a lower score than the least, and takes the least factor: to look at them all would be
+# the dearest part of a call. Neither bound depends on what may be recommended.
+EXAMINED_DEPTH = 150
+LEAST_EXAMINED = 2e-4
 GREATEST = np.float32(5.0)  # of the logarithm of a factor
 LIMIT = np.float32(4.0)  # of a feature, in standard deviations
 
@@ -136,10 +140,19 @@ class Ranker:
             items: (n,), distinct numbers.
             scores: (n,), the blended scores.
         """
-        examined = (scores >= LEAST_EXAMINED).nonzero()[0]
+        examined = (scores >= least_examined(blended)).nonzero()[0]
         factors = np.full(len(items), np.exp(-GREATEST))
         factors[examined] = self.factors(features_of(blended, items[examined], scores[examined]))
         return np.asarray(scores * factors, np.float32)
+
+
+def least_examined(blended: Blended) -> np.float32:
+    """Give the least score of an item that is looked at."""
+    model, person, weights, _ = blended
+    blend = model.manifest.blend
+    numbers, shares = softmax(person.next_items(blend.candidates), blend.sequence_temperature)
+    place = min(EXAMINED_DEPTH, len(numbers)) - 1
+    return np.float32(max(LEAST_EXAMINED, weights.get(SEQUENCE, 0.0) * float(shares[place])))
 
 
 def features_of(
@@ -161,7 +174,7 @@ def features_of(
             shares = np.bincount(place_of[numbers], values, count + 1)[1:]
             np.multiply(shares, 1.0 / weights[source], out=counts[_SHARES.index(source)])
     half_life = model.manifest.blend.transition_half_life
-    counts[len(_SHARES) :] = model.evidence.of(person.history, half_life, place_of, count)
+    counts[len(_SHARES) :] = model.evidence.of(person.followers, half_life, place_of, count)
     counts += _LEAST
     np.log(counts, out=counts)
 

@@ -138,8 +138,10 @@ def _events(
     counts = np.zeros((len(recent), len(ranked)))
     half_life = model.manifest.blend.transition_half_life
     if TRANSITIONS in shares:
-        owners, followers, values = model.transitions.by_event(person.history, half_life)
-        hits, places = _among(followers, ranked)
+        followers = person.followers
+        owners = np.arange(len(followers.lengths)).repeat(followers.lengths)
+        values = model.transitions.weigh(followers, half_life)
+        hits, places = _among(followers.items, ranked)
         np.add.at(counts, (owners[hits], places), values[hits])
         counts *= shares[TRANSITIONS] / np.maximum(counts.sum(axis=0), 1e-300)
     if SEQUENCE in shares:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -171,43 +171,44 @@ class Transitions:
         for name, array in zip(TRANSITION_FILES, arrays, strict=True):
             np.save(directory / name, array)
 
-    def shares(self, history: History, half_life: float) -> Shares:
+    def shares(self, followers: Followers, half_life: float) -> Shares:
         """Give each follower's share; an item can come more than once.
 
         Args:
-            history: What the person did.
+            followers: Of a history.
             half_life: The number of later events after which an event counts half.
         """
-        _, followers, weights = self._followers(history, half_life)
-        return _to_shares(followers, weights)
+        return _to_shares(followers.items, self.weigh(followers, half_life))
 
-    def by_event(
-        self, history: History, half_life: float
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
-        """Give each follower's event, 0 for the last one, its item, and what it counts: (n,) each."""
-        lengths, followers, weights = self._followers(history, half_life)
-        return np.arange(len(lengths)).repeat(lengths), followers, weights
+    def weigh(self, followers: Followers, half_life: float) -> NDArray[np.float32]:
+        """Give what each follower counts, (n,). See ``shares``."""
+        return self.weights[followers.places] * followers.decay(half_life)
 
-    def _followers(
-        self, history: History, half_life: float
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
-        """Give how many followers each of the last events has, the items, and what they count."""
-        lengths, followers, places = self.followers(history)
-        weights = self.weights[places] * decay_by(half_life, len(lengths)).repeat(lengths)
-        return lengths, followers, weights
-
-    def followers(
-        self, history: History
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-        """Give how many followers each of the last events has, the items, and where each stands.
-
-        The last event comes first.
-        """
+    def followers(self, history: History) -> Followers:
+        """Find the followers of the last events of a history."""
         recent = history.items[-MAX_TRANSITION_EVENTS:][::-1].astype(np.int64)
         starts = self.offsets[recent]
         lengths = self.offsets[recent + 1] - starts
         places = ranges(starts, lengths)
-        return lengths, self.items[places].astype(np.int64), places
+        return Followers(lengths, self.items[places].astype(np.int64), places)
+
+
+class Followers(NamedTuple):
+    """The followers of the last events of a history, those of the last event first.
+
+    Attributes:
+        lengths: int64, (events,), how many each event has.
+        items: int64, (n,), their numbers, of which one can come more than once.
+        places: int64, (n,), where each stands among the followers of all items.
+    """
+
+    lengths: NDArray[np.int64]
+    items: NDArray[np.int64]
+    places: NDArray[np.int64]
+
+    def decay(self, half_life: float) -> NDArray[np.float32]:
+        """Give what the event of each follower counts, (n,)."""
+        return decay_by(half_life, len(self.lengths)).repeat(self.lengths)
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,12 +225,12 @@ class Evidence:
     counts: NDArray[np.float32]
 
     def of(
-        self, history: History, half_life: float, place_of: NDArray[np.int16], count: int
+        self, followers: Followers, half_life: float, place_of: NDArray[np.int16], count: int
     ) -> NDArray[np.float64]:
         """Add up what is known of some items and the last events of a history.
 
         Args:
-            history: What the person did.
+            followers: Of the history.
             half_life: The number of later events after which an event counts half.
             place_of: (items,), the place of each item among those asked about, from 1; 0 for others.
             count: How many are asked about.
@@ -237,13 +238,12 @@ class Evidence:
         Returns:
             (4, count): the three counts, decayed, and how many of the events an item follows.
         """
-        lengths, followers, places = self.transitions.followers(history)
-        rows = place_of[followers]
-        kept = (rows != 0).nonzero()[0]
+        rows = place_of[followers.items]
+        kept = rows.nonzero()[0]
         rows = rows[kept]
-        decay = decay_by(half_life, len(lengths)).repeat(lengths)[kept]
+        decay = followers.decay(half_life)[kept]
         found = np.empty((4, count))
-        for row, values in zip(found, self.counts[places[kept]].T, strict=False):
+        for row, values in zip(found, self.counts[followers.places[kept]].T, strict=False):
             row[:] = np.bincount(rows, values * decay, count + 1)[1:]
         found[3] = np.bincount(rows, minlength=count + 1)[1:]
         return found

@@ -20,7 +20,7 @@ from torch.nn import functional
 from kinrec.bundle.v1 import manifest_pb2
 from kinrec.engine.blend import Mixes
 from kinrec.engine.mixture import Scope, mix
-from kinrec.engine.ranker import FEATURES, GREATEST, LEAST_EXAMINED, LIMIT, Blended, features_of
+from kinrec.engine.ranker import FEATURES, GREATEST, LIMIT, Blended, features_of, least_examined
 from kinrec.trainer.blend import people_of
 from kinrec.trainer.metrics import ndcg
 
@@ -211,11 +211,11 @@ def _ask(
     found = mix(model, person, weights, scope)
     # A target that is not among the best is no candidate: it would be told by its low score.
     chosen = np.argsort(-found.scores, kind="stable")[:CANDIDATES]
-    chosen = chosen[found.scores[chosen] >= LEAST_EXAMINED]
+    blend = Blended(model, person, weights, found.parts)
+    chosen = chosen[found.scores[chosen] >= least_examined(blend)]
     items, blended = found.items[chosen], found.scores[chosen]
     size = len(items)
     if size:
-        blend = Blended(model, person, weights, found.parts)
         features[:size] = features_of(blend, items, blended).T
         scores[:size] = np.log(blended)
         discounts[:size] = log_discount[items]
