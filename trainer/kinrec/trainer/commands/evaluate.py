@@ -14,7 +14,7 @@ from rich.table import Table
 
 from kinrec.engine import BundleError
 from kinrec.engine.store import find_bundle, read_manifest
-from kinrec.trainer.commands._threads import yield_cores
+from kinrec.trainer.commands._process import set_up
 from kinrec.trainer.errors import OutputError, TrainerError
 from kinrec.trainer.output import check_writable
 
@@ -43,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Evaluate, print the tables and say where the rest is."""
-    yield_cores()
+    set_up()
     console = Console(soft_wrap=True, markup=False, emoji=False, highlight=False)
     try:
         bundle = find_bundle(args.store, args.version)

@@ -10,7 +10,7 @@ from rich.console import Console
 from kinrec.engine import BundleError
 from kinrec.engine.store import read_manifest
 from kinrec.trainer.commands import _log
-from kinrec.trainer.commands._threads import yield_cores
+from kinrec.trainer.commands._process import set_up
 from kinrec.trainer.config import TrainConfig
 from kinrec.trainer.errors import TrainerError
 from kinrec.trainer.progress import ConsoleReporter
@@ -51,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Train and say where the bundle is."""
-    yield_cores()
+    set_up()
     console = Console(soft_wrap=True, markup=False, emoji=False)
     try:
         values = read_settings(args.config, args, _GROUPS)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from kinrec.trainer.commands import _log
-from kinrec.trainer.commands._threads import yield_cores
+from kinrec.trainer.commands._process import set_up
 from kinrec.trainer.config import TrainConfig
 from kinrec.trainer.errors import ConfigError, TrainerError
 from kinrec.trainer.settings import (
@@ -49,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Try settings and say which did best."""
-    yield_cores()
+    set_up()
     console = Console(soft_wrap=True, markup=False, emoji=False, highlight=False)
     try:
         values = read_settings(args.config, args, _GROUPS)

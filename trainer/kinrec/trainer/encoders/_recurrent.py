@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor, nn
 
 from kinrec.engine import GAP_BUCKETS
+from kinrec.trainer.encoders._dropout import Dropout
 
 if TYPE_CHECKING:
     from kinrec.trainer.encoders._base import EncoderSizes
@@ -42,8 +43,8 @@ class RecurrentEncoder(nn.Module):
         self.recurrence = cell(dim, hidden, batch_first=True)
         self.project = nn.Linear(hidden, dim, bias=False)
         self.norm = nn.LayerNorm(dim)
-        self.dropout = nn.Dropout(sizes.dropout)
-        self.item_dropout = nn.Dropout(sizes.item_dropout)
+        self.dropout = Dropout(sizes.dropout)
+        self.item_dropout = Dropout(sizes.item_dropout)
         nn.init.normal_(self.item_embedding.weight, std=ITEM_STD)
         # Types and gaps start silent: a log in which they say nothing is not disturbed by them.
         nn.init.zeros_(self.type_embedding.weight)

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from kinrec.engine import GAP_BUCKETS
+from kinrec.trainer.encoders._dropout import Dropout
 from kinrec.trainer.encoders._transformer_onnx import export_transformer
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ class Attention(nn.Module):
         self.value = nn.Linear(dim, HEADS * self.size)
         self.out = nn.Linear(HEADS * self.size, dim, bias=False)
         self.distance_bias = nn.Parameter(torch.zeros(window, HEADS))
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         # Near zero, as the last layer of the block: at first a vector is the last item's embedding.
         nn.init.normal_(self.out.weight, std=0.02)
 
@@ -78,7 +79,7 @@ class Block(nn.Module):
         self.up = nn.Linear(dim, sizes.hidden_size)
         self.down = nn.Linear(sizes.hidden_size, dim)
         self.inner_norm = nn.LayerNorm(dim)
-        self.dropout = nn.Dropout(sizes.dropout)
+        self.dropout = Dropout(sizes.dropout)
         nn.init.normal_(self.down.weight, std=0.02)
         nn.init.zeros_(self.down.bias)
 
@@ -103,7 +104,7 @@ class TransformerEncoder(nn.Module):
         self.type_embedding = nn.Embedding(sizes.event_types, dim)
         self.gap_embedding = nn.Embedding(GAP_BUCKETS, dim)
         self.blocks = nn.ModuleList(Block(sizes) for _ in range(LAYERS))
-        self.dropout = nn.Dropout(sizes.dropout)
+        self.dropout = Dropout(sizes.dropout)
         nn.init.normal_(self.item_embedding.weight, std=dim**-0.5)
         # As in the recurrent encoders, types and gaps start silent.
         nn.init.zeros_(self.type_embedding.weight)
