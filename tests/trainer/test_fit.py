@@ -21,6 +21,7 @@ from kinrec.trainer.fit import (
     NonFiniteLossError,
     Task,
     choose_device,
+    choose_epochs,
 )
 from kinrec.trainer.splits import Targets, hold_out
 
@@ -55,6 +56,15 @@ def through_a_file(state):
     torch.save(state, stream)
     stream.seek(0)
     return torch.load(stream, weights_only=True)
+
+
+@pytest.mark.parametrize(
+    ("steps", "epochs"),
+    [(0.5, 60), (50, 40), (100, 20), (600, 20), (1_000, 12), (1_500, 8), (10_000, 8)],
+)
+def test_the_epochs_go_by_the_steps_of_one(steps, epochs):
+    """20, but of a small log as many as make 2,000 steps, of a large one as many as make 12,000."""
+    assert choose_epochs(steps) == epochs
 
 
 @pytest.mark.parametrize("negatives", [2_048, 8])

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 
@@ -16,6 +17,7 @@ from kinrec.cli import main
 from kinrec.engine import Engine
 from kinrec.engine.model import Model
 from kinrec.engine.store import find_bundle, list_versions, read_manifest
+from kinrec.trainer import training
 from kinrec.trainer.commands.train import _seen_items
 
 KINREC = Path(sys.executable).with_name("kinrec")
@@ -365,3 +367,19 @@ def test_threads_that_wait_leave_the_core_to_others(tmp_path, given):
         check=False,
     )
     assert f"OMP_WAIT_POLICY = '{given or 'PASSIVE'}'" in done.stderr
+
+
+@pytest.mark.parametrize("spared", [True, False])
+def test_where_the_search_had_nearly_all_its_encoder_is_measured(
+    tmp_path, capsys, monkeypatch, sample_dir, spared
+):
+    """Then no fit is spent on it; the histories that are measured on are the same."""
+    monkeypatch.setattr(training, "SHARE_TO_SPARE", 1.0 if spared else 0.0)
+    store = tmp_path / "store"
+    command = ["train", "--events", str(sample_dir / "events.csv"), "--out", str(store)]
+    command += ["--epochs", "1", "--vector-size", "8", "--hidden-size", "8", "--factors", "4"]
+    assert main(command) == 0
+    assert ("evaluation: epoch" not in capsys.readouterr().out) == spared
+    full, inner = Model.open(find_bundle(store)), Model.open(find_bundle(store) / "evaluation")
+    assert set((full.histories.lengths - inner.histories.lengths).tolist()) == {2}
+    assert not np.array_equal(full.item_vectors, inner.item_vectors)

@@ -43,6 +43,10 @@ if TYPE_CHECKING:
 
 EVALUATION = "evaluation"
 
+# Where the search leaves out no more of what the evaluated model may know, a fit of its own, as long as
+# the search, would hardly differ.
+SHARE_TO_SPARE = 0.025
+
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
@@ -106,7 +110,8 @@ def train(
     1. Read and clean the log.
     2. Search: fit without the events that the split holds out, and find the epoch that ranks those
        for validation best, and the blend that does.
-    3. Fit for as many epochs on what the split lets a model know that is to be evaluated, and on all.
+    3. Fit for as many epochs on what the split lets a model know that is to be evaluated, if that is
+       much more than the search had, and on all.
     4. Write the bundle, with the model to be evaluated inside it.
 
     Args:
@@ -157,8 +162,12 @@ def train(
         task = Task(histories, len(log.items), types, None, search.epochs, search.best_epoch)
         return _Fitted(histories, _run(Fit(task, search.config), phase, checkpoints, reporter))
 
-    is_whole = len(evaluated_part.items) == len(training_part.items)
-    evaluated = searched if is_whole else refit(evaluated_part, "evaluation")
+    evaluated = searched
+    left_out = 1.0 - len(training_part.items) / len(evaluated_part.items)
+    if left_out > SHARE_TO_SPARE:
+        evaluated = refit(evaluated_part, "evaluation")
+    elif left_out > 0.0:
+        evaluated = replace(searched, histories=evaluated_part)
     final = refit(log.histories, "final")
     reporter.stage("factorizing, indexing and writing")
     path = _write(

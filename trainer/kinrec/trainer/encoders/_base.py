@@ -94,6 +94,10 @@ class SequenceEncoder(Protocol):
         """Give what is fitted."""
         ...
 
+    def modules(self) -> Iterator[nn.Module]:
+        """Give the module and all inside it."""
+        ...
+
     def state_dict(self) -> dict[str, Any]:
         """Give every weight by name."""
         ...
