@@ -131,7 +131,7 @@ def test_what_hardly_anything_speaks_for_comes_last(blended):
 
 
 def test_the_best_of_the_sequence_are_looked_at_and_little_else(blended, model):
-    """The bound is what the sequence alone gives the 150th of all items, and never under the least."""
+    """The bound is what the sequence alone gives the 100th of all items, and never under the least."""
     all_of_it, mixture = blended
     blend = model.manifest.blend
     _, shares = softmax(all_of_it.person.next_items(blend.candidates), blend.sequence_temperature)

@@ -83,9 +83,9 @@ def take_best(numbers: NDArray[np.int64], scores: NDArray[np.float32], count: in
     """
     if len(scores) > count:
         best = _greatest(scores, count)
-        numbers, scores = numbers[best], scores[best]
+        numbers, scores = numbers.take(best), scores.take(best)
     order = (-scores).argsort(kind="stable")
-    return numbers[order], scores[order]
+    return numbers.take(order), scores.take(order)
 
 
 def _greatest(scores: NDArray[np.float32], count: int) -> NDArray[np.int64]:
@@ -99,7 +99,7 @@ def _greatest(scores: NDArray[np.float32], count: int) -> NDArray[np.int64]:
     if width > 1 and len(scores) >= _MANY:
         maxima = scores[: len(scores) // width * width].reshape(width, -1).max(axis=0)
         among: NDArray[np.int64] = (scores >= _least_of(maxima, count)).nonzero()[0]
-        return among[_select(scores[among], count)]
+        return among.take(_select(scores.take(among), count))
     return _select(scores, count)
 
 
@@ -153,8 +153,8 @@ def products(
     """Give the inner products of some vectors, (n, dims), with ``query``: (within,)."""
     # To gather vectors takes about as long as to multiply them.
     if 2 * len(within) > len(vectors):
-        return np.asarray((vectors @ query)[within])
-    return np.asarray(vectors[within] @ query)
+        return np.asarray((vectors @ query).take(within))
+    return np.asarray(vectors.take(within, axis=0) @ query)
 
 
 class AnnoyForest:
@@ -214,7 +214,7 @@ class AnnoyForest:
             numbers = numbers[allowed[numbers]]
             if len(numbers) < wanted:
                 return self._scan.search(query, count, how)
-        return take_best(numbers, self._vectors[numbers] @ query, count)
+        return take_best(numbers, self._vectors.take(numbers, axis=0) @ query, count)
 
     def search_many(self, queries: NDArray[np.float32], count: int) -> list[Found]:
         """See VectorIndex."""

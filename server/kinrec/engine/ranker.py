@@ -62,7 +62,7 @@ _LEAST = np.array([[LEAST_SHARE]] * len(_SHARES) + [[LEAST_COUNT]] * 4, np.float
 # An item of a lower score than the sequence alone gives the so many-th of all items is not looked at,
 # nor is one of a lower score than the least, and takes the least factor: to look at them all would be
 # the dearest part of a call. Neither bound depends on what may be recommended.
-EXAMINED_DEPTH = 150
+EXAMINED_DEPTH = 100
 LEAST_EXAMINED = 2e-4
 GREATEST = np.float32(5.0)  # of the logarithm of a factor
 LIMIT = np.float32(4.0)  # of a feature, in standard deviations
@@ -142,7 +142,9 @@ class Ranker:
         """
         examined = (scores >= least_examined(blended)).nonzero()[0]
         factors = np.full(len(items), np.exp(-GREATEST))
-        factors[examined] = self.factors(features_of(blended, items[examined], scores[examined]))
+        factors[examined] = self.factors(
+            features_of(blended, items.take(examined), scores.take(examined))
+        )
         return np.asarray(scores * factors, np.float32)
 
 
@@ -171,22 +173,23 @@ def features_of(
     counts[: len(_SHARES)] = 0.0
     for source, (numbers, values) in parts:
         if source in _SHARES:
-            shares = np.bincount(place_of[numbers], values, count + 1)[1:]
+            shares = np.bincount(place_of.take(numbers), values, count + 1)[1:]
             np.multiply(shares, 1.0 / weights[source], out=counts[_SHARES.index(source)])
     half_life = model.manifest.blend.transition_half_life
     counts[len(_SHARES) :] = model.evidence.of(person.followers, half_life, place_of, count)
     counts += _LEAST
     np.log(counts, out=counts)
 
-    beside = model.item_vectors[own[-MAX_TRANSITION_EVENTS:][::-1]]
-    near = np.concatenate([person.vector[np.newaxis], beside]) @ model.item_vectors[items].T
+    vectors = model.item_vectors
+    beside = vectors.take(own[-MAX_TRANSITION_EVENTS:][::-1], axis=0)
+    near = np.concatenate([person.vector[np.newaxis], beside]) @ vectors.take(items, axis=0).T
     _, logits = person.next_items(model.manifest.blend.candidates)
     total = logits[0] + np.log(np.exp(logits - logits[0]).sum())
     np.subtract(near[0], total, out=features[_SEQUENCE])
     features[_LIKE_LAST] = near[1]
     near[1:].max(axis=0, out=features[_LIKE_ANY])
 
-    features[_POPULARITY] = model.popularity.logarithms[items]
+    features[_POPULARITY] = model.popularity.logarithms.take(items)
     features[_EVENTS] = math.log(len(own))
     seen = np.zeros(count + 1, np.float32)
     seen[place_of[own]] = 1.0

@@ -74,8 +74,8 @@ def decay_by(half_life: float, events: int) -> NDArray[np.float32]:
 
 def ranges(starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray[np.int64]:
     """Join ``starts[i] .. starts[i] + lengths[i] - 1`` for every i."""
-    # Here and below by the arrays' methods: numpy's functions of the same names take as long again for
-    # arrays as small as those of a call.
+    # Here and below by the arrays' methods: numpy's functions of the same names, and indexing by an
+    # array, take as long again or several times as long for arrays as small as those of a call.
     ends = lengths.cumsum()
     within = np.arange(ends[-1] if len(ends) else 0)
     within += (starts - (ends - lengths)).repeat(lengths)
@@ -110,10 +110,10 @@ class SimilarUserVotes:
         stops, lengths, places = self._recent(neighbours)
         from_end = (stops - 1).repeat(lengths) - places
         decay = decay_by(half_life, MAX_VOTES_PER_NEIGHBOUR)
-        weights = np.maximum(similarities, 0.0).repeat(lengths) * decay[from_end]
+        weights = np.maximum(similarities, 0.0).repeat(lengths) * decay.take(from_end)
         if len(self._type_weights) > 1:
-            weights = weights * self._type_weights[history.event_types[places]]
-        return _to_shares(history.items[places].astype(np.int64), weights)
+            weights = weights * self._type_weights.take(history.event_types.take(places))
+        return _to_shares(history.items.take(places).astype(np.int64), weights)
 
     def voted(self, neighbours: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Give the place of each voter in ``neighbours``, and the item it votes for, (votes,) each."""
@@ -125,8 +125,9 @@ class SimilarUserVotes:
         self, neighbours: NDArray[np.int64]
     ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
         """Give where each one's events end, how many vote, and the places of all that do."""
-        stops = self._histories.offsets[neighbours + 1]
-        lengths = np.minimum(stops - self._histories.offsets[neighbours], MAX_VOTES_PER_NEIGHBOUR)
+        offsets = self._histories.offsets
+        stops = offsets.take(neighbours + 1)
+        lengths = np.minimum(stops - offsets.take(neighbours), MAX_VOTES_PER_NEIGHBOUR)
         return stops, lengths, ranges(stops - lengths, lengths)
 
 
@@ -182,15 +183,15 @@ class Transitions:
 
     def weigh(self, followers: Followers, half_life: float) -> NDArray[np.float32]:
         """Give what each follower counts, (n,). See ``shares``."""
-        return self.weights[followers.places] * followers.decay(half_life)
+        return self.weights.take(followers.places) * followers.decay(half_life)
 
     def followers(self, history: History) -> Followers:
         """Find the followers of the last events of a history."""
         recent = history.items[-MAX_TRANSITION_EVENTS:][::-1].astype(np.int64)
-        starts = self.offsets[recent]
-        lengths = self.offsets[recent + 1] - starts
+        starts = self.offsets.take(recent)
+        lengths = self.offsets.take(recent + 1) - starts
         places = ranges(starts, lengths)
-        return Followers(lengths, self.items[places].astype(np.int64), places)
+        return Followers(lengths, self.items.take(places).astype(np.int64), places)
 
 
 class Followers(NamedTuple):
@@ -238,12 +239,13 @@ class Evidence:
         Returns:
             (4, count): the three counts, decayed, and how many of the events an item follows.
         """
-        rows = place_of[followers.items]
-        kept = rows.nonzero()[0]
-        rows = rows[kept]
-        decay = followers.decay(half_life)[kept]
+        rows = place_of.take(followers.items)
+        kept = (rows != 0).nonzero()[0]
+        rows = rows.take(kept)
+        decay = followers.decay(half_life).take(kept)
+        counts = self.counts.take(followers.places.take(kept), axis=0)
         found = np.empty((4, count))
-        for row, values in zip(found, self.counts[followers.places[kept]].T, strict=False):
+        for row, values in zip(found, counts.T, strict=False):
             row[:] = np.bincount(rows, values * decay, count + 1)[1:]
         found[3] = np.bincount(rows, minlength=count + 1)[1:]
         return found
