@@ -1,5 +1,6 @@
 """Tuning finds settings on validation events, keeps its trials, and writes what training takes."""
 
+import re
 import tomllib
 
 import pytest
@@ -55,12 +56,23 @@ def test_trials_begin_with_what_is_given(tune, tmp_path):
     assert "vector_size 32" in lines[0]
     assert "dropout 0.25" in lines[0]
     text = (tmp_path / "best.toml").read_text()
-    number = lines[-1].split("trial ")[1].split(",")[0]
+    number = re.match(r"best: trial (\d+)", lines[-1])[1]
+    assert ("no other ranked better than the settings it began with" in lines[-1]) == (
+        number == "0"
+    )
     assert text.startswith(f"# trial {number}, NDCG@10 0.")
     written = tomllib.loads(text)
     assert (written["epochs"], written["window"]) == (2, 8)
     assert written["user_column"] == "customer"
     assert set(written) <= {*VARIED, "epochs", "window", "user_column"}
+
+
+def test_it_is_said_where_the_first_settings_are_the_best(tune):
+    """Whoever began with the defaults then knows that they need no other."""
+    _, lines, _ = tune("--trials", "1")
+    assert lines[-1].startswith(
+        "best: trial 0 (no other ranked better than the settings it began with), NDCG@10 0."
+    )
 
 
 def test_a_run_goes_on_with_the_trials_of_the_one_before(tune):

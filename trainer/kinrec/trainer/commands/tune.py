@@ -67,5 +67,8 @@ def run(args: argparse.Namespace) -> int:
     except TrainerError as error:
         sys.stderr.write(f"kinrec tune: {error}\n")
         return 2
-    console.print(f"best: trial {best.number}, NDCG@10 {best.ndcg_at_10:.4f}, in {values['best']}")
+    found = "" if best.number else " (no other ranked better than the settings it began with)"
+    console.print(
+        f"best: trial {best.number}{found}, NDCG@10 {best.ndcg_at_10:.4f}, in {values['best']}"
+    )
     return 0
