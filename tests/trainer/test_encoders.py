@@ -113,7 +113,7 @@ def test_the_exported_encoder_gives_what_the_trained_one_does(encoder, exported,
         [one.times.tolist() for one in people],
     )
     parity = check_parity(encoder, exported, histories, MAX_EVENTS)
-    assert 0.0 <= parity.max_abs_diff <= TOLERANCE == parity.tolerance
+    assert 0.0 <= parity.max_abs_diff <= TOLERANCE <= parity.tolerance < 10 * TOLERANCE
     assert parity.sequences == 88
 
 

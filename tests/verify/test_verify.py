@@ -14,7 +14,7 @@ from rich.console import Console
 from kinrec.cli import main
 from kinrec.client import Event
 from kinrec.engine import Engine
-from kinrec.engine.store import fingerprint
+from kinrec.engine.store import fingerprint, read_manifest
 from kinrec.server.app import RecommenderServer
 from kinrec.server.config import ServerConfig
 from kinrec.server.engines import Engines
@@ -62,13 +62,14 @@ def test_a_trained_bundle_passes(copy, verify):
     found = copy.result()
     assert found["passed"]
     assert (found["version"], found["fingerprint"]) == (copy.path.name, before.hex())
-    assert (found["tolerance"], found["skipped"], found["target"]) == (1e-5, {}, None)
+    allowed = read_manifest(copy.path).parity.tolerance
+    assert (found["tolerance"], found["skipped"], found["target"]) == (allowed, {}, None)
     rows = {
         (row["way"], "carried" if row["carried"] else row["at_once"]): row for row in found["rows"]
     }
     assert rows.keys() == WAYS
     for (way, how), row in rows.items():
-        assert row["largest_difference"] <= row["allowed"] == (0 if how == "carried" else 1e-5)
+        assert row["largest_difference"] <= row["allowed"] == (0 if how == "carried" else allowed)
         assert row["largest_difference"] == max(row["by_length"].values())
         assert row["top_20_overlap"]["least"] >= 0.95
         assert set(row["by_length"]) == (

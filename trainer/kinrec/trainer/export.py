@@ -22,7 +22,10 @@ if TYPE_CHECKING:
     from kinrec.trainer.encoders import SequenceEncoder
 
 EMBEDDINGS = "item_embeddings.npy"
-TOLERANCE = 1e-5
+# Of the greatest number of the vectors, or of 1 if that is greater: rounding of sums over a long history
+# grows with it, and on a log of three million events reached a hundred-thousandth. A graph that computes
+# something else is further off.
+TOLERANCE = 2e-5
 PARITY_SEQUENCES = 256
 ENCODE_BATCH = 64
 
@@ -47,10 +50,10 @@ def check_parity(
     """Compare the two encoders on ragged batches of real histories.
 
     Raises:
-        ParityError: They differ by more than 1e-5.
+        ParityError: They differ by more than ``TOLERANCE``.
     """
     users = np.flatnonzero(histories.lengths > 0)[:PARITY_SEQUENCES]
-    greatest = 0.0
+    greatest, largest = 0.0, 1.0
     with torch.no_grad():
         encoder.eval()
         visible = visible_events(encoder, limit)
@@ -60,12 +63,14 @@ def check_parity(
             difference = np.abs(exported.run(batch) - expected)
             # Unlike max, this keeps not-a-number.
             greatest = float(np.maximum(greatest, np.max(difference)))
-    if not greatest <= TOLERANCE:
+            largest = max(largest, float(np.abs(expected).max()))
+    tolerance = TOLERANCE * largest
+    if not greatest <= tolerance:
         raise ParityError(
             f"the exported encoder differs from the trained one by {greatest:.2e}, "
-            f"at most {TOLERANCE:.0e} is allowed"
+            f"at most {tolerance:.0e} is allowed"
         )
-    return manifest_pb2.Parity(max_abs_diff=greatest, tolerance=TOLERANCE, sequences=len(users))
+    return manifest_pb2.Parity(max_abs_diff=greatest, tolerance=tolerance, sequences=len(users))
 
 
 def encode_all(
