@@ -152,7 +152,7 @@ class RecommenderServicer(recommender_pb2_grpc.RecommenderServiceServicer):
         """Find the known users who behave most like a person."""
         state = self._keys.open(request.state)
         choice = self.engines.of(state, request.user_id)
-        events = convert.events_from_proto(request.events)
+        events = convert.events_from_proto(request)
         _check_wanted(context)
         similar = choice.engine.similar_users(
             user_id=request.user_id,
@@ -208,7 +208,7 @@ class RecommenderServicer(recommender_pb2_grpc.RecommenderServiceServicer):
             if message.WhichOneof("part") != "events":
                 raise InvalidFieldError("events", "must be set in every message but the first")
             try:
-                events = convert.events_from_proto(message.events.events)
+                events = convert.events_from_proto(message.events)
                 query = dataclasses.replace(
                     # Without a state nothing usable was known: the person is asked about anew.
                     query,
@@ -301,7 +301,7 @@ class RecommenderServicer(recommender_pb2_grpc.RecommenderServiceServicer):
         """Put given items in order."""
         state = self._keys.open(request.state)
         choice = self.engines.of(state, request.user_id)
-        events = convert.events_from_proto(request.events)
+        events = convert.events_from_proto(request)
         _check_wanted(context)
         ranking = choice.engine.rank(
             request.item_ids,
@@ -349,7 +349,7 @@ class RecommenderServicer(recommender_pb2_grpc.RecommenderServiceServicer):
 
     def _asked_to_encode(self, engines: Engines, request: pb.EncodeSequenceRequest) -> _Asked:
         state = self._keys.open(request.state)
-        events = convert.events_from_proto(request.events)
+        events = convert.events_from_proto(request)
         query = Query(request.user_id, events, state)
         choice = engines.of(state, request.user_id)
         return _Asked(choice, query)
