@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 
 MAX_BATCH = 32
 
+# Events of a run, padding included, after which its memory is kept: what a larger one took is given
+# back, which otherwise would stay for good.
+_MOST_KEPT = 2 * 1024
+
 _EVENT_INPUTS = ("items", "event_types", "gaps", "lengths")
 
 States = tuple["NDArray[np.float32]", ...]
@@ -51,12 +55,11 @@ class Encoder:
 
     def __init__(self, path: Path, spec: manifest_pb2.Encoder) -> None:
         options = ort.SessionOptions()
-        # One thread that never spins: servers scale by processes. Without the arena one large
-        # request does not hold its memory for good.
+        # One thread that never spins: servers scale by processes. What a run takes is kept for the
+        # next, for to get it anew page by page costs a tenth of the run; but see _MOST_KEPT.
         options.intra_op_num_threads = 1
         options.inter_op_num_threads = 1
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        options.enable_cpu_mem_arena = False
         options.log_severity_level = 3
         try:
             self._session = ort.InferenceSession(str(path), options, ["CPUExecutionProvider"])
@@ -73,6 +76,8 @@ class Encoder:
         )
         # The slice of the events that the graph takes: all of them, or the last.
         self._visible = slice(-self._max_length if self._max_length else None, None)
+        self._giving_back = ort.RunOptions()
+        self._giving_back.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
 
     @property
     def carries_state(self) -> bool:
@@ -147,7 +152,8 @@ class Encoder:
         feed = {"items": items, "event_types": types, "gaps": gaps, "lengths": lengths, **states}
         for name in self._unused:
             del feed[name]
-        found: list[NDArray[np.float32]] = self._session.run(outputs, feed)
+        how = self._giving_back if items.size > _MOST_KEPT else None
+        found: list[NDArray[np.float32]] = self._session.run(outputs, feed, how)
         return found
 
     def _feed_of(self, starts: Sequence[Start | None]) -> dict[str, NDArray[np.float32]]:
