@@ -363,7 +363,7 @@ class Engine:
         heard_by.enter(ANSWER)
         items = found.items.tolist()
         return Recommendations(
-            [self._model.items.key(item) for item in items],
+            self._model.items.keys_of(items),
             found.scores.tolist(),
             self._model.titles.of(items),
             Basis.PERSONAL if subject.has_history else Basis.POPULAR,

@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import math
 import struct
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -33,8 +32,7 @@ _NOBODY = -1
 _MOST = 1e9  # of the vector's length: far above what an encoder gives, far below where products overflow
 
 
-@dataclass(frozen=True, slots=True)
-class State:
+class State(NamedTuple):
     """Where a person stands after some events.
 
     Attributes:
@@ -162,8 +160,8 @@ class StateFormat:
 
 
 def _is_sane(numbers: NDArray[np.float32]) -> bool:
-    with np.errstate(all="ignore"):  # what is no number, or endless, is not
-        return bool(numbers.dot(numbers) <= _MOST * _MOST)
+    wide = numbers.astype(np.float64)  # whose squares are never too large
+    return bool(wide.dot(wide) <= _MOST * _MOST)  # which what is no number, or endless, is not
 
 
 def fingerprint_of(data: bytes) -> bytes:
