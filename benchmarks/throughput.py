@@ -74,7 +74,7 @@ def main() -> None:
     """Measure and print."""
     args = _arguments()
     limit_numpy_threads()
-    console = Console(width=120)
+    console = Console(width=150)
     if shutil.which("h2load") is None:
         sys.exit("bench-load needs h2load: apt-get install nghttp2-client")
     store = args.store or sample_store(console)

@@ -204,9 +204,7 @@ def _pad(
     return lengths, _padded(items, is_event), _padded(types, is_event), _padded(gaps, is_event)
 
 
-def _padded(
-    rows: Sequence[NDArray[np.integer]], is_event: NDArray[np.bool_]
-) -> NDArray[np.int64]:
+def _padded(rows: Sequence[NDArray[np.integer]], is_event: NDArray[np.bool_]) -> NDArray[np.int64]:
     padded = np.zeros(is_event.shape, np.int64)
     padded[is_event] = np.concatenate(rows)
     return padded

@@ -55,8 +55,8 @@ class Titles:
 
     def __init__(self, text: NDArray[np.uint8], offsets: NDArray[np.int64]) -> None:
         # Views, for of an array each number and each slice is an object that takes longer to make.
-        self._text = memoryview(text)
-        self._offsets = memoryview(offsets)
+        self._text = text.data
+        self._offsets = offsets.data
 
     @classmethod
     def open(cls, files: ArrayFiles, manifest: Manifest) -> Titles:
@@ -79,9 +79,7 @@ class Titles:
         if not len(self._text):
             return [""] * len(items)
         text, offsets = self._text, self._offsets
-        return [
-            str(text[offsets[item] : offsets[item + 1]], "utf-8", "replace") for item in items
-        ]
+        return [str(text[offsets[item] : offsets[item + 1]], "utf-8", "replace") for item in items]
 
 
 @dataclass(frozen=True, slots=True)

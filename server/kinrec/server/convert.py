@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from kinrec.bundle.v1 import manifest_pb2
@@ -18,6 +19,7 @@ from kinrec.engine import (
     CategoryCap,
     EventTable,
     InvalidFieldError,
+    LaterEvents,
     NoneOf,
     NumberRange,
     Options,
@@ -116,16 +118,21 @@ class ReasonPolicy:
         return 0 < self.min_voters <= voters
 
 
-def events_from_proto(request: RequestWithEvents) -> EventTable:
-    """Convert the events of a request.
+def events_from_proto(request: RequestWithEvents) -> LaterEvents:
+    """Give the events of a request, which are converted when the engine looks at them.
 
     Raises:
-        InvalidFieldError: There are too many events, or a time is out of range.
+        InvalidFieldError: There are too many events; later also if a time is out of range.
     """
-    rows = request.events
-    count = len(rows)
+    count = len(request.events)
     if count > MAX_EVENTS:  # refused here so that a flood is not converted first
         raise InvalidFieldError("events", f"at most {MAX_EVENTS} are allowed, got {count}")
+    return LaterEvents(count, partial(_table_from_proto, request))
+
+
+def _table_from_proto(request: RequestWithEvents) -> EventTable:
+    rows = request.events
+    count = len(rows)
     if count < _WORTH_JOINING:
         return EventTable(_item_ids(rows), _event_types(rows), _times(rows), _values(rows))
     joined = join_events(request)
@@ -152,7 +159,7 @@ def _joined_times(joined: Any, count: int) -> Sequence[float | None]:  # noqa: A
     nanos = _whole(joined.time.nanos, count, 0)
     if not (
         len(seconds) == len(nanos) == count
-        and _MIN_SECONDS <= min(seconds)
+        and min(seconds) >= _MIN_SECONDS
         and max(seconds) <= _MAX_SECONDS
         and min(nanos) >= 0
         and max(nanos) <= _MAX_NANOS

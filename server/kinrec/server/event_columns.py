@@ -9,14 +9,18 @@ and hold what all events have there.
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
-from google.protobuf.descriptor_pb2 import FieldDescriptorProto, FileDescriptorProto
+from google.protobuf.descriptor_pb2 import (
+    DescriptorProto,
+    FieldDescriptorProto,
+    FileDescriptorProto,
+)
 from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message_factory import GetMessageClass
 
 if TYPE_CHECKING:
-    from google.protobuf.descriptor import Descriptor
+    from google.protobuf.descriptor import Descriptor, FieldDescriptor
     from google.protobuf.message import Message
 
 _FIELD = "events"
@@ -40,33 +44,34 @@ def join_events(request: Message) -> Any:  # noqa: ANN401 - of a type that is ma
 def _joined_type(kind: Descriptor) -> Any:  # noqa: ANN401 - a class of messages
     file = FileDescriptorProto(name="joined.proto", syntax="proto3")
     events = kind.fields_by_name[_FIELD]
-    whole = file.message_type.add(name="Joined")
-    whole.field.add(
-        name=_FIELD,
-        number=events.number,
-        label=FieldDescriptorProto.LABEL_OPTIONAL,
-        type=FieldDescriptorProto.TYPE_MESSAGE,
-        type_name=_add_joined(file, events.message_type),
-    )
+    whole = DescriptorProto(name="Joined", field=[_single(file, events)])
+    file.message_type.append(whole)
     pool = DescriptorPool()
     pool.AddSerializedFile(file.SerializeToString())
     return GetMessageClass(pool.FindMessageTypeByName(whole.name))
 
 
-def _add_joined(file: FileDescriptorProto, kind: Descriptor) -> str:
-    """Add a type whose fields are repeated but for those that are messages; return its name."""
-    name = f"Joined{kind.name}"
+def _single(file: FileDescriptorProto, field: FieldDescriptor) -> FieldDescriptorProto:
+    """Give a field of one message, and add its type, whose fields are repeated if they are no messages."""
+    kind = cast("Descriptor", field.message_type)
     fields = [
-        FieldDescriptorProto(
-            name=field.name,
-            number=field.number,
-            label=FieldDescriptorProto.LABEL_REPEATED
-            if field.message_type is None
-            else FieldDescriptorProto.LABEL_OPTIONAL,
-            type=field.type,
-            type_name=None if field.message_type is None else _add_joined(file, field.message_type),
-        )
-        for field in kind.fields
+        _repeated(part) if part.message_type is None else _single(file, part)
+        for part in kind.fields
     ]
-    file.message_type.add(name=name, field=fields)
-    return f".{name}"
+    file.message_type.append(DescriptorProto(name=kind.name, field=fields))
+    return FieldDescriptorProto(
+        name=field.name,
+        number=field.number,
+        label=FieldDescriptorProto.LABEL_OPTIONAL,
+        type=FieldDescriptorProto.TYPE_MESSAGE,
+        type_name=f".{kind.name}",
+    )
+
+
+def _repeated(field: FieldDescriptor) -> FieldDescriptorProto:
+    return FieldDescriptorProto(
+        name=field.name,
+        number=field.number,
+        label=FieldDescriptorProto.LABEL_REPEATED,
+        type=cast("FieldDescriptorProto.Type.ValueType", field.type),
+    )

@@ -336,7 +336,7 @@ def _request_id_of(metadata: Metadata) -> str:
     """Give what the caller calls it; if that cannot be used, a random id."""
     theirs = _value_of(metadata, REQUEST_ID)
     # Whoever guesses a random one has nothing of it, so it need not cost a call of the system.
-    return theirs if _SANE_ID.fullmatch(theirs) else f"{random.getrandbits(128):032x}"  # noqa: S311
+    return theirs if _SANE_ID.fullmatch(theirs) else f"{random.getrandbits(128):032x}"
 
 
 def _trace_id_of(metadata: Metadata) -> str:
