@@ -11,7 +11,8 @@ of the server with one and with several:
     workers * CPU time of a call with one / CPU time of a call with several
 
 It is less than the number of workers as far as they cost each other CPU time: caches, memory and what
-they share in the system. Beside each RPC stands what an empty call of the same sizes costs in the same
+they share in the system. It does not see a worker that has nothing to do because more connections fell
+to another. Beside each RPC stands what an empty call of the same sizes costs in the same
 run.
 """
 
