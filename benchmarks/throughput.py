@@ -95,7 +95,7 @@ def main() -> None:
             methods = [f"/{SERVICE}/{question.method}" for question in asked]
             found[workers] = _measure(server, methods, asked, args.calls)
     echo = [f"Q{place}={size}" for place, size in enumerate(sizes)]
-    command = [*_on(1), sys.executable, ECHO, "--threads", "32", *echo]
+    command = [*_on(1), sys.executable, ECHO, "--threads", "24", *echo]
     with serve(command, None) as server:
         methods = [f"/kinrec.benchmark.Echo/Q{place}" for place in range(len(asked))]
         empty = _measure(server, methods, asked, args.calls)
