@@ -132,7 +132,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--calls", type=int, default=2000, help="calls per repeat (%(default)s)")
     parser.add_argument("--repeats", type=int, default=5, help="repeats (%(default)s)")
     parser.add_argument("--callers", type=int, default=64, help="callers at once (%(default)s)")
-    parser.add_argument("--threads", type=int, default=16, help="server threads (%(default)s)")
+    parser.add_argument("--threads", type=int, default=24, help="server threads (%(default)s)")
     parser.add_argument("--engine-only", action="store_true", help="only the engine, in process")
     return parser.parse_args()
 

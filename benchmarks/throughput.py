@@ -1,9 +1,19 @@
 """Calls per second of one worker and of several, each RPC at 1, 16 and 64 callers, by h2load.
 
 Each caller has a connection of its own. A server has as many cores as workers, for the threads of a
-worker that run on two cores wait for each other; h2load may run on all, so on a machine of two cores
-it takes some of what the second worker would have. Beside each RPC stands what an empty call of the
-same sizes costs in the same run.
+worker that run on two cores wait for each other. h2load may run on all. One worker leaves it a core;
+where there are as many workers as cores it takes some of what they would have, and so does whatever
+else runs, so the calls per second of several workers ("as measured") say less than how they scale.
+What h2load takes is none of the server's CPU time: "to 1" is how many times the calls of one worker
+several would answer if each had a core of its own, from the CPU time that a call takes of all processes
+of the server with one and with several:
+
+    workers * CPU time of a call with one / CPU time of a call with several
+
+It is less than the number of workers as far as they cost each other CPU time: caches, memory and what
+they share in the system. It does not see a worker that has nothing to do because more connections fell
+to another. Beside each RPC stands what an empty call of the same sizes costs in the same
+run.
 """
 
 from __future__ import annotations
@@ -65,7 +75,7 @@ def main() -> None:
     """Measure and print."""
     args = _arguments()
     limit_numpy_threads()
-    console = Console(width=120)
+    console = Console(width=150)
     if shutil.which("h2load") is None:
         sys.exit("bench-load needs h2load: apt-get install nghttp2-client")
     store = args.store or sample_store(console)
@@ -85,11 +95,13 @@ def main() -> None:
             methods = [f"/{SERVICE}/{question.method}" for question in asked]
             found[workers] = _measure(server, methods, asked, args.calls)
     echo = [f"Q{place}={size}" for place, size in enumerate(sizes)]
-    command = [*_on(1), sys.executable, ECHO, "--threads", "16", *echo]
+    command = [*_on(1), sys.executable, ECHO, "--threads", "24", *echo]
     with serve(command, None) as server:
         methods = [f"/kinrec.benchmark.Echo/Q{place}" for place in range(len(asked))]
         empty = _measure(server, methods, asked, args.calls)
     console.print(_table(asked, found, empty))
+    for workers in sorted(found)[1:]:
+        console.print(_means(found[min(found)], found[workers], workers))
 
 
 def _arguments() -> argparse.Namespace:
@@ -135,6 +147,17 @@ def _load(server: Server, method: str, request: bytes, callers: int, calls: int)
     return Throughput(calls / took, cuts[49], cuts[98], cpu / calls * 1e6)
 
 
+def _means(one: list[list[Throughput]], many: list[list[Throughput]], workers: int) -> str:
+    """Say how the workers scale over all questions at the most callers."""
+    pairs = [(few[-1], more[-1]) for few, more in zip(one, many, strict=True)]
+    measured = statistics.mean(more.per_second / few.per_second for few, more in pairs)
+    scaled = statistics.mean(workers * few.cpu_us / more.cpu_us for few, more in pairs)
+    return (
+        f"{workers} workers to 1 with {CALLERS[-1]} callers, mean of all calls: {scaled:.2f} by CPU "
+        f"time, {measured:.2f} as measured, with what h2load takes"
+    )
+
+
 _QUIET = {"stdout": subprocess.DEVNULL, "timeout": 300}
 
 
@@ -148,22 +171,21 @@ def _table(
     for column in ("callers", "empty µs", "CPU µs", "ratio", "calls/s", "p50 ms", "p99 ms"):
         table.add_column(column, justify="right")
     for workers in sorted(found)[1:]:
-        for column in ("calls/s", "p50 ms", "p99 ms", f"{workers} to {few}"):
+        for column in ("CPU µs", "calls/s", "p99 ms", "as measured", f"{workers} to {few}"):
             table.add_column(column, justify="right")
     for place, question in enumerate(asked):
         for row, callers in enumerate(CALLERS):
             one, nothing = found[few][place][row], empty[place][row]
             cells = [f"{nothing.cpu_us:,.0f}", f"{one.cpu_us:,.0f}"]
-            cells += [f"{one.cpu_us / nothing.cpu_us:.2f}", *_speed(one)]
+            cells += [f"{one.cpu_us / nothing.cpu_us:.2f}", f"{one.per_second:,.0f}"]
+            cells += [f"{one.p50_ms:.1f}", f"{one.p99_ms:.1f}"]
             for workers in sorted(found)[1:]:
                 more = found[workers][place][row]
-                cells += [*_speed(more), f"{more.per_second / one.per_second:.2f}"]
+                cells += [f"{more.cpu_us:,.0f}", f"{more.per_second:,.0f}", f"{more.p99_ms:.1f}"]
+                cells += [f"{more.per_second / one.per_second:.2f}"]
+                cells += [f"{workers * one.cpu_us / more.cpu_us / few:.2f}"]
             table.add_row("" if row else question.name, str(callers), *cells)
     return table
-
-
-def _speed(found: Throughput) -> list[str]:
-    return [f"{found.per_second:,.0f}", f"{found.p50_ms:.1f}", f"{found.p99_ms:.1f}"]
 
 
 if __name__ == "__main__":

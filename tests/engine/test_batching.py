@@ -68,7 +68,7 @@ def test_each_gets_its_own_error(engine):
             found = []
             for _ in range(20):
                 try:
-                    found.append(len(engine.answer(query).item_ids))
+                    found.append(len(engine.recommend_for(query, lambda answer: answer.item_ids)))
                 except (InvalidFieldError, StaleStateError) as error:
                     found.append(type(error))
             return found
@@ -216,7 +216,7 @@ def test_an_error_leaves_nothing_for_a_collection(engine):
     try:
         for _ in range(50):
             with pytest.raises(InvalidFieldError):
-                engine.answer(Query(events=[Event("i1")], limit=-1))
+                engine.recommend_for(Query(events=[Event("i1")], limit=-1), list)
         assert gc.collect() < 50
     finally:
         gc.enable()

@@ -75,6 +75,10 @@ class StandInEngine:
         report = EventReport(9, 1, 2, 3, 1, 1, 0, 2)
         return Encoding(vector, report, known_user=True, state=self.state)
 
+    def encode_for(self, query: Query, then: Callable[[Encoding], Any]) -> Any:
+        """Answer as above."""
+        return then(self.encode(user_id=query.user_id, events=query.events, state=query.state))
+
     def encode_many(self, queries: Sequence[Query]) -> list[Encoding | EngineError]:
         """Answer each as alone."""
         return [
@@ -123,6 +127,10 @@ class StandInEngine:
             more=query.limit == 2,
             reasons=reasons,
         )
+
+    def recommend_for(self, query: Query, then: Callable[[Recommendations], Any]) -> Any:
+        """Answer as above."""
+        return then(self.answer(query))
 
     def recommend_many(self, queries: Sequence[Query]) -> list[Recommendations | EngineError]:
         """Answer each as alone."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import accumulate
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
     from kinrec.bundle.v1 import manifest_pb2
 
 MAX_BATCH = 32
+
+# Events of a run, padding included, after which its memory is kept: what a larger one took is given
+# back, which otherwise would stay for good.
+_MOST_KEPT = 2 * 1024
 
 _EVENT_INPUTS = ("items", "event_types", "gaps", "lengths")
 
@@ -50,12 +55,11 @@ class Encoder:
 
     def __init__(self, path: Path, spec: manifest_pb2.Encoder) -> None:
         options = ort.SessionOptions()
-        # One thread that never spins: servers scale by processes. Without the arena one large
-        # request does not hold its memory for good.
+        # One thread that never spins: servers scale by processes. What a run takes is kept for the
+        # next, for to get it anew page by page costs a tenth of the run; but see _MOST_KEPT.
         options.intra_op_num_threads = 1
         options.inter_op_num_threads = 1
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        options.enable_cpu_mem_arena = False
         options.log_severity_level = 3
         try:
             self._session = ort.InferenceSession(str(path), options, ["CPUExecutionProvider"])
@@ -72,6 +76,8 @@ class Encoder:
         )
         # The slice of the events that the graph takes: all of them, or the last.
         self._visible = slice(-self._max_length if self._max_length else None, None)
+        self._giving_back = ort.RunOptions()
+        self._giving_back.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
 
     @property
     def carries_state(self) -> bool:
@@ -146,7 +152,8 @@ class Encoder:
         feed = {"items": items, "event_types": types, "gaps": gaps, "lengths": lengths, **states}
         for name in self._unused:
             del feed[name]
-        found: list[NDArray[np.float32]] = self._session.run(outputs, feed)
+        how = self._giving_back if items.size > _MOST_KEPT else None
+        found: list[NDArray[np.float32]] = self._session.run(outputs, feed, how)
         return found
 
     def _feed_of(self, starts: Sequence[Start | None]) -> dict[str, NDArray[np.float32]]:
@@ -172,20 +179,35 @@ def _gaps(history: History, start: Start | None) -> NDArray[np.int64]:
     return gap_codes(np.concatenate([[start.time], history.times]))[1:]
 
 
+def _all_gaps(
+    histories: Sequence[History], starts: Sequence[Start | None]
+) -> list[NDArray[np.int64]]:
+    """Give the gap codes of each history; see ``_gaps``. A pass over all costs little more than one."""
+    times: list[NDArray[np.float64]] = []
+    for history, start in zip(histories, starts, strict=True):
+        times += [np.array([np.nan if start is None else start.time]), history.times]
+    codes = gap_codes(np.concatenate(times))
+    ends = accumulate(len(history) + 1 for history in histories)
+    return [codes[end - len(history) : end] for history, end in zip(histories, ends, strict=True)]
+
+
 def _pad(
     histories: Sequence[History], starts: Sequence[Start | None], visible: slice
 ) -> tuple[NDArray[np.int32], NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
     """Give the lengths, (batch,), and the items, types and gaps, (batch, time), padded with 0."""
-    rows = [history.items[visible] for history in histories]
-    lengths = np.array([len(row) for row in rows], np.int32)
-    shape = (len(histories), int(lengths.max()))
-    items, types, gaps = (np.zeros(shape, np.int64) for _ in range(3))
-    for row, (history, start) in enumerate(zip(histories, starts, strict=True)):
-        items[row, : lengths[row]] = rows[row]
-        types[row, : lengths[row]] = history.event_types[visible]
-        # Cut after the codes are made: the first event that is left came after another.
-        gaps[row, : lengths[row]] = _gaps(history, start)[visible]
-    return lengths, items, types, gaps
+    items = [history.items[visible] for history in histories]
+    types = [history.event_types[visible] for history in histories]
+    # Cut after the codes are made: the first event that is left came after another.
+    gaps = [codes[visible] for codes in _all_gaps(histories, starts)]
+    lengths = np.array([len(row) for row in items], np.int32)
+    is_event = np.arange(lengths.max()) < lengths[:, np.newaxis]
+    return lengths, _padded(items, is_event), _padded(types, is_event), _padded(gaps, is_event)
+
+
+def _padded(rows: Sequence[NDArray[np.integer]], is_event: NDArray[np.bool_]) -> NDArray[np.int64]:
+    padded = np.zeros(is_event.shape, np.int64)
+    padded[is_event] = np.concatenate(rows)
+    return padded
 
 
 def state_shapes(name: str, spec: manifest_pb2.Encoder) -> dict[str, tuple[int, int]]:

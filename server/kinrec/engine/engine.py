@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from kinrec.engine.recommender import Plan
 
 _Read = TypeVar("_Read")
+_Made = TypeVar("_Made")
 
 
 class Engine:
@@ -134,8 +135,21 @@ class Engine:
             StaleStateError: The state is of another bundle.
             InvalidFieldError: A field breaks its rule.
         """
-        query = Query(user_id, events, state)
-        return self._questions.ask(query, self._read_person, self._encoding)
+        return self.encode_for(Query(user_id, events, state), _itself)
+
+    def encode_for(self, query: Query, then: Callable[[Encoding], _Made]) -> _Made:
+        """Encode as ``encode`` does, and give what ``then`` makes of it.
+
+        The thread that answers all who ask at the same time calls it: for many in a row that takes less
+        than for each when its thread has its turn.
+
+        Args:
+            query: Of which the user id, the events and the state count.
+            then: Its errors are raised here as they are.
+        """
+        return self._questions.ask(
+            query, self._read_person, lambda plan, subject: then(self._encoding(plan, subject))
+        )
 
     def similar_users(
         self,
@@ -220,13 +234,16 @@ class Engine:
             StaleStateError: The state is of another bundle.
             InvalidFieldError: A field breaks its rule.
         """
-        return self.answer(
-            Query(user_id, events, state, limit, include_seen, exclude_item_ids, options)
+        return self.recommend_for(
+            Query(user_id, events, state, limit, include_seen, exclude_item_ids, options),
+            _itself,
         )
 
-    def answer(self, query: Query) -> Recommendations:
-        """Recommend what a query asks for; see ``recommend``."""
-        return self._questions.ask(query, self._read, self._recommend)
+    def recommend_for(self, query: Query, then: Callable[[Recommendations], _Made]) -> _Made:
+        """Recommend as ``recommend`` does, and give what ``then`` makes of it; see ``encode_for``."""
+        return self._questions.ask(
+            query, self._read, lambda plan, subject: then(self._recommend(plan, subject))
+        )
 
     def recommend_many(self, queries: Sequence[Query]) -> list[Recommendations | EngineError]:
         """Recommend for many people, who are encoded together.
@@ -363,7 +380,7 @@ class Engine:
         heard_by.enter(ANSWER)
         items = found.items.tolist()
         return Recommendations(
-            [self._model.items.key(item) for item in items],
+            self._model.items.keys_of(items),
             found.scores.tolist(),
             self._model.titles.of(items),
             Basis.PERSONAL if subject.has_history else Basis.POPULAR,
@@ -389,6 +406,10 @@ class Engine:
             raise BundleError(f"{self.name} {self.version}: cannot answer") from error
         if not (np.isfinite(person.vector).all() and len(items)):
             raise BundleError(f"{self.name} {self.version}: answers with no items or not-a-number")
+
+
+def _itself(answer: _Made) -> _Made:
+    return answer
 
 
 def _try_each(

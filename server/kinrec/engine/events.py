@@ -215,18 +215,21 @@ class EventReader:
             return NOTHING, EventReport()
         # By column and not by event: this is done for every request, and is its dearest Python.
         table = EventTable.of(events)
-        _check_ids(table.item_ids, table.event_types)
-        _check_numbers("value", table.values)
-        _check_numbers("time", table.times)
+        types: Sequence[str] = table.event_types
         numbers = self._items.get_all(table.item_ids)
         unknown = numbers.count(None)
-        types: Sequence[str] = table.event_types
+        if unknown or any(types):  # known ids keep the rules
+            _check_ids(table.item_ids, types)
+        _check_numbers("value", table.values)
+        _check_numbers("time", table.times)
         if self._rules.missing_type:
             types = [name or self._rules.missing_type for name in types]
+        taken = unknown
         if self._looks_at_each:
             numbers = self._of_taken(numbers, types, table.values)
+            taken = numbers.count(None)
         times = table.times
-        if None in numbers:
+        if taken:
             is_known = [number is not None for number in numbers]
             numbers = list(compress(numbers, is_known))
             types = list(compress(types, is_known))
@@ -247,9 +250,9 @@ class EventReader:
             usable = self._without_repeats(usable, before)
         used = min(len(usable.items), self.max_history)
         return History(usable.items, usable.codes, usable.times), EventReport(
-            received=received,
-            used=used,
-            unknown_item=unknown,
+            received,
+            used,
+            unknown,
             repeated=len(known.items) - len(usable.items),
             truncated=len(usable.items) - used,
             unknown_event_type=int(np.count_nonzero(usable.is_odd[-used:])) if used else 0,
@@ -302,12 +305,15 @@ class EventReader:
         items, codes = events.items, events.codes
         if not len(items):
             return events
-        repeats = np.zeros(len(items), np.bool_)
-        if len(before):
-            repeats[0] = items[0] == before.items[-1] and codes[0] == before.event_types[-1]
-        if len(items) > 1:
-            repeats[1:] = (items[1:] == items[:-1]) & (codes[1:] == codes[:-1])
-        return events.of(~repeats) if repeats.any() else events
+        first = bool(
+            len(before) and items[0] == before.items[-1] and codes[0] == before.event_types[-1]
+        )
+        if len(items) == 1 and not first:  # the usual event after a state
+            return events
+        repeats = (items[1:] == items[:-1]) & (codes[1:] == codes[:-1])
+        if not (first or np.count_nonzero(repeats)):
+            return events
+        return events.of(np.concatenate([[not first], ~repeats]))
 
     def _rows(
         self, items: NDArray[np.int32], codes: NDArray[np.uint8], times: NDArray[np.float64]
@@ -330,7 +336,7 @@ def _check_ids(item_ids: Sequence[str], types: Sequence[str]) -> None:
 
 def _check_numbers(field: str, column: Sequence[float | None]) -> None:
     known = [number for number in column if number is not None]
-    if all(map(math.isfinite, known)):
+    if math.isfinite(sum(known)):  # then each is
         return
     for position, number in enumerate(column):
         if number is not None and not math.isfinite(number):
@@ -339,7 +345,9 @@ def _check_numbers(field: str, column: Sequence[float | None]) -> None:
 
 def _count_late(times: NDArray[np.float64], before: History, kept: int) -> int:
     """Count those of the last ``kept`` times that are before the time of the event before."""
-    late = int(np.count_nonzero(times[1:][-kept:] < times[:-1][-kept:]))
+    late = 0
+    if len(times) > 1:
+        late = int(np.count_nonzero(times[1:][-kept:] < times[:-1][-kept:]))
     if kept == len(times) > 0 and len(before):
         late += bool(times[0] < before.times[-1])
     return late

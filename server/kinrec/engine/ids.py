@@ -95,6 +95,10 @@ class IdMap:
         restore = self._trie.restore_key  # so many are not worth remembering
         return [cast("str", restore(number)) for number in range(start, min(stop, len(self)))]
 
+    def keys_of(self, numbers: Iterable[int]) -> list[str]:
+        """Give the string of each number; see ``key``."""
+        return [self._keys.get(number) or self.key(number) for number in numbers]
+
     def key(self, number: int) -> str:
         """Give the string of a number from 0 to ``len - 1``."""
         key = self._keys.get(number)

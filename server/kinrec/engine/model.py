@@ -54,8 +54,9 @@ class Titles:
     """The titles of items, end to end in one mapped array of UTF-8; empty if there are none."""
 
     def __init__(self, text: NDArray[np.uint8], offsets: NDArray[np.int64]) -> None:
-        self._text = text
-        self._offsets = offsets
+        # Views, for of an array each number and each slice is an object that takes longer to make.
+        self._text = text.data
+        self._offsets = offsets.data
 
     @classmethod
     def open(cls, files: ArrayFiles, manifest: Manifest) -> Titles:
@@ -77,11 +78,8 @@ class Titles:
         """Give the titles of some items."""
         if not len(self._text):
             return [""] * len(items)
-        offsets = self._offsets
-        return [
-            self._text[offsets[item] : offsets[item + 1]].tobytes().decode("utf-8", "replace")
-            for item in items
-        ]
+        text, offsets = self._text, self._offsets
+        return [str(text[offsets[item] : offsets[item + 1]], "utf-8", "replace") for item in items]
 
 
 @dataclass(frozen=True, slots=True)

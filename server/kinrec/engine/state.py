@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import math
 import struct
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -28,12 +27,12 @@ if TYPE_CHECKING:
 # Format, fingerprint, user number or -1, events, time of the last event.
 _HEADER = struct.Struct(f"<4s{FINGERPRINT_BYTES}siid")
 _FORMAT = b"kst1"
+_FLOAT, _INT, _TIME = np.dtype("<f4"), np.dtype("<i4"), np.dtype("<f8")
 _NOBODY = -1
-_MOST = 1e9  # far above what an encoder gives, far below where products overflow
+_MOST = 1e9  # of the vector's length: far above what an encoder gives, far below where products overflow
 
 
-@dataclass(frozen=True, slots=True)
-class State:
+class State(NamedTuple):
     """Where a person stands after some events.
 
     Attributes:
@@ -107,15 +106,17 @@ class StateFormat:
         if state.encoded is None:
             return _HEADER.pack(_FORMAT, self._fingerprint, user, 0, math.nan)
         last = float(history.times[-1])
-        numbers = np.concatenate([state.encoded.vector, *map(np.ravel, state.encoded.states)])
         parts = [
             _HEADER.pack(_FORMAT, self._fingerprint, user, len(history), last),
-            numbers.astype("<f4", copy=False).tobytes(),
-            history.items.astype("<i4", copy=False).tobytes(),
+            *(
+                numbers.astype(_FLOAT, copy=False).tobytes()
+                for numbers in (state.encoded.vector, *state.encoded.states)
+            ),
+            history.items.astype(_INT, copy=False).tobytes(),
             history.event_types.tobytes(),
         ]
         if self._with_times:
-            parts.append(history.times.astype("<f8", copy=False).tobytes())
+            parts.append(history.times.astype(_TIME, copy=False).tobytes())
         return b"".join(parts)
 
     def unpack(self, data: bytes) -> State:
@@ -135,12 +136,12 @@ class StateFormat:
         expected = _HEADER.size + 4 * self._numbers + count * self._event_bytes
         if not (0 < count <= self._max_history and len(data) == expected):
             raise InvalidStateError
-        numbers: NDArray[np.float32] = np.frombuffer(data, "<f4", self._numbers, _HEADER.size)
+        numbers: NDArray[np.float32] = np.frombuffer(data, _FLOAT, self._numbers, _HEADER.size)
         place = _HEADER.size + 4 * self._numbers
-        items: NDArray[np.int32] = np.frombuffer(data, "<i4", count, place)
+        items: NDArray[np.int32] = np.frombuffer(data, _INT, count, place)
         types: NDArray[np.uint8] = np.frombuffer(data, np.uint8, count, place + 4 * count)
         if self._with_times:
-            times: NDArray[np.float64] = np.frombuffer(data, "<f8", count, place + 5 * count)
+            times: NDArray[np.float64] = np.frombuffer(data, _TIME, count, place + 5 * count)
             endless = bool(np.isinf(times).any())
         else:
             times = np.full(count, np.nan)
@@ -149,13 +150,18 @@ class StateFormat:
         if (
             endless
             or items.view(np.uint32).max() >= self._items  # below zero is far above every number
-            or types.max() >= self._event_types
-            or not (np.abs(numbers) <= _MOST).all()  # nor not-a-number
+            or max(types.tobytes()) >= self._event_types
+            or not _is_sane(numbers)
         ):
             raise InvalidStateError
         size = self._vector_size
         encoded = Encoded(numbers[:size], self.split(numbers[size:]))
         return State(None if user == _NOBODY else user, History(items, types, times), encoded)
+
+
+def _is_sane(numbers: NDArray[np.float32]) -> bool:
+    wide = numbers.astype(np.float64)  # whose squares are never too large
+    return bool(wide.dot(wide) <= _MOST * _MOST)  # which what is no number, or endless, is not
 
 
 def fingerprint_of(data: bytes) -> bytes:

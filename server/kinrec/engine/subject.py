@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from kinrec.engine._errors import NoSubjectError, UnknownUserError
 from kinrec.engine.blend import Person
@@ -19,8 +18,7 @@ if TYPE_CHECKING:
     from kinrec.engine.model import Model
 
 
-@dataclass(frozen=True, slots=True)
-class Subject:
+class Subject(NamedTuple):
     """A person, and what became of the events that came with the call."""
 
     person: Person

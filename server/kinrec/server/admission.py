@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import grpc
 
 from kinrec.server import scheduling
-from kinrec.server.errors import OverloadedError, abort, failure_of
+from kinrec.server.errors import OverloadedError, failure_of, set_failure
 from kinrec.server.observability.calls import REQUEST_ID, refused_as
 from kinrec.server.pools import in_pool
 
@@ -78,8 +78,12 @@ class CallPool(ThreadPoolExecutor):
 
     @property
     def expected_wait(self) -> float:
-        """How long a call that comes now would wait, in seconds."""
-        return self._waiting * self._step
+        """How long a call that comes now would wait, in seconds.
+
+        For the calls before it and for those in work, which are answered together when there are many.
+        A few that just pass through the line wait for nobody.
+        """
+        return (self._waiting + min(self._waiting, self._working)) * self._step
 
     def submit(self, fn: Callable[..., _Result], /, *args: Any, **kwargs: Any) -> Future[_Result]:  # noqa: ANN401
         """Have a call worked on when its turn comes.
@@ -188,9 +192,10 @@ class AdmissionInterceptor(grpc.ServerInterceptor):
         self._prefix = f"/{service}/"
         self._max_wait = max_wait
         self._is_flooded = False
-        # To gRPC a stream of requests, of which it reads none before the behaviour asks.
-        self._refusal: grpc.RpcMethodHandler[Any, Any] = grpc.stream_unary_rpc_method_handler(
-            in_pool(_AtOnce(), self._refuse)
+        # To gRPC a stream of requests, of which it reads none before the behaviour asks, and one of
+        # responses that the behaviour ends: to fail by an exception takes longer.
+        self._refusal: grpc.RpcMethodHandler[Any, Any] = grpc.stream_stream_rpc_method_handler(
+            in_pool(_AtOnce(), self._refuse, non_blocking=True)
         )
 
     def intercept_service(
@@ -223,10 +228,16 @@ class AdmissionInterceptor(grpc.ServerInterceptor):
         if scheduling.is_possible():
             scheduling.set_patience(is_patient=is_flooded)
 
-    def _refuse(self, _requests: Iterator[bytes], context: grpc.ServicerContext) -> None:
+    def _refuse(
+        self,
+        _requests: Iterator[bytes],
+        context: grpc.ServicerContext,
+        send: Callable[[None], None],
+    ) -> None:
         # Rounded, so that many are told the same, which is made once.
         refusal = _refusal(round(self._pool.expected_wait, 2))
-        abort(context, refusal, (REQUEST_ID, refused_as.get()))
+        set_failure(context, refusal, (REQUEST_ID, refused_as.get()))
+        send(None)
 
 
 @lru_cache(maxsize=64)

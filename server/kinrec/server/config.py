@@ -82,7 +82,7 @@ class ServerConfig:
 
     host: str = "127.0.0.1"
     port: int = 50051
-    threads: int = 16
+    threads: int = 24  # with more the encoder runs over more at once, but each caller waits longer
     max_wait: float = 0.08
     drain_wait: float = 1.0
     grace: float = 10.0

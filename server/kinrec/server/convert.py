@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from kinrec.bundle.v1 import manifest_pb2
 from kinrec.engine import (
@@ -18,6 +19,7 @@ from kinrec.engine import (
     CategoryCap,
     EventTable,
     InvalidFieldError,
+    LaterEvents,
     NoneOf,
     NumberRange,
     Options,
@@ -32,10 +34,11 @@ from kinrec.engine.sources import (
     SIMILAR_USERS,
     TRANSITIONS,
 )
+from kinrec.server.event_columns import join_events
 from kinrec.v1 import recommender_pb2 as pb
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sized
+    from collections.abc import Callable, Iterable, Sequence, Sized
     from typing import Protocol
 
     from google.protobuf.internal.containers import RepeatedCompositeFieldContainer
@@ -61,10 +64,21 @@ if TYPE_CHECKING:
     class ConditionMessages(Iterable[pb.Condition], Sized, Protocol):
         """A repeated field of conditions."""
 
+    RequestWithEvents = (
+        pb.EncodeSequenceRequest
+        | pb.SimilarUsersRequest
+        | pb.RecommendRequest
+        | pb.RankRequest
+        | pb.EventList
+    )
     RecommendationMessages = RepeatedCompositeFieldContainer[pb.Recommendation]
 
 
 DEFAULT_LIMIT = 10
+_WORTH_JOINING = 8  # events; fewer are looked at one by one
+
+_Entry = TypeVar("_Entry")
+_Default = TypeVar("_Default")
 
 # google.protobuf.Timestamp: the years 1 to 9999, nanoseconds always counted forward.
 _MIN_SECONDS = -62_135_596_800
@@ -104,42 +118,75 @@ class ReasonPolicy:
         return 0 < self.min_voters <= voters
 
 
-def events_from_proto(messages: EventMessages) -> EventTable:
-    """Convert the events of a request.
+def events_from_proto(request: RequestWithEvents) -> LaterEvents:
+    """Give the events of a request, which are converted when the engine looks at them.
 
     Raises:
-        InvalidFieldError: There are too many events, or a time is out of range.
+        InvalidFieldError: There are too many events; later also if a time is out of range.
     """
-    if len(messages) > MAX_EVENTS:  # refused here so that a flood is not converted first
-        raise InvalidFieldError("events", f"at most {MAX_EVENTS} are allowed, got {len(messages)}")
-    # The dearest part of a call outside the engine: each message and stamp is an object that is made
-    # anew whenever it is asked for, so each is asked for once and then read field by field.
-    rows = list(messages)
-    stamps = [row.time for row in rows]
-    seconds = [stamp.seconds for stamp in stamps]
-    nanos = [stamp.nanos for stamp in stamps]
-    times: list[float | None] = list(seconds)
-    if any(nanos):
-        times = [second + nano * 1e-9 for second, nano in zip(seconds, nanos, strict=True)]
-    if rows and not (
-        min(seconds) >= _MIN_SECONDS
+    count = len(request.events)
+    if count > MAX_EVENTS:  # refused here so that a flood is not converted first
+        raise InvalidFieldError("events", f"at most {MAX_EVENTS} are allowed, got {count}")
+    return LaterEvents(count, partial(_table_from_proto, request))
+
+
+def _table_from_proto(request: RequestWithEvents) -> EventTable:
+    rows = request.events
+    count = len(rows)
+    if count < _WORTH_JOINING:
+        return EventTable(_item_ids(rows), _event_types(rows), _times(rows), _values(rows))
+    joined = join_events(request)
+    return EventTable(
+        _whole(joined.item_id, count, "") or _item_ids(rows),
+        _whole(joined.event_type, count, "") or _event_types(rows),
+        _joined_times(joined, count) or _times(rows),
+        _whole(joined.value, count, None) or _values(rows),
+    )
+
+
+def _whole(column: Sequence[_Entry], count: int, absent: _Default) -> Sequence[_Entry | _Default]:
+    """Give a column of so many entries; an empty one if some events have one there and some have not."""
+    if len(column) == count:
+        return column[:]
+    return [] if len(column) else [absent] * count
+
+
+def _joined_times(joined: Any, count: int) -> Sequence[float | None]:  # noqa: ANN401 - see join_events
+    """Give the times likewise; an empty list also if one may be out of range."""
+    if not joined.HasField("time"):
+        return [None] * count
+    seconds = joined.time.seconds[:]
+    nanos = _whole(joined.time.nanos, count, 0)
+    if not (
+        len(seconds) == len(nanos) == count
+        and min(seconds) >= _MIN_SECONDS
         and max(seconds) <= _MAX_SECONDS
         and min(nanos) >= 0
         and max(nanos) <= _MAX_NANOS
     ):
-        for place, stamp in enumerate(stamps):
-            _seconds(stamp, f"events[{place}].time")
-    if 0 in seconds:  # the beginning of 1970, or no time
-        times = [
-            time if second or row.HasField("time") else None
-            for row, second, time in zip(rows, seconds, times, strict=True)
-        ]
-    return EventTable(
-        [row.item_id for row in rows],
-        [row.event_type for row in rows],
-        times,
-        [row.value if row.HasField("value") else None for row in rows],
-    )
+        return []
+    if not any(nanos):
+        return seconds  # type: ignore[no-any-return]
+    return [second + nano * 1e-9 for second, nano in zip(seconds, nanos, strict=True)]
+
+
+def _item_ids(rows: EventMessages) -> list[str]:
+    return [row.item_id for row in rows]
+
+
+def _event_types(rows: EventMessages) -> list[str]:
+    return [row.event_type for row in rows]
+
+
+def _values(rows: EventMessages) -> list[float | None]:
+    return [row.value if row.HasField("value") else None for row in rows]
+
+
+def _times(rows: EventMessages) -> list[float | None]:
+    return [
+        _seconds(row.time, f"events[{place}].time") if row.HasField("time") else None
+        for place, row in enumerate(rows)
+    ]
 
 
 def limit_from_proto(limit: int) -> int:
@@ -160,7 +207,7 @@ def query_from_proto(request: pb.RecommendRequest, state: bytes, page: Page) -> 
     """
     return Query(
         request.user_id,
-        events_from_proto(request.events),
+        events_from_proto(request),
         state,
         _limit_of_page(limit_from_proto(request.limit), page),
         request.include_seen if request.HasField("include_seen") else None,
@@ -250,9 +297,10 @@ def _condition_from_proto(message: pb.Condition, field: str) -> Condition:
 
 
 def _seconds(stamp: Timestamp, field: str) -> float:
-    if not (_MIN_SECONDS <= stamp.seconds <= _MAX_SECONDS and 0 <= stamp.nanos <= _MAX_NANOS):
+    seconds, nanos = stamp.seconds, stamp.nanos
+    if not (_MIN_SECONDS <= seconds <= _MAX_SECONDS and 0 <= nanos <= _MAX_NANOS):
         raise InvalidFieldError(field, "must lie in the years 1 to 9999")
-    return float(stamp.seconds + stamp.nanos * 1e-9)
+    return seconds + nanos * 1e-9
 
 
 def encoding_to_proto(encoding: Encoding) -> pb.EncodeSequenceResponse:

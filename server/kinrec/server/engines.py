@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 import time
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 
 from kinrec.engine import fingerprint_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from kinrec.bundle.v1.manifest_pb2 import Manifest
     from kinrec.engine import (
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
         SimilarUsers,
     )
     from kinrec.server.experiments import Experiment
+
+    _Made = TypeVar("_Made")
 
 
 class RecommenderEngine(Protocol):
@@ -49,10 +51,8 @@ class RecommenderEngine(Protocol):
     def ranking(self) -> bytes:
         """What tells the order of its answers from that of every other engine's."""
 
-    def encode(
-        self, *, user_id: str = "", events: Sequence[Event] = (), state: bytes = b""
-    ) -> Encoding:
-        """Encode a person's behaviour."""
+    def encode_for(self, query: Query, then: Callable[[Encoding], _Made]) -> _Made:
+        """Encode a person's behaviour, and give what is made of it."""
 
     def encode_many(self, queries: Sequence[Query]) -> list[Encoding | EngineError]:
         """Encode many people's behaviour."""
@@ -70,8 +70,8 @@ class RecommenderEngine(Protocol):
     ) -> SimilarUsers:
         """Find the known users who behave most alike."""
 
-    def answer(self, query: Query) -> Recommendations:
-        """Recommend items."""
+    def recommend_for(self, query: Query, then: Callable[[Recommendations], _Made]) -> _Made:
+        """Recommend items, and give what is made of them."""
 
     def recommend_many(self, queries: Sequence[Query]) -> list[Recommendations | EngineError]:
         """Recommend items for many people."""

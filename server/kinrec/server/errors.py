@@ -345,8 +345,17 @@ def abort(
     context: grpc.ServicerContext, failure: Failure, *metadata: tuple[str, str | bytes]
 ) -> Never:
     """End a call with a failure and its details, and with more trailing metadata."""
-    context.set_trailing_metadata(((_DETAILS_KEY, failure.details()), *metadata))
+    set_failure(context, failure, *metadata)
     context.abort(failure.code, failure.message)
+
+
+def set_failure(
+    context: grpc.ServicerContext, failure: Failure, *metadata: tuple[str, str | bytes]
+) -> None:
+    """Say how a call will have failed when it ends; see ``abort``."""
+    context.set_trailing_metadata(((_DETAILS_KEY, failure.details()), *metadata))
+    context.set_code(failure.code)
+    context.set_details(failure.message)
 
 
 def _unexpected(error: BaseException) -> Failure:

@@ -85,6 +85,10 @@ def _recommend_all(
     return engine.recommend_many(queries)
 
 
+def _itself(answer: Recommendations) -> Recommendations:
+    return answer
+
+
 def _check_wanted(context: grpc.ServicerContext) -> None:
     """Go no further if the caller has gone or its deadline has passed.
 
@@ -137,12 +141,12 @@ class RecommenderServicer(recommender_pb2_grpc.RecommenderServiceServicer):
     ) -> pb.EncodeSequenceResponse:
         """Encode a person's behaviour into a user-interest vector."""
         asked = self._asked_to_encode(self.engines, request)
-        query = asked.query
         _check_wanted(context)
-        encoding = asked.choice.engine.encode(
-            user_id=query.user_id, events=query.events, state=query.state
+        response = asked.choice.engine.encode_for(
+            asked.query, lambda encoding: self._encoded(asked, encoding)
         )
-        return self._encoded(asked, encoding)
+        note_version(response.model_version)
+        return response
 
     def SimilarUsers(
         self,
@@ -152,7 +156,7 @@ class RecommenderServicer(recommender_pb2_grpc.RecommenderServiceServicer):
         """Find the known users who behave most like a person."""
         state = self._keys.open(request.state)
         choice = self.engines.of(state, request.user_id)
-        events = convert.events_from_proto(request.events)
+        events = convert.events_from_proto(request)
         _check_wanted(context)
         similar = choice.engine.similar_users(
             user_id=request.user_id,
@@ -173,9 +177,14 @@ class RecommenderServicer(recommender_pb2_grpc.RecommenderServiceServicer):
         """Recommend the items that a person is most likely to want next."""
         asked = self._asked(self.engines, request)
         _check_wanted(context)
-        answer = asked.choice.engine.answer(asked.query)
-        _check_wanted(context)
-        return self._answered(asked, answer)
+
+        def answered(answer: Recommendations) -> pb.RecommendResponse:
+            _check_wanted(context)
+            return self._answered(asked, answer)
+
+        response = asked.choice.engine.recommend_for(asked.query, answered)
+        note_version(response.model_version)
+        return response
 
     def RecommendStream(
         self,
@@ -200,7 +209,7 @@ class RecommenderServicer(recommender_pb2_grpc.RecommenderServiceServicer):
         try:
             asked = self._asked(self.engines, request)
             engine, query = asked.choice.engine, asked.query
-            answer = engine.answer(query)
+            answer = engine.recommend_for(query, _itself)
         except InvalidFieldError as error:
             raise InvalidFieldError(f"start.{error.field}", error.rule) from error
         yield self._on_stream(asked, answer)
@@ -208,7 +217,7 @@ class RecommenderServicer(recommender_pb2_grpc.RecommenderServiceServicer):
             if message.WhichOneof("part") != "events":
                 raise InvalidFieldError("events", "must be set in every message but the first")
             try:
-                events = convert.events_from_proto(message.events.events)
+                events = convert.events_from_proto(message.events)
                 query = dataclasses.replace(
                     # Without a state nothing usable was known: the person is asked about anew.
                     query,
@@ -216,7 +225,8 @@ class RecommenderServicer(recommender_pb2_grpc.RecommenderServiceServicer):
                     state=answer.state,
                     user_id=request.user_id,
                 )
-                answer = engine.answer(query) if events or answer.state else answer
+                asks_anew = events or answer.state
+                answer = engine.recommend_for(query, _itself) if asks_anew else answer
             except InvalidFieldError as error:
                 found = failure_of(InvalidFieldError(f"events.{error.field}", error.rule))
                 yield pb.RecommendStreamResponse(failure=convert.failure_to_proto(found))
@@ -301,7 +311,7 @@ class RecommenderServicer(recommender_pb2_grpc.RecommenderServiceServicer):
         """Put given items in order."""
         state = self._keys.open(request.state)
         choice = self.engines.of(state, request.user_id)
-        events = convert.events_from_proto(request.events)
+        events = convert.events_from_proto(request)
         _check_wanted(context)
         ranking = choice.engine.rank(
             request.item_ids,
@@ -349,7 +359,7 @@ class RecommenderServicer(recommender_pb2_grpc.RecommenderServiceServicer):
 
     def _asked_to_encode(self, engines: Engines, request: pb.EncodeSequenceRequest) -> _Asked:
         state = self._keys.open(request.state)
-        events = convert.events_from_proto(request.events)
+        events = convert.events_from_proto(request)
         query = Query(request.user_id, events, state)
         choice = engines.of(state, request.user_id)
         return _Asked(choice, query)
@@ -367,7 +377,10 @@ class RecommenderServicer(recommender_pb2_grpc.RecommenderServiceServicer):
         return self._finish(response, choice, answer.state)
 
     def _finish(self, response: _Response, choice: Choice, state: bytes) -> _Response:
-        """Say which model answered, and where the person stands."""
+        """Say which model answered, and where the person stands.
+
+        It may run in another call's thread, of which the same engine is asked.
+        """
         response.model_version = choice.engine.version
         note_version(choice.engine.version)
         response.variant = choice.variant

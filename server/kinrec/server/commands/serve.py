@@ -54,7 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="answer POST /reload and GET /status over HTTP on 127.0.0.1 (default: do not)",
     )
     parser.add_argument(
-        "--threads", type=int, default=16, help="calls worked on at once in a worker (%(default)s)"
+        "--threads", type=int, default=24, help="calls worked on at once in a worker (%(default)s)"
     )
     parser.add_argument(
         "--max-wait",
