@@ -15,6 +15,7 @@ from kinrec.trainer.encoders import EncoderSizes
 from kinrec.trainer.encoders.lstm import LstmEncoder
 from kinrec.trainer.errors import ConfigError
 from kinrec.trainer.fit import (
+    NO_TARGET,
     RISE,
     Fit,
     NegativeSampler,
@@ -209,6 +210,29 @@ def test_sampled_losses_rank_like_the_softmax_over_all_items():
     full = gradient(50)
     sampled = torch.stack([gradient(49) for _ in range(50)]).mean(0)
     assert float(torch.cosine_similarity(full, sampled, dim=0)) > 0.98
+
+
+@pytest.mark.parametrize("negatives", [50, 20])
+def test_what_fills_a_step_up_teaches_nothing(negatives):
+    """Places without a target are neither in the loss nor in what is learned from it."""
+    rng = np.random.default_rng(0)
+    encoder = LstmEncoder(EncoderSizes(50, 1, 8, 8, dropout=0.0, item_dropout=0.0, window=8))
+    events = rng.integers(0, 50, 500).astype(np.int32)
+    sampler = NegativeSampler(events, 50, negatives, CPU)
+    vectors = torch.from_numpy(rng.normal(size=(7, 8)).astype(np.float32)).requires_grad_()
+    targets = torch.from_numpy(rng.integers(0, 50, 7))
+
+    def learn(chosen):
+        loss = sampler.loss(encoder, vectors, chosen, np.random.default_rng(1))
+        return float(loss), torch.autograd.grad(loss, vectors)[0]
+
+    filled = targets.clone()
+    filled[4:] = NO_TARGET
+    loss, gradient = learn(filled)
+    alone = sampler.loss(encoder, vectors[:4], targets[:4], np.random.default_rng(1))
+    assert loss == pytest.approx(float(alone), rel=1e-5)
+    assert not gradient[4:].any()
+    assert gradient[:4].any(dim=1).all()
 
 
 def test_learning_starts_with_items_near_that_occur_with_the_same(make_histories, tiny_config):

@@ -49,6 +49,8 @@ RATES = (1e-3, 2e-3)
 ITEM_DROPOUTS = ((20.0, 0.7), (60.0, 0.3))
 VALIDATION_USERS = 10_000
 GRADIENT_NORM = 5.0
+NO_TARGET = -1
+ROUND = 64
 START_STD = 0.05  # of the item vectors that learning starts from
 RISE = 0.3  # the share of the steps in which the learning rate rises
 # The running mean reaches back a tenth of the steps so far, and no further than so many.
@@ -257,8 +259,9 @@ class Fit:
         with _quick_products():
             for step, batch in enumerate(self._windows.batches(rng), start=done):
                 items, types, gaps, targets, mask = (part.to(self._device) for part in batch)
-                vectors = self.encoder.vectors(items, types, gaps)[mask]  # (events, dim)
-                loss = self._sampler.loss(self.encoder, vectors, targets[mask], rng)
+                vectors = self.encoder.vectors(items, types, gaps)  # (batch, time, dim)
+                rows, wanted = _rows(mask, targets)
+                loss = self._sampler.loss(self.encoder, vectors.flatten(0, 1)[rows], wanted, rng)
                 value = float(loss.detach())
                 if not math.isfinite(value):
                     raise NonFiniteLossError(
@@ -339,16 +342,38 @@ class NegativeSampler:
         targets: torch.Tensor,
         rng: np.random.Generator,
     ) -> torch.Tensor:
-        """Give the mean cross-entropy of ``targets`` (n,) under ``vectors`` (n, dim)."""
+        """Give the mean cross-entropy of ``targets`` (n,) under ``vectors`` (n, dim).
+
+        A target of ``NO_TARGET`` does not count.
+        """
         if not self._negatives:
-            return functional.cross_entropy(vectors @ encoder.item_embedding.weight.T, targets)
+            logits = vectors @ encoder.item_embedding.weight.T
+            return functional.cross_entropy(logits, targets, ignore_index=NO_TARGET)
+        classes = targets.clamp(max=0)  # the true one is the first
+        targets = targets.clamp(min=0)
         drawn = np.searchsorted(self._cumulative, rng.random(self._negatives))
         sampled = torch.from_numpy(np.minimum(drawn, self._items - 1)).to(self._device)
         true = (vectors * encoder.item_embedding(targets)).sum(-1) - self._log_shares[targets]
         others = vectors @ encoder.item_embedding(sampled).T - self._log_shares[sampled]
         others = others.masked_fill(targets[:, None] == sampled[None, :], -1e9)
         logits = torch.cat([true[:, None], others], dim=1)  # (events, 1 + negatives)
-        return functional.cross_entropy(logits, torch.zeros_like(targets))
+        return functional.cross_entropy(logits, classes, ignore_index=NO_TARGET)
+
+
+def _rows(mask: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Give the places of a batch where there is a target, and the targets, in a round number.
+
+    For products of every new size oneDNN compiles and keeps a program: with hundreds of sizes that
+    takes gigabytes.
+
+    Args:
+        mask: bool, (batch, time).
+        targets: int64, (batch, time).
+    """
+    places = mask.flatten().nonzero()[:, 0]
+    missing = -len(places) % ROUND
+    wanted = functional.pad(targets.flatten()[places], (0, missing), value=NO_TARGET)
+    return functional.pad(places, (0, missing)), wanted
 
 
 def choose_device(name: str) -> torch.device:
