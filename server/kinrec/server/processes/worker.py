@@ -17,7 +17,6 @@ other end of the connection goes away it drains and ends by itself.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import gc
 import logging
 import os
@@ -28,6 +27,7 @@ from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any
 
 from kinrec.engine import BundleError
+from kinrec.engine.memory import use_one_heap
 from kinrec.server.app import RecommenderServer
 from kinrec.server.observability import logs
 from kinrec.server.observability.value_files import DIRECTORY_VARIABLE, remove_files
@@ -45,7 +45,6 @@ if TYPE_CHECKING:
 Message = tuple[Any, ...]
 
 _POLL_SECONDS = 0.05
-_M_ARENA_MAX = -8  # of malloc.h
 
 _log = logging.getLogger(
     "kinrec.server.processes.worker"
@@ -76,7 +75,7 @@ def main() -> None:
 
 def _work(store: Path, config: ServerConfig, supervisor: Connection[Message, Message]) -> None:
     """Obey until the supervisor says to end, or is gone."""
-    _use_one_heap()
+    use_one_heap()
     worker = _Worker(store, config, supervisor)
     try:
         while worker.obey(supervisor.recv()):
@@ -175,16 +174,6 @@ class _Worker:
         self._prepared = None
         if self._server is not None:
             self._server.prepare(None)
-
-
-def _use_one_heap() -> None:
-    """Let all threads allocate from one heap, where the C library is glibc.
-
-    With a heap for each thread, what large requests took stays in every heap that ever saw one: under
-    hostile calls the process grows to three times what it needs.
-    """
-    with contextlib.suppress(AttributeError):  # of another C library
-        ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1)
 
 
 if __name__ == "__main__":
