@@ -84,7 +84,7 @@ def test_what_is_read_of_an_item(blended, model):
         item = int(items[place])
         assert found["blend"][place] == pytest.approx(np.log(scores[place] + 1e-7), rel=1e-5)
         assert found["events"][place] == pytest.approx(np.log(len(history)))
-        assert found["seen"][place] == (item in history)
+        assert found["seen"][place] == pytest.approx(_return_to(model, person, item))
         for source in ("transitions", "similar_users"):
             numbers, values = shares[source]
             share = values[numbers == item].sum() / WEIGHTS[source] + LEAST_SHARE
@@ -104,6 +104,15 @@ def test_what_is_read_of_an_item(blended, model):
                 counts += [*(model.evidence.counts[span][at[0]] * event), 1]
         for name, count in zip(("after", "next", "together", "support"), counts, strict=True):
             assert found[name][place] == pytest.approx(np.log(count + LEAST_COUNT), abs=1e-4)
+
+
+def _return_to(model, person, item):
+    """How often people come back to an item after its latest event, beside the type where most do."""
+    at = np.flatnonzero(person.history.items == item)
+    if not len(at):
+        return 0.0
+    rates = model.manifest.blend.return_rates
+    return rates[person.history.event_types[at[-1]]] / max(rates)
 
 
 def test_an_item_is_corrected_whatever_the_others_are(blended):
@@ -228,3 +237,9 @@ def test_a_bundle_with_an_unusable_network_is_refused(copy):
     """The error names the manifest and what is wrong there."""
     copy.edit(lambda manifest: manifest["blend"].update(ranker={"features": ["luck"]}))
     assert "blend.ranker reads other features" in copy.refusal()
+
+
+def test_rates_that_are_not_one_for_each_type_are_refused(copy):
+    """A manifest says how often people return after every type, or after none."""
+    copy.edit(lambda manifest: manifest["blend"].update(return_rates=[0.5]))
+    assert "blend.return_rates must be" in copy.refusal()

@@ -85,12 +85,30 @@ def test_no_neighbour_with_a_history(votes):
 
 
 def test_own_history():
-    """An own item counts its type's weight, halved for each later event."""
-    done = History(np.array([0, 1, 0], np.int32), np.array([0, 1, 0], np.uint8), np.zeros(3))
+    """An own item counts half for each later event, and as people return after its latest event."""
+    done = History(np.array([0, 1, 0, 2], np.int32), np.array([0, 1, 2, 0], np.uint8), np.zeros(4))
 
-    shares = OwnHistory(np.array([1.0, 3.0], np.float32)).shares(done, half_life=1.0)
+    shares = OwnHistory(np.array([0.1, 0.3, 0.02], np.float32), 3).shares(done, half_life=1.0)
 
-    np.testing.assert_allclose(summed(shares, 2), np.array([1.25, 1.5]) / 2.75, rtol=1e-6)
+    expected = np.array([0.625 * 0.02, 0.25 * 0.3, 0.1])
+    np.testing.assert_allclose(summed(shares, 3), expected / expected.sum(), rtol=1e-5)
+
+
+def test_how_often_people_return_after_each_event():
+    """Beside the type after which they do most often."""
+    source = OwnHistory(np.array([0.1, 0.4, 0.02], np.float32), 3)
+    assert source.returns(np.array([2, 1, 0], np.uint8)) == pytest.approx([0.05, 1.0, 0.25])
+
+
+@pytest.mark.parametrize("rates", [[], [0.2, 0.2, 0.2]])
+def test_own_history_where_all_types_are_alike(rates):
+    """Then recency alone counts."""
+    done = History(np.array([0, 1, 0], np.int32), np.array([0, 1, 2], np.uint8), np.zeros(3))
+
+    shares = OwnHistory(np.array(rates, np.float32), 2).shares(done, half_life=1.0)
+
+    np.testing.assert_allclose(summed(shares, 2), np.array([1.25, 0.5]) / 1.75, rtol=1e-6)
+    assert OwnHistory(np.array(rates, np.float32), 2).returns(done.event_types) == 1.0
 
 
 def test_popularity():

@@ -9,6 +9,7 @@ from kinrec.trainer.statistics import (
     count_transitions,
     measure_evidence,
     measure_popularity,
+    measure_return_rates,
 )
 
 
@@ -111,3 +112,15 @@ def test_popularity_weighs_type_and_counts_the_latest_twice(make_histories):
     )
     popularity = measure_popularity(histories, 4, np.array([1.0, 5.0], np.float32))
     assert popularity.tolist() == [1 + 2 * 5, 1 + 5, 1, 0]
+
+
+def test_how_often_people_come_back_after_each_type(make_histories):
+    """Within five events of the same person, the last event of everyone left out, drawn to the mean."""
+    histories = make_histories(
+        [[0, 0, 1, 1], [2, 3, 4, 5, 6, 2], [7, 8], [7]],
+        types=[[1, 1, 2, 1], [1, 2, 2, 2, 2, 2], [2, 2], [1]],
+    )
+    # Of type 1 item 0 was come back to once of two times, item 2 once of one; of type 2 item 1 alone.
+    returned, asked = np.array([0, 2, 1]), np.array([0, 3, 6])
+    expected = (returned + 50 * 3 / 9) / (asked + 50)
+    assert measure_return_rates(histories, 3) == pytest.approx(expected)

@@ -168,7 +168,7 @@ class Model:
             votes=SimilarUserVotes(arrays.histories, type_weights),
             transitions=arrays.evidence.transitions,
             evidence=arrays.evidence,
-            own_history=OwnHistory(type_weights),
+            own_history=OwnHistory(np.array(manifest.blend.return_rates, np.float32), len(items)),
             popularity=Popularity(arrays.popularity),
             factor_scores=FactorScores(ExactIndex(arrays.fold_in.item_factors)),
             ranker=Ranker(manifest.blend.ranker) if manifest.blend.HasField("ranker") else None,

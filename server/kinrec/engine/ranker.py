@@ -47,7 +47,7 @@ FEATURES = (
     "like_last",  # the inner product of its embedding with that of the last item
     "like_any",  # the greatest with that of one of the last items
     "events",  # the logarithm of the length of the history
-    "seen",  # whether it is in the history
+    "seen",  # how often people come back to it after what was done with it last; 0 if nothing was
 )
 _BLEND, _SEQUENCE = FEATURES.index("blend"), FEATURES.index(SEQUENCE)
 _COUNTS = slice(FEATURES.index(TRANSITIONS), FEATURES.index("support") + 1)
@@ -192,6 +192,6 @@ def features_of(
     features[_POPULARITY] = model.popularity.logarithms.take(items)
     features[_EVENTS] = math.log(len(own))
     seen = np.zeros(count + 1, np.float32)
-    seen[place_of[own]] = 1.0
+    seen[place_of[own]] = model.own_history.returns(person.history.event_types)
     features[_SEEN] = seen[1:]
     return features

@@ -134,11 +134,23 @@ class SimilarUserVotes:
 class OwnHistory:
     """The person's own items, for what people come back to.
 
-    An event weighs its type and its recency.
+    An event weighs its recency, and how often people come back to an item after the latest that the
+    person did with this one: what they looked at they may buy, what they bought they may have enough of.
+
+    Args:
+        return_rates: (event types,), how often they do; empty where all types count alike.
+        items: The number of items.
     """
 
-    def __init__(self, type_weights: NDArray[np.float32]) -> None:
-        self._type_weights = type_weights
+    def __init__(self, return_rates: NDArray[np.float32], items: int) -> None:
+        self._rates = return_rates
+        self._differ = len(set(return_rates.tolist())) > 1
+        self._items = items
+        self._of_greatest = return_rates / max(return_rates.max(initial=0.0), np.float32(1e-9))
+
+    def returns(self, event_types: NDArray[np.uint8]) -> NDArray[np.float32] | float:
+        """Give how often people come back after events, beside the type after which most do, (n,)."""
+        return self._of_greatest.take(event_types) if self._differ else 1.0
 
     def shares(self, history: History, half_life: float) -> Shares:
         """Give each own item's share; an item can come more than once.
@@ -148,8 +160,12 @@ class OwnHistory:
             half_life: The number of later events after which an event counts half.
         """
         recent = history.items[-MAX_OWN_EVENTS:].astype(np.int64)
-        weights = self._type_weights[history.event_types[-MAX_OWN_EVENTS:]]
-        return _to_shares(recent, weights * decay_by(half_life, len(recent))[::-1])
+        weights = decay_by(half_life, len(recent))[::-1]
+        if self._differ:
+            latest = np.zeros(self._items, np.uint8)
+            latest[recent] = history.event_types[-MAX_OWN_EVENTS:]  # of one item the last stays
+            weights = weights * self._rates.take(latest.take(recent))
+        return _to_shares(recent, weights)
 
 
 @dataclass(frozen=True, slots=True)

@@ -209,13 +209,12 @@ def _check_manifest(path: Path, manifest: Manifest) -> None:
         factorization.alpha,
         factorization.confidence,
         blend.popularity_discount,
+        *blend.return_rates,
     ):
         if not 0 <= weight < math.inf:
             raise BundleError(f"{path}: a weight must be zero or more, is {weight:g}")
     _check_rules(path, manifest.event_spec)
-    _check_mixes(path, blend)
-    if blend.HasField("ranker") and (wrong := check_ranker(blend.ranker)):
-        raise BundleError(f"{path}: blend.ranker {wrong}")
+    _check_blend(path, blend, len(manifest.event_spec.event_types) + 1)
 
 
 def _check_rules(path: Path, spec: EventSpec) -> None:
@@ -237,7 +236,7 @@ def _check_attributes(path: Path, attributes: Sequence[Attribute]) -> None:
         names.add(spec.name)
 
 
-def _check_mixes(path: Path, blend: Blend) -> None:
+def _check_blend(path: Path, blend: Blend, types: int) -> None:
     least = [mix.min_events for mix in blend.mixes]
     if least != sorted(set(least)) or least[0] != 1:
         raise BundleError(f"{path}: min_events of blend.mixes must ascend from 1, are {least}")
@@ -247,6 +246,11 @@ def _check_mixes(path: Path, blend: Blend) -> None:
                 raise BundleError(f"{path}: blend.mixes names {source!r}, which is no source")
             if not 0 <= weight < math.inf:
                 raise BundleError(f"{path}: a weight must be zero or more, is {weight:g}")
+    if len(blend.return_rates) not in {0, types}:
+        given = len(blend.return_rates)
+        raise BundleError(f"{path}: blend.return_rates must be {types}, one a type, are {given}")
+    if blend.HasField("ranker") and (wrong := check_ranker(blend.ranker)):
+        raise BundleError(f"{path}: blend.ranker {wrong}")
 
 
 def _required_files(manifest: Manifest) -> set[str]:

@@ -28,6 +28,7 @@ from kinrec.trainer.statistics import (
     count_transitions,
     measure_evidence,
     measure_popularity,
+    measure_return_rates,
 )
 from kinrec.trainer.weights import save_weights
 
@@ -131,6 +132,7 @@ def write_model(
     blend.CopyFrom(DEFAULT_BLEND)
     blend.neighbours = min(config.neighbours, max(1, len(log.users) // 4))
     blend.candidates = config.candidates
+    blend.return_rates.extend(measure_return_rates(histories, len(type_weights)))
     return manifest_pb2.Manifest(
         format_version=FORMAT_VERSION,
         user_count=len(log.users),

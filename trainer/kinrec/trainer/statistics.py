@@ -24,6 +24,8 @@ RECENT_SHARE = 0.2
 BACKWARD = 0.4
 POWER = 0.5
 CONTEXT_POWER = 0.75
+RETURN_WINDOW = 5
+RETURN_SMOOTHING = 50.0  # counts as so many events of each type
 
 
 def count_transitions(
@@ -158,6 +160,28 @@ def cooccurrence_vectors(
     turn = np.linalg.qr(np.random.default_rng(seed).normal(size=(size, size)))[0]
     found = (left * np.sqrt(values)) @ turn[:rank]
     return np.asarray(found / max(float(found.std()), 1e-12), np.float32)
+
+
+def measure_return_rates(histories: Histories, types: int) -> NDArray[np.float64]:
+    """Measure how often people come back to an item within five events of each event type, (types,).
+
+    A rate is drawn towards that of all events, the more the fewer events there are of the type.
+
+    Args:
+        histories: The training part.
+        types: The number of event type codes.
+    """
+    users = np.repeat(np.arange(len(histories)), histories.lengths)
+    returns = np.zeros(len(users), np.bool_)
+    for distance in range(1, RETURN_WINDOW + 1):
+        again = histories.items[:-distance] == histories.items[distance:]
+        returns[:-distance] |= again & (users[:-distance] == users[distance:])
+    goes_on = np.zeros(len(users), np.bool_)  # what comes after someone's last event nobody knows
+    goes_on[:-1] = users[:-1] == users[1:]
+    counts = np.bincount(histories.event_types[goes_on], minlength=types)
+    found = np.bincount(histories.event_types[goes_on & returns], minlength=types)
+    of_all = found.sum() / max(counts.sum(), 1)
+    return np.asarray((found + RETURN_SMOOTHING * of_all) / (counts + RETURN_SMOOTHING))
 
 
 def measure_popularity(

@@ -635,6 +635,7 @@ class Blend(google.protobuf.message.Message):
     HISTORY_HALF_LIFE_FIELD_NUMBER: builtins.int
     POPULARITY_DISCOUNT_FIELD_NUMBER: builtins.int
     RANKER_FIELD_NUMBER: builtins.int
+    RETURN_RATES_FIELD_NUMBER: builtins.int
     neighbours: builtins.int
     """The number of similar users who vote."""
     vote_half_life: builtins.float
@@ -661,6 +662,12 @@ class Blend(google.protobuf.message.Message):
     def ranker(self) -> global___Ranker:
         """What corrects the blended scores; unset where it would not rank better."""
 
+    @property
+    def return_rates(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.float]:
+        """How often people come back to an item within a few events of each event type, the unspecified one
+        first, 0 to 1. Empty where all count alike.
+        """
+
     def __init__(
         self,
         *,
@@ -673,9 +680,10 @@ class Blend(google.protobuf.message.Message):
         history_half_life: builtins.float = ...,
         popularity_discount: builtins.float = ...,
         ranker: global___Ranker | None = ...,
+        return_rates: collections.abc.Iterable[builtins.float] | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["ranker", b"ranker"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["candidates", b"candidates", "history_half_life", b"history_half_life", "mixes", b"mixes", "neighbours", b"neighbours", "popularity_discount", b"popularity_discount", "ranker", b"ranker", "sequence_temperature", b"sequence_temperature", "transition_half_life", b"transition_half_life", "vote_half_life", b"vote_half_life"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["candidates", b"candidates", "history_half_life", b"history_half_life", "mixes", b"mixes", "neighbours", b"neighbours", "popularity_discount", b"popularity_discount", "ranker", b"ranker", "return_rates", b"return_rates", "sequence_temperature", b"sequence_temperature", "transition_half_life", b"transition_half_life", "vote_half_life", b"vote_half_life"]) -> None: ...
 
 global___Blend = Blend
 
