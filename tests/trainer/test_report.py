@@ -141,6 +141,10 @@ def test_the_split_is_told_with_those_left_out(evaluation):
     text = describe_split(evaluation)
     assert text.startswith("leave-one-out: trained without everyone's last two events")
     assert f"{evaluation.too_short:,} not asked about as they have fewer than three" in text
+    text = describe_split(
+        dataclasses.replace(evaluation, include_seen=True, targets=200, known=100)
+    )
+    assert "seen are recommended too, by all methods: 50% of the items to find are such" in text
     temporal = dataclasses.replace(
         evaluation, split="temporal", validation_start=0.0, test_start=86_400.0, too_short=7
     )

@@ -81,6 +81,7 @@ class Evaluation:
         too_short: See Cases.
         repeats: See Cases.
         targets: How many items should have been recommended, over all people.
+        known: How many of them are in the history of who is asked about.
         include_seen: Whether items of the history were recommended.
         people_by_length: The people in each bucket of history length.
         results: kinrec first.
@@ -95,6 +96,7 @@ class Evaluation:
     too_short: int
     repeats: int
     targets: int
+    known: int
     include_seen: bool
     people_by_length: dict[str, int]
     results: tuple[Result, ...]
@@ -150,6 +152,7 @@ def evaluate(path: Path, version: str | None, tick: Ticker) -> Evaluation:
         too_short=cases.too_short,
         repeats=cases.repeats,
         targets=len(cases.targets),
+        known=cases.known,
         include_seen=cases.include_seen,
         people_by_length={name: int(people.sum()) for name, people in measuring.buckets().items()},
         results=measuring.results(answers),

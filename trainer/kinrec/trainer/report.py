@@ -106,7 +106,12 @@ def describe_split(evaluation: Evaluation) -> str:
         f"{evaluation.people:,} people asked about, {evaluation.targets:,} items to find",
         f"{evaluation.too_short:,} not asked about as they {short}",
     ]
-    if not evaluation.include_seen:
+    if evaluation.include_seen:
+        parts.append(
+            "items that people have seen are recommended too, by all methods: "
+            f"{evaluation.known / evaluation.targets:.0%} of the items to find are such"
+        )
+    else:
         parts.append(
             f"{evaluation.repeats:,} as all they did in the test was in their history, which is "
             "not recommended"

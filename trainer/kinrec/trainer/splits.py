@@ -237,6 +237,15 @@ class Cases:
         return len(self.users)
 
     @property
+    def known(self) -> int:
+        """The number of targets that are in the history, over all people."""
+        wanted = [slice(*span) for span in zip(self.offsets[:-1], self.offsets[1:], strict=True)]
+        return sum(
+            int(np.isin(self.targets[span], self.queries.user(person).items).sum())
+            for person, span in enumerate(wanted)
+        )
+
+    @property
     def relevant(self) -> NDArray[np.int64]:
         """The number of targets of each person, (n,)."""
         return np.diff(self.offsets)

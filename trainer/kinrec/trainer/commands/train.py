@@ -42,6 +42,7 @@ _GROUPS = (
 
 # Held-out events: on fewer, the weights and the default for seen items are as much chance as choice.
 FEW = 300
+FOR_NEW = "who asks with include_seen = false gets new ones alone; "
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -83,6 +84,7 @@ def _seen_items(manifest: Manifest) -> str:
     return (
         f"seen items {choice} by default: {validation.repeat_share:.1%} of "
         f"{validation.people:,} held-out events were with an item that the person knew; "
+        f"{FOR_NEW if manifest.event_spec.include_seen_default else ''}"
         f"NDCG@10 of the blend {validation.blend_ndcg_at_10:.4f}"
         + (f", which is little to go by: weights of {FEW:,} or more are surer" if few else "")
     )
