@@ -153,6 +153,25 @@ def test_what_is_probably_a_mistake_is_said():
     assert find_doubts(log, CleaningConfig(known_types=("view", "buy"))) == []
 
 
+def test_a_clock_that_was_wrong_and_a_robot_are_pointed_out():
+    """A few times far from all others, and one user with most of a log, are probably mistakes."""
+    year = 1_750_000_000.0
+    rows = [
+        (f"u{user}", f"i{item}", "view", year + 3_600.0 * item + user)
+        for user in range(40)
+        for item in range(30)
+    ]
+    assert find_doubts(build_log(cleaned(rows), CleaningConfig()), CleaningConfig()) == []
+    rows += [("robot", f"i{step % 30}", "view", year + step) for step in range(1_500)]
+    rows.append(("u0", "i29", "view", 0.0))
+    times, robot = find_doubts(build_log(cleaned(rows), CleaningConfig()), CleaningConfig())
+    assert times.startswith("events reach from 1970-01-01 00:00 to 2025-06-16 ")
+    assert "earliest_time and latest_time leave them out" in times
+    assert robot == (
+        "user 'robot' alone has 1,500 of 2,701 events; if it is a robot, max_events_per_hour leaves it out"
+    )
+
+
 def test_titles_that_are_missing_can_be_filled_in():
     """Items without a title get the given one, and the report counts them."""
     log = build_log(cleaned(rows_of()), CleaningConfig())
