@@ -104,7 +104,7 @@ def show(
     answer = client.recommend(user_id=user_id, events=events, limit=5)
     say(f"  recommendations of model {answer.model_version}:")
     for item in answer.recommendations:
-        say(f"    {item.score:.3f}    {titles[item.item_id]}")
+        say(f"    {item.score:<8.3g}  {titles[item.item_id]}")
 
 
 def say(text: str) -> None:

@@ -27,9 +27,9 @@ def test_recommend_as_a_table(server, call):
     done = call("recommend", "--user", "u42", PYTHONUTF8="1")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines() == [
-        "   item                 score   title",
-        "1  i9                   0.7500  Grüner Tee",
-        "2  item-with-a-long-id  0.5000  \ufffd[31mRed\ufffdTea",
+        "   item                 score  title",
+        "1  i9                   0.75   Grüner Tee",
+        "2  item-with-a-long-id  0.5    \ufffd[31mRed\ufffdTea",
         "",
         "model v1; known user; basis personal; events: 2 received, 1 used, 1 unknown item",
     ]
@@ -102,12 +102,12 @@ def test_reasons_stand_below_each_item(server, call):
     done = call("recommend", "--user", "u42", "--reasons", "--allow", "i8", "i9")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines()[:6] == [
-        "   item  score   title",
-        "1  i9    0.7500  Tea",
+        "   item  score  title",
+        "1  i9    0.75   Tea",
         "     sequence 75%, similar users 25%",
         "     own items: i3 100%",
         "     7 similar users: 3f2a 0.50, 77 0.25",
-        "2  i8    0.5000",
+        "2  i8    0.5",
     ]
     assert "; 2 items allowed; variant control; " in done.stdout
     request = sent(server, pb.RecommendRequest)
@@ -211,7 +211,7 @@ def test_rank(server, call):
     server.script = [pb.RankResponse(recommendations=items, unknown_item_ids=["x", "y"])]
     done = call("rank", "i1", "i2", "--user", "u", "--event", "i7", "--reasons")
     lines = done.stdout.splitlines()
-    assert lines[1].split() == ["1", "i2", "1.0000"]
+    assert lines[1].split() == ["1", "i2", "1"]
     assert lines[2] == "     sequence 75%, similar users 25%"
     assert "unknown items: x, y" in lines
     assert sent(server, pb.RankRequest) == pb.RankRequest(

@@ -151,7 +151,7 @@ def _items(items: Sequence[Recommendation]) -> str:
     """A table of items, with the reasons below each that has them."""
     rows = [("", "item", "score", "title")]
     for place, item in enumerate(items, start=1):
-        rows.append((str(place), item.item_id, f"{item.score:.4f}", item.title))
+        rows.append((str(place), item.item_id, f"{item.score:.3g}", item.title))
     heading, *lines = _table(rows).splitlines(keepends=True)
     reasons = (_reason(item.reason) if item.reason else "" for item in items)
     return heading + "".join(line + reason for line, reason in zip(lines, reasons, strict=True))
