@@ -10,20 +10,18 @@ import pytest
 import torch
 from torch.nn import functional
 
+from kinrec.trainer.choices import choose_device, choose_epochs
 from kinrec.trainer.config import TrainConfig
 from kinrec.trainer.encoders import EncoderSizes
 from kinrec.trainer.encoders.lstm import LstmEncoder
 from kinrec.trainer.errors import ConfigError
 from kinrec.trainer.fit import (
-    NO_TARGET,
     RISE,
     Fit,
-    NegativeSampler,
     NonFiniteLossError,
     Task,
-    choose_device,
-    choose_epochs,
 )
+from kinrec.trainer.loss import NO_TARGET, NegativeSampler
 from kinrec.trainer.splits import Targets, hold_out
 
 CPU = torch.device("cpu")

@@ -1,8 +1,6 @@
 """Fits an encoder to predict the next item, and finds for how many epochs.
 
-The loss is a softmax over the true next item and items sampled by frequency, with the logits
-corrected for how often an item is sampled (Bengio & Senécal, "Adaptive Importance Sampling to
-Accelerate Training of a Neural Probabilistic Language Model", 2008). Learning starts from item vectors
+The loss stands in ``loss``, what the log decides in ``choices``. Learning starts from item vectors
 in which what occurs together is near (``cooccurrence_vectors``). The learning rate follows one cycle
 (Smith & Topin, "Super-Convergence", 2018). What is measured and kept is a running mean of the weights
 (Polyak & Juditsky, "Acceleration of Stochastic Approximation by Averaging", 1992).
@@ -13,19 +11,19 @@ from __future__ import annotations
 import contextlib
 import copy
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import numpy as np
 import torch
-from torch.nn import functional
 
-from kinrec.trainer.config import AUTO
+from kinrec.trainer.choices import choose_device, with_choices
 from kinrec.trainer.encoders import ENCODERS, EncoderSizes, visible_events
-from kinrec.trainer.errors import ConfigError, TrainerError
+from kinrec.trainer.errors import TrainerError
+from kinrec.trainer.loss import NegativeSampler, rows_of
 from kinrec.trainer.metrics import ndcg, ranks_of
 from kinrec.trainer.statistics import cooccurrence_vectors
-from kinrec.trainer.windows import Windows, choose_batch_events
+from kinrec.trainer.windows import Windows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -37,20 +35,8 @@ if TYPE_CHECKING:
     from kinrec.trainer.encoders import SequenceEncoder
     from kinrec.trainer.splits import Targets
 
-# A fit has 20 epochs: more of a small log, for so many steps, and fewer of a large one, whose epochs
-# have so many that on amazon-games 12 were as good in the blend as 20.
-EPOCHS = (8, 20, 60)
-STEPS = (2_000, 12_000)
-# The peak of the learning rate times the steps, and its bounds: a short fit has to go faster.
-RATE_STEPS = 4.0
-RATES = (1e-3, 2e-3)
-# Events for each item, and the dropout of its embedding there: what validated best on
-# amazon-beauty and retailrocket, and on movielens-100k.
-ITEM_DROPOUTS = ((20.0, 0.7), (60.0, 0.3))
 VALIDATION_USERS = 10_000
 GRADIENT_NORM = 5.0
-NO_TARGET = -1
-ROUND = 64
 START_STD = 0.05  # of the item vectors that learning starts from
 RISE = 0.3  # the share of the steps in which the learning rate rises
 # The running mean reaches back a tenth of the steps so far, and no further than so many.
@@ -122,7 +108,7 @@ class Fit:
     """One run over a task: step through ``run``, then read ``encoder``."""
 
     def __init__(self, task: Task, config: TrainConfig) -> None:
-        config = with_choices(config, task)
+        config = with_choices(config, task.histories, task.items, task.epochs)
         self.config = config
         self.history: list[Epoch] = []
         self._task = task
@@ -260,7 +246,7 @@ class Fit:
             for step, batch in enumerate(self._windows.batches(rng), start=done):
                 items, types, gaps, targets, mask = (part.to(self._device) for part in batch)
                 vectors = self.encoder.vectors(items, types, gaps)  # (batch, time, dim)
-                rows, wanted = _rows(mask, targets)
+                rows, wanted = rows_of(mask, targets)
                 loss = self._sampler.loss(self.encoder, vectors.flatten(0, 1)[rows], wanted, rng)
                 value = float(loss.detach())
                 if not math.isfinite(value):
@@ -321,106 +307,6 @@ class Fit:
             yield chosen, vectors.cpu().numpy()
 
 
-class NegativeSampler:
-    """The next-item loss: over all items if they are few, else over a sample."""
-
-    def __init__(
-        self, events: NDArray[np.int32], items: int, negatives: int, device: torch.device
-    ) -> None:
-        frequency = np.bincount(events, minlength=items) + 1.0
-        shares = frequency / frequency.sum()
-        self._items = items
-        self._negatives = negatives if items > negatives else 0
-        self._cumulative = np.cumsum(shares)
-        self._device = device
-        self._log_shares = torch.from_numpy(np.log(shares).astype(np.float32)).to(device)
-
-    def loss(
-        self,
-        encoder: SequenceEncoder,
-        vectors: torch.Tensor,
-        targets: torch.Tensor,
-        rng: np.random.Generator,
-    ) -> torch.Tensor:
-        """Give the mean cross-entropy of ``targets`` (n,) under ``vectors`` (n, dim).
-
-        A target of ``NO_TARGET`` does not count.
-        """
-        if not self._negatives:
-            logits = vectors @ encoder.item_embedding.weight.T
-            return functional.cross_entropy(logits, targets, ignore_index=NO_TARGET)
-        classes = targets.clamp(max=0)  # the true one is the first
-        targets = targets.clamp(min=0)
-        drawn = np.searchsorted(self._cumulative, rng.random(self._negatives))
-        sampled = torch.from_numpy(np.minimum(drawn, self._items - 1)).to(self._device)
-        true = (vectors * encoder.item_embedding(targets)).sum(-1) - self._log_shares[targets]
-        others = vectors @ encoder.item_embedding(sampled).T - self._log_shares[sampled]
-        others = others.masked_fill(targets[:, None] == sampled[None, :], -1e9)
-        logits = torch.cat([true[:, None], others], dim=1)  # (events, 1 + negatives)
-        return functional.cross_entropy(logits, classes, ignore_index=NO_TARGET)
-
-
-def _rows(mask: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Give the places of a batch where there is a target, and the targets, in a round number.
-
-    For products of every new size oneDNN compiles and keeps a program: with hundreds of sizes that
-    takes gigabytes.
-
-    Args:
-        mask: bool, (batch, time).
-        targets: int64, (batch, time).
-    """
-    places = mask.flatten().nonzero()[:, 0]
-    missing = -len(places) % ROUND
-    wanted = functional.pad(targets.flatten()[places], (0, missing), value=NO_TARGET)
-    return functional.pad(places, (0, missing)), wanted
-
-
-def choose_device(name: str) -> torch.device:
-    """Find the device of a name.
-
-    Raises:
-        ConfigError: It is cuda, and there is none.
-    """
-    if name == AUTO:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if name == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("device", name, "there is none on this machine; auto and cpu are left")
-    return torch.device(name)
-
-
-def with_choices(config: TrainConfig, task: Task) -> TrainConfig:
-    """Fill in the settings of a configuration that the log decides.
-
-    The dropout of the last item is the greater the fewer events the log has for each item,
-    log-linearly between two densities.
-    """
-    sessions = task.histories.sessions(config.cleaning.session_gap)
-    item_dropout = config.item_dropout
-    if item_dropout is None:
-        density = len(task.histories.items) / task.items
-        (sparse, most), (dense, least) = ITEM_DROPOUTS
-        item_dropout = float(np.interp(math.log(density), np.log([sparse, dense]), [most, least]))
-    batch_events = config.batch_events or choose_batch_events(sessions.lengths, config.window)
-    steps = max(1.0, float(np.maximum(sessions.lengths - 1, 0).sum()) / batch_events)
-    epochs = task.epochs or config.epochs or choose_epochs(steps)
-    return replace(
-        config,
-        item_dropout=item_dropout,
-        batch_events=batch_events,
-        epochs=epochs,
-        learning_rate=config.learning_rate or _bounded(RATE_STEPS / (epochs * steps), RATES),
-    )
-
-
-def choose_epochs(steps: float) -> int:
-    """Choose how many epochs of so many steps a fit has."""
-    fewest, usual, most = EPOCHS
-    few, many = STEPS
-    least = _bounded(many / steps, (fewest, usual))
-    return math.ceil(_bounded(few / steps, (least, most)))
-
-
 @contextlib.contextmanager
 def _quick_products() -> Iterator[None]:
     """Let products of matrices be computed by what is quickest.
@@ -435,11 +321,6 @@ def _quick_products() -> Iterator[None]:
         yield
     finally:
         torch.set_float32_matmul_precision(before)
-
-
-def _bounded(value: float, bounds: tuple[float, float]) -> float:
-    least, most = bounds
-    return min(max(value, least), most)
 
 
 def _copy(encoder: SequenceEncoder) -> dict[str, torch.Tensor]:

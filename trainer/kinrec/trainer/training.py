@@ -20,12 +20,13 @@ from kinrec.trainer.attributes import (
 from kinrec.trainer.blend import FittedBlend, fit_blend
 from kinrec.trainer.bundle import finish, new_version, write_model
 from kinrec.trainer.checkpoint import Checkpoints
+from kinrec.trainer.choices import choose_device
 from kinrec.trainer.cleaning import clean_events
 from kinrec.trainer.encoders import ENCODERS
 from kinrec.trainer.errors import OutputError, reason_of
 from kinrec.trainer.factorizers import FACTORIZERS
 from kinrec.trainer.files import find_files, reading
-from kinrec.trainer.fit import Epoch, Fit, Monitor, Task, choose_device
+from kinrec.trainer.fit import Epoch, Fit, Monitor, Task
 from kinrec.trainer.log import build_log, find_doubts, with_titles
 from kinrec.trainer.output import check_writable
 from kinrec.trainer.ranker import fit_ranker

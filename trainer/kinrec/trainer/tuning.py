@@ -14,9 +14,10 @@ import optuna
 import tomli_w
 
 from kinrec.trainer.checkpoint import fingerprint
+from kinrec.trainer.choices import with_choices
 from kinrec.trainer.config import TrainConfig
 from kinrec.trainer.errors import DataError, OutputError
-from kinrec.trainer.fit import Epoch, Fit, NonFiniteLossError, Task, with_choices
+from kinrec.trainer.fit import Epoch, Fit, NonFiniteLossError, Task
 from kinrec.trainer.output import check_writable, write_whole
 from kinrec.trainer.splits import Split, hold_out
 from kinrec.trainer.training import load_log
@@ -126,7 +127,7 @@ def _open(path: Path, name: str, config: TrainConfig, task: Task) -> optuna.Stud
 
 def _given(config: TrainConfig, task: Task) -> dict[str, Any]:
     """The settings that trials vary, as they are given or chosen by the log."""
-    chosen = with_choices(config, task)
+    chosen = with_choices(config, task.histories, task.items, task.epochs)
     return {name: getattr(chosen, name) for name in VARIED}
 
 
