@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kinrec.engine import InvalidFieldError
-from kinrec.server.convert import events_from_proto
+from kinrec.server.from_wire import events_from_proto
 from kinrec.v1 import recommender_pb2 as pb
 
 SECONDS = st.sampled_from([0, 1, -1, 1_750_000_000, -62_135_596_800, 253_402_300_799])

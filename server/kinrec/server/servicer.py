@@ -14,7 +14,7 @@ from kinrec.engine import (
     InvalidFieldError,
     Query,
 )
-from kinrec.server import convert
+from kinrec.server import from_wire, to_wire
 from kinrec.server.errors import CallEndedError, Failure, failure_of
 from kinrec.server.observability.calls import note_version
 from kinrec.server.pages import (
@@ -131,7 +131,7 @@ class RecommenderServicer(recommender_pb2_grpc.RecommenderServiceServicer):
         # Replaced in one step when another version is served. A call looks once, and stays with it.
         self.engines = engines
         self._keys = keys
-        self._policy = convert.ReasonPolicy(min_voters, keys.pseudonym)
+        self._policy = to_wire.ReasonPolicy(min_voters, keys.pseudonym)
         self._streams = Places(max_streams, "streams")
 
     def EncodeSequence(
@@ -156,18 +156,18 @@ class RecommenderServicer(recommender_pb2_grpc.RecommenderServiceServicer):
         """Find the known users who behave most like a person."""
         state = self._keys.open(request.state)
         choice = self.engines.of(state, request.user_id)
-        events = convert.events_from_proto(request)
+        events = from_wire.events_from_proto(request)
         _check_wanted(context)
         similar = choice.engine.similar_users(
             user_id=request.user_id,
             events=events,
             state=state,
-            limit=convert.limit_from_proto(request.limit),
+            limit=from_wire.limit_from_proto(request.limit),
             shared_items=request.shared_items,
             search_effort=request.search_effort or 1,
             exact=request.exact,
         )
-        return self._finish(convert.similar_users_to_proto(similar), choice, similar.state)
+        return self._finish(to_wire.similar_users_to_proto(similar), choice, similar.state)
 
     def Recommend(
         self,
@@ -217,7 +217,7 @@ class RecommenderServicer(recommender_pb2_grpc.RecommenderServiceServicer):
             if message.WhichOneof("part") != "events":
                 raise InvalidFieldError("events", "must be set in every message but the first")
             try:
-                events = convert.events_from_proto(message.events)
+                events = from_wire.events_from_proto(message.events)
                 query = dataclasses.replace(
                     # Without a state nothing usable was known: the person is asked about anew.
                     query,
@@ -229,9 +229,9 @@ class RecommenderServicer(recommender_pb2_grpc.RecommenderServiceServicer):
                 answer = engine.recommend_for(query, _itself) if asks_anew else answer
             except InvalidFieldError as error:
                 found = failure_of(InvalidFieldError(f"events.{error.field}", error.rule))
-                yield pb.RecommendStreamResponse(failure=convert.failure_to_proto(found))
+                yield pb.RecommendStreamResponse(failure=to_wire.failure_to_proto(found))
             except EngineError as error:
-                failure = convert.failure_to_proto(failure_of(error))
+                failure = to_wire.failure_to_proto(failure_of(error))
                 yield pb.RecommendStreamResponse(failure=failure)
             else:
                 yield self._on_stream(asked, answer)
@@ -251,7 +251,7 @@ class RecommenderServicer(recommender_pb2_grpc.RecommenderServiceServicer):
         found = self._batch(request.requests, context, self._asked_to_encode, _encode_all)
         return pb.BatchEncodeResponse(
             results=[
-                pb.EncodeResult(failure=convert.failure_to_proto(one))
+                pb.EncodeResult(failure=to_wire.failure_to_proto(one))
                 if isinstance(one, Failure)
                 else pb.EncodeResult(response=self._encoded(*one))
                 for one in found
@@ -263,14 +263,14 @@ class RecommenderServicer(recommender_pb2_grpc.RecommenderServiceServicer):
     ) -> pb.BatchRecommendResponse:
         """Recommend for many people."""
         _check_batch(request.requests)
-        wanted = sum(max(0, convert.limit_from_proto(one.limit)) for one in request.requests)
+        wanted = sum(max(0, from_wire.limit_from_proto(one.limit)) for one in request.requests)
         if wanted > MAX_BATCH_RESULTS:
             rule = f"the limits may be {MAX_BATCH_RESULTS} in all, are {wanted}"
             raise InvalidFieldError("requests", rule)
         found = self._batch(request.requests, context, self._asked, _recommend_all)
         return pb.BatchRecommendResponse(
             results=[
-                pb.RecommendResult(failure=convert.failure_to_proto(one))
+                pb.RecommendResult(failure=to_wire.failure_to_proto(one))
                 if isinstance(one, Failure)
                 else pb.RecommendResult(response=self._answered(*one))
                 for one in found
@@ -311,7 +311,7 @@ class RecommenderServicer(recommender_pb2_grpc.RecommenderServiceServicer):
         """Put given items in order."""
         state = self._keys.open(request.state)
         choice = self.engines.of(state, request.user_id)
-        events = convert.events_from_proto(request)
+        events = from_wire.events_from_proto(request)
         _check_wanted(context)
         ranking = choice.engine.rank(
             request.item_ids,
@@ -320,7 +320,7 @@ class RecommenderServicer(recommender_pb2_grpc.RecommenderServiceServicer):
             state=state,
             reasons=request.reasons,
         )
-        response = convert.ranking_to_proto(ranking, self._policy)
+        response = to_wire.ranking_to_proto(ranking, self._policy)
         return self._finish(response, choice, ranking.recommendations.state)
 
     def SimilarItems(
@@ -330,11 +330,11 @@ class RecommenderServicer(recommender_pb2_grpc.RecommenderServiceServicer):
         engine = self.engines.current
         similar = engine.similar_items(
             request.item_id,
-            limit=convert.limit_from_proto(request.limit),
+            limit=from_wire.limit_from_proto(request.limit),
             allow_item_ids=request.allow_item_ids,
-            conditions=convert.conditions_from_proto(request.conditions),
+            conditions=from_wire.conditions_from_proto(request.conditions),
         )
-        response = convert.similar_items_to_proto(similar)
+        response = to_wire.similar_items_to_proto(similar)
         response.model_version = engine.version
         note_version(engine.version)
         return response
@@ -347,28 +347,28 @@ class RecommenderServicer(recommender_pb2_grpc.RecommenderServiceServicer):
         """Describe the model that answers."""
         manifest = self.engines.current.manifest
         note_version(manifest.version)
-        return convert.model_to_proto(manifest, max_state_bytes=MAX_STATE_BYTES)
+        return to_wire.model_to_proto(manifest, max_state_bytes=MAX_STATE_BYTES)
 
     def _asked(self, engines: Engines, request: pb.RecommendRequest) -> _Asked:
         """Find the engine for a request, and what to ask it."""
         state = self._keys.open(request.state)
         choice = engines.of(state, request.user_id)
         page = read_page(request, self._keys, choice.engine.ranking)
-        query = convert.query_from_proto(request, state, page)
+        query = from_wire.query_from_proto(request, state, page)
         return _Asked(choice, query, request, page)
 
     def _asked_to_encode(self, engines: Engines, request: pb.EncodeSequenceRequest) -> _Asked:
         state = self._keys.open(request.state)
-        events = convert.events_from_proto(request)
+        events = from_wire.events_from_proto(request)
         query = Query(request.user_id, events, state)
         choice = engines.of(state, request.user_id)
         return _Asked(choice, query)
 
     def _encoded(self, asked: _Asked, encoding: Encoding) -> pb.EncodeSequenceResponse:
-        return self._finish(convert.encoding_to_proto(encoding), asked.choice, encoding.state)
+        return self._finish(to_wire.encoding_to_proto(encoding), asked.choice, encoding.state)
 
     def _answered(self, asked: _Asked, answer: Recommendations) -> pb.RecommendResponse:
-        response = convert.recommendations_to_proto(answer, self._policy)
+        response = to_wire.recommendations_to_proto(answer, self._policy)
         choice, query, request, page = asked
         if request is not None and answer.more and page.skip + query.limit < MAX_LIMIT:
             response.next_page_token = next_token(

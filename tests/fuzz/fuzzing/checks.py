@@ -15,7 +15,7 @@ from google.rpc.status_pb2 import Status
 from fuzzing.documented import STATUS_OF
 from fuzzing.service import DEADLINE
 from kinrec.server.config import MAX_REQUEST_BYTES
-from kinrec.server.convert import DEFAULT_LIMIT
+from kinrec.server.from_wire import DEFAULT_LIMIT
 from kinrec.v1 import recommender_pb2 as pb
 
 if TYPE_CHECKING:
