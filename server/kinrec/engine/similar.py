@@ -52,7 +52,7 @@ def find_similar_users(model: Model, person: Person, limit: int, shared_items: i
     users = found.tolist()
     shared = [_shared(model, person, user, shared_items) for user in users] if shared_items else []
     similarities = np.clip(cosines, -1.0, 1.0).tolist()
-    return Neighbours([model.users.key(user) for user in users], similarities, shared)
+    return Neighbours(model.users.keys_of(users), similarities, shared)
 
 
 def _shared(model: Model, person: Person, user: int, most: int) -> list[str]:
@@ -90,7 +90,7 @@ def find_similar_items(
     numbers, found = take_best(others, np.clip(cosines, -1.0, 1.0), limit)
     heard_by.enter(ANSWER)
     return SimilarItems(
-        [model.items.key(number) for number in numbers.tolist()],
+        model.items.keys_of(numbers.tolist()),
         found.tolist(),
         model.titles.of(numbers.tolist()),
         None if allowed is None else int(allowed.sum()),
