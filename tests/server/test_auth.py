@@ -334,7 +334,8 @@ def test_a_token_is_added_to_the_file(tmp_path, capsys, before):
     if before:
         tokens.write_text(before)
     assert main(["token", "shop", "--out", str(out), "--tokens", str(tokens)]) == 0
-    assert capsys.readouterr().out == ""
+    told = f"wrote the token to {out}, and shop's entry to {tokens}\n"
+    assert capsys.readouterr().out == told
     assert read_tokens(tokens).find(out.read_text().strip()).name == "shop"
     assert (read_tokens(tokens).find(SHOP) is not None) == bool(before)
 

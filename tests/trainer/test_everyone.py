@@ -52,6 +52,18 @@ def test_the_file_has_what_the_engine_says_to_everyone(bundle_store, bundle, tmp
     assert [path.name for path in tmp_path.iterdir()] == ["recs.parquet"]
 
 
+@pytest.mark.parametrize(
+    ("name", "read"), [("recs.csv", pl.read_csv), ("recs.jsonl", pl.read_ndjson)]
+)
+def test_other_formats_go_by_the_name_of_the_file(bundle, tmp_path, name, read):
+    """The same rows, for who reads no Parquet."""
+    recommend_all(bundle, tmp_path / name, Wanted(limit=3), workers=1, report=ignore)
+    found = read(tmp_path / name, schema=SCHEMA)
+    whole = pl.DataFrame(rows_of(Engine.load(bundle), limit=3), SCHEMA, orient="row")
+    assert found.drop("title", "score").equals(whole.drop("title", "score"))
+    assert found["score"].to_list() == pytest.approx(whole["score"].to_list(), rel=1e-5)
+
+
 def test_many_parts_in_many_processes_make_one_file(bundle, tmp_path, monkeypatch):
     """However the work is cut, the rows and their order are the same."""
     whole, cut = tmp_path / "whole.parquet", tmp_path / "cut.parquet"
@@ -110,6 +122,7 @@ def test_a_file_that_cannot_be_written_is_named(bundle, tmp_path):
         (["--workers", "0"], "workers = 0: must be from 1 to 1,024"),
         (["--version", "none"], "has no complete version 'none'"),
         (["--out", "."], ".: cannot be written: it is a directory"),
+        (["--out", "recs.txt"], "recs.txt: must end in .parquet, .csv, .jsonl"),
     ],
 )
 def test_bad_usage_is_one_line(bundle_store, tmp_path, flags, said):

@@ -35,7 +35,7 @@ def test_plain_lines_where_there_is_no_terminal(stream):
     first, second = stream.getvalue().splitlines()
     assert first.startswith("search: epoch 1/2, loss 1.500, NDCG@10 0.2500, ")
     assert "steps/s, at most " in first
-    assert second.endswith("at most 0 s left")
+    assert second.endswith("at most 0 s left of this fit")
     assert "\x1b" not in stream.getvalue()
 
 

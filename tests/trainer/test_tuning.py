@@ -43,7 +43,8 @@ def tune(events, tmp_path, capsys):
         files = ["--events", events, "--best", tmp_path / "best.toml", "--study", tmp_path / "s.db"]
         code = main(["tune", *map(str, files), *SMALL, *flags])
         captured = capsys.readouterr()
-        return code, captured.out.splitlines(), captured.err
+        lines = [line for line in captured.out.splitlines() if re.match(r"trial|best", line)]
+        return code, [line for line in lines if "epoch" not in line], captured.err
 
     return run
 
@@ -82,6 +83,32 @@ def test_a_run_goes_on_with_the_trials_of_the_one_before(tune):
     assert code == 0
     assert [line.partition(":")[0] for line in lines] == ["trial 2", "best"]
     assert tune("--trials", "3")[1][0].startswith("best: trial ")
+
+
+def test_it_is_shown_how_a_trial_goes(events, tmp_path, capsys):
+    """What cleaning left, and each epoch, as in training."""
+    files = ["--events", events, "--best", tmp_path / "best.toml", "--study", tmp_path / "s.db"]
+    assert main(["tune", *map(str, files), *SMALL, "--trials", "1"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert any(line.startswith("  30 users, 12 items, 240 events") for line in lines)
+    assert [line.partition(",")[0] for line in lines if "epoch" in line] == [
+        "trial 0: epoch 1/2",
+        "trial 0: epoch 2/2",
+    ]
+
+
+def test_the_file_of_a_training_can_be_tuned(tune, tmp_path):
+    """What it says of the store is passed over, what is unknown is not."""
+    shop = tmp_path / "shop.toml"
+    shop.write_text('out = "models/shop"\nresume = true\ndropout = 0.25\n')
+    code, lines, _ = tune("--config", str(shop), "--trials", "1")
+    assert code == 0
+    assert "dropout 0.25" in lines[0]
+    assert not (tmp_path / "models").exists()
+    shop.write_text('outt = "models/shop"\n')
+    code, _, errors = tune("--config", str(shop), "--trials", "1")
+    assert code == 2
+    assert "outt = 'models/shop': is not a setting" in errors
 
 
 def test_other_settings_have_trials_of_their_own(tune):

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from kinrec.trainer.log import EventLog
 
 
+_DIRECTORY = ".training"  # in the store
+
 # What torch.load raises for a file that is cut short or is none of its own.
 _UNREADABLE = (OSError, RuntimeError, ValueError, EOFError, struct.error, pickle.UnpicklingError)
 
@@ -40,6 +42,11 @@ AFTER_THE_FIT = frozenset(
 )
 
 
+def is_left(store: Path) -> bool:
+    """Whether there is a training in a store that can go on."""
+    return any((store / _DIRECTORY).glob("*.pt"))
+
+
 class Checkpoints:
     """The states of the fits of one training, in a file named by the log and the configuration of the fit.
 
@@ -47,7 +54,7 @@ class Checkpoints:
     """
 
     def __init__(self, store: Path, log: EventLog, config: TrainConfig) -> None:
-        self._directory = store / ".training"
+        self._directory = store / _DIRECTORY
         self._path = self._directory / f"{fingerprint(log, config)}.pt"
         self._states: dict[str, FitState] = {}
 

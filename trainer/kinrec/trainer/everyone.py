@@ -1,4 +1,4 @@
-"""Recommends to every user of a bundle, in process and on all cores, into one Parquet file.
+"""Recommends to every user of a bundle, in process and on all cores, into one file.
 
 The work is cut into parts that are written one by one, so that what was done before an interruption
 is not done again.
@@ -27,6 +27,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 PART_USERS = 2_000
+WRITERS: dict[str, Callable[..., object]] = {
+    ".parquet": pl.LazyFrame.sink_parquet,
+    ".csv": pl.LazyFrame.sink_csv,
+    ".jsonl": pl.LazyFrame.sink_ndjson,
+}
+"""By the end of the file's name."""
+
 SCHEMA = {
     "user_id": pl.String,
     "rank": pl.Int32,
@@ -70,7 +77,7 @@ def recommend_all(
 
     Args:
         bundle: The bundle's directory.
-        out: The Parquet file. It appears when it is whole.
+        out: The file, whose name ends as one of ``WRITERS``. It appears when it is whole.
         wanted: What to recommend.
         workers: Processes, at least 1.
         report: Is told how many users are done, of how many.
@@ -97,7 +104,7 @@ def recommend_all(
             done += count
             report(done, users)
         partial_file = parts / "whole"
-        pl.scan_parquet([part.file for part in cut]).sink_parquet(partial_file)
+        WRITERS[out.suffix](pl.scan_parquet([part.file for part in cut]), partial_file)
         partial_file.replace(out)
         shutil.rmtree(parts)
     except OSError as error:

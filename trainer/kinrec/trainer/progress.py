@@ -99,7 +99,7 @@ class FitMonitor:
         left = (self._total - self._steps) / max(self._rate(), 1e-9)
         self._progress.console.print(
             f"{self._title}: epoch {epoch.number}/{epochs}, loss {epoch.loss:.3f}{quality}, "
-            f"{self._rate():.0f} steps/s, at most {left:.0f} s left",
+            f"{self._rate():.0f} steps/s, at most {left:.0f} s left of this fit",
             highlight=False,
         )
 

@@ -154,6 +154,18 @@ def read_events(paths: Sequence[Path], columns: EventColumns) -> nw.LazyFrame[An
     return nw.concat(frames, how="vertical")
 
 
+def columns_without_types(paths: Sequence[Path], columns: EventColumns) -> list[str]:
+    """List the columns of event logs that are not read; none if a file has the one of event types.
+
+    Raises:
+        DataError: A file cannot be read.
+    """
+    names = list(dict.fromkeys(name for file in find_files(paths) for name in column_names(file)))
+    if columns.type in names:
+        return []
+    return [name for name in names if name not in {*asdict(columns).values()}][:_MOST_NAMES]
+
+
 def read_items(paths: Sequence[Path], columns: ItemColumns) -> nw.LazyFrame[Any]:
     """Open lists of items.
 

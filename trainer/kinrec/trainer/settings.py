@@ -191,16 +191,26 @@ def add_settings(group: argparse._ArgumentGroup, settings: Sequence[Setting]) ->
 
 
 def read_settings(
-    file: Path | None, arguments: argparse.Namespace, groups: Groups
+    file: Path | None,
+    arguments: argparse.Namespace,
+    groups: Groups,
+    *,
+    ignored: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Give what was set, a flag before the file, and the defaults of what has one.
+
+    Args:
+        file: The file; None for none.
+        arguments: The flags.
+        groups: The settings.
+        ignored: What the file may have though it is no setting here.
 
     Raises:
         ConfigError: The file cannot be read, has a key that is no setting, or a value is not of its
             kind.
     """
     known = {setting.key: setting for _, _, settings in groups for setting in settings}
-    given = _read_file(file, known) if file is not None else {}
+    given = _read_file(file, known, ignored) if file is not None else {}
     for key, value in vars(arguments).items():
         if key in known:
             given[key] = dict(value) if known[key].kind in TABLES else value
@@ -226,7 +236,7 @@ def train_config(values: Mapping[str, Any]) -> TrainConfig:
     return TrainConfig(**training, cleaning=CleaningConfig(**cleaning))
 
 
-def _read_file(path: Path, known: Mapping[str, Setting]) -> dict[str, Any]:
+def _read_file(path: Path, known: Mapping[str, Setting], ignored: Sequence[str]) -> dict[str, Any]:
     try:
         with path.open("rb") as stream:
             given = tomllib.load(stream)
@@ -234,6 +244,7 @@ def _read_file(path: Path, known: Mapping[str, Setting]) -> dict[str, Any]:
         raise ConfigError("config", str(path), f"cannot be read: {error.strerror}") from error
     except ValueError as error:  # also where it is no UTF-8
         raise ConfigError("config", str(path), f"is not TOML: {error}") from error
+    given = {key: value for key, value in given.items() if key not in ignored}
     for key, value in given.items():
         if key not in known:
             if isinstance(value, dict):

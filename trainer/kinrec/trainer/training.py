@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import shutil
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
@@ -30,11 +31,17 @@ from kinrec.trainer.fit import Epoch, Fit, Monitor, Task
 from kinrec.trainer.log import build_log, find_doubts, with_titles
 from kinrec.trainer.output import check_writable
 from kinrec.trainer.ranker import fit_ranker
-from kinrec.trainer.reading import EventColumns, ItemColumns, read_events, read_items
+from kinrec.trainer.reading import (
+    EventColumns,
+    ItemColumns,
+    columns_without_types,
+    read_events,
+    read_items,
+)
 from kinrec.trainer.splits import Split, Targets, hold_out
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from kinrec.engine.histories import Histories
@@ -128,11 +135,30 @@ def train(
     Raises:
         TrainerError: The log, the configuration or the store cannot be used.
     """
+    with _store_at(store):
+        return _train(inputs, store, config, reporter, resume=resume)
+
+
+@contextmanager
+def _store_at(store: Path) -> Iterator[None]:
+    """Make the store if it is missing; a training that leaves nothing there leaves no store either."""
+    is_new = not store.exists()
     try:
         store.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(store, f"cannot be written: {reason_of(error)}") from error
     check_writable(store, store)
+    try:
+        yield
+    finally:
+        if is_new:
+            with suppress(OSError):  # of one that holds something
+                store.rmdir()
+
+
+def _train(
+    inputs: Inputs, store: Path, config: TrainConfig, reporter: Reporter, *, resume: bool
+) -> Path:
     # A package that cannot be imported is found before the work.
     ENCODERS.load(config.encoder)
     FACTORIZERS.load(config.factorizer)
@@ -140,7 +166,7 @@ def train(
     reporter.stage("reading and cleaning")
     log = load_log(inputs, config)
     reporter.log_ready(log)
-    for doubt in find_doubts(log, config.cleaning):
+    for doubt in [*_unread(inputs, log), *find_doubts(log, config.cleaning)]:
         reporter.stage(f"  note: {doubt}")
     checkpoints = Checkpoints(store, log, config)
     if resume and not checkpoints.load():
@@ -156,21 +182,22 @@ def train(
         training_part, len(log.items), types, targets if len(targets.users) else None
     )
     search = Fit(search_task, config)
-    searched = _Fitted(training_part, _run(search, "search", checkpoints, reporter))
+    left_out = 1.0 - len(training_part.items) / len(evaluated_part.items)
+    has_own_fit = left_out > SHARE_TO_SPARE
+    fits = _Fits(checkpoints, reporter, 3 if has_own_fit else 2)
+    searched = _Fitted(training_part, fits.run(search, "search"))
 
     def refit(histories: Histories, phase: str) -> _Fitted:
         # The learning rate follows the schedule of the search and stops where the search was best.
         task = Task(histories, len(log.items), types, None, search.epochs, search.best_epoch)
-        return _Fitted(histories, _run(Fit(task, search.config), phase, checkpoints, reporter))
+        return _Fitted(histories, fits.run(Fit(task, search.config), phase))
 
     evaluated = searched
-    left_out = 1.0 - len(training_part.items) / len(evaluated_part.items)
-    if left_out > SHARE_TO_SPARE:
+    if has_own_fit:
         evaluated = refit(evaluated_part, "evaluation")
     elif left_out > 0.0:
         evaluated = replace(searched, histories=evaluated_part)
     final = refit(log.histories, "final")
-    reporter.stage("factorizing, indexing and writing")
     path = _write(
         store,
         log,
@@ -180,20 +207,50 @@ def train(
         held_out=(split, targets),
         validation=_describe(search),
         config=config,
+        reporter=reporter,
     )
     checkpoints.clear()
     return path
 
 
-def _run(fit: Fit, phase: str, checkpoints: Checkpoints, reporter: Reporter) -> SequenceEncoder:
-    state = checkpoints.get(phase)
-    if state is not None:
-        fit.restore(state)
-    monitor = reporter.fit(
-        phase, fit.planned_epochs * fit.steps_per_epoch, len(fit.history) * fit.steps_per_epoch
-    )
-    with monitor:
-        return fit.run(monitor, lambda state: checkpoints.save(phase, state))
+def _unread(inputs: Inputs, log: EventLog) -> Iterator[str]:
+    """Say so if no event has a type and there are columns that may be meant as one."""
+    others = [] if log.event_types else columns_without_types(inputs.events, inputs.event_columns)
+    if others:
+        yield (
+            f"no event has a type, so all count alike; if one of the columns {', '.join(others)} says what "
+            f"was done, type_column names it"
+        )
+
+
+class _Fits:
+    """Runs the fits of a training, each of which goes on where an earlier run stopped.
+
+    Args:
+        checkpoints: Where their states are kept.
+        reporter: Is shown them.
+        count: How many there will be.
+    """
+
+    def __init__(self, checkpoints: Checkpoints, reporter: Reporter, count: int) -> None:
+        self._checkpoints = checkpoints
+        self._reporter = reporter
+        self._count = count
+        self._begun = 0
+
+    def run(self, fit: Fit, phase: str) -> SequenceEncoder:
+        """Run one."""
+        state = self._checkpoints.get(phase)
+        if state is not None:
+            fit.restore(state)
+        self._begun += 1
+        monitor = self._reporter.fit(
+            f"{phase}, fit {self._begun} of {self._count}",
+            fit.planned_epochs * fit.steps_per_epoch,
+            len(fit.history) * fit.steps_per_epoch,
+        )
+        with monitor:
+            return fit.run(monitor, lambda state: self._checkpoints.save(phase, state))
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,6 +271,7 @@ def _write(
     held_out: tuple[Split, Targets],
     validation: manifest_pb2.Validation,
     config: TrainConfig,
+    reporter: Reporter,
 ) -> Path:
     """Fit the blend with the bundle of the search, and write the other two, one in the other."""
     now = dt.datetime.now(dt.UTC)
@@ -223,10 +281,12 @@ def _write(
     with new_version(store, version) as directory:
         inner = directory / EVALUATION
         inner.mkdir()
+        reporter.stage("factorizing and indexing what the search found")
         manifest = write_model(inner, log, searched.histories, searched.encoder, config)
         finished(inner, manifest)
         model = Model.open(inner)
-        fitted = _fit_ranking(model, targets, config)
+        fitted = _fit_ranking(model, targets, config, reporter)
+        reporter.stage("factorizing, indexing and writing")
         if evaluated is not searched:
             shutil.rmtree(inner)
             inner.mkdir()
@@ -243,15 +303,19 @@ def _write(
     return store / version
 
 
-def _fit_ranking(model: Model, targets: Targets, config: TrainConfig) -> FittedBlend | None:
+def _fit_ranking(
+    model: Model, targets: Targets, config: TrainConfig, reporter: Reporter
+) -> FittedBlend | None:
     """Fit the blend of the search's model, and what corrects it where that ranks better."""
     encoder = model.encoder
+    reporter.stage("weighing the sources on held-out events")
     fitted = fit_blend(model, encoder, targets, seed=config.seed)
     if fitted is None:
         return None
     blended = replace(model, manifest=manifest_pb2.Manifest())
     blended.manifest.CopyFrom(model.manifest)
     blended.manifest.blend.CopyFrom(fitted.blend)
+    reporter.stage("fitting the network that corrects their mix")
     ranker = fit_ranker(
         blended, encoder, targets, include_seen=fitted.include_seen, seed=config.seed
     )

@@ -23,10 +23,11 @@ from kinrec.trainer.splits import Split, hold_out
 from kinrec.trainer.training import load_log
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
     from pathlib import Path
 
-    from kinrec.trainer.training import Inputs
+    from kinrec.trainer.fit import Monitor
+    from kinrec.trainer.training import Inputs, Reporter
 
 # Trials from which on the others can be told to be worse, and epochs that every trial is given.
 _FIRST_TRIALS = 4
@@ -65,21 +66,23 @@ class Best:
     config: TrainConfig
 
 
-def tune(inputs: Inputs, config: TrainConfig, tuning: Tuning, say: Callable[[str], None]) -> Best:
+def tune(inputs: Inputs, config: TrainConfig, tuning: Tuning, reporter: Reporter) -> Best:
     """Try settings of the encoder, the given ones first, and write down the best.
 
     Args:
         inputs: The log.
         config: Where the trials start; what they do not vary stays as it is here.
         tuning: Where the trials are kept, and how many they are.
-        say: Is told of each trial in a line.
+        reporter: Is told how it goes.
 
     Raises:
         TrainerError: The log cannot be used, nothing can be held out, or a file cannot be written.
     """
     for path in (tuning.study, tuning.best):
         check_writable(path.parent, path)
+    reporter.stage("reading and cleaning")
     log = load_log(inputs, config)
+    reporter.log_ready(log)
     training_part, targets = hold_out(log.histories, Split.choose(log.histories, config))
     if not len(targets.users):
         raise DataError("nobody has three events, so no event can be held out to compare settings")
@@ -88,14 +91,17 @@ def tune(inputs: Inputs, config: TrainConfig, tuning: Tuning, say: Callable[[str
 
     def objective(trial: optuna.Trial) -> float:
         fit = Fit(task, _vary(trial, config))
+        shown = reporter.fit(f"trial {trial.number}", fit.planned_epochs * fit.steps_per_epoch, 0)
+        watch = _Watch(trial, shown)
         try:
-            fit.run(_Watch(trial), lambda _: None)
+            with watch:
+                fit.run(watch, lambda _: None)
         except NonFiniteLossError as error:
             raise optuna.TrialPruned from error
         return max(epoch.ndcg_at_10 for epoch in fit.history)
 
     def tell(study: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
-        say(_line(trial))
+        reporter.stage(_line(trial))
         _write(tuning.best, _best_of(study, config), tuning.columns)
 
     done = sum(trial.state.is_finished() for trial in study.trials)
@@ -158,20 +164,24 @@ def _vary(trial: optuna.Trial, config: TrainConfig) -> TrainConfig:
 class _Watch:
     """Tells a trial how its fit goes, and ends it where it is not worth going on."""
 
-    def __init__(self, trial: optuna.Trial) -> None:
+    def __init__(self, trial: optuna.Trial, shown: Monitor) -> None:
         self._trial = trial
+        self._shown = shown
 
     def __enter__(self) -> Self:
+        self._shown.__enter__()
         return self
 
     def __exit__(self, *error: object) -> None:
-        """Nothing is open."""
+        self._shown.__exit__(*error)
 
     def step(self) -> None:
-        """A step says nothing."""
+        """Count one step."""
+        self._shown.step()
 
-    def epoch(self, epoch: Epoch, _epochs: int) -> None:
+    def epoch(self, epoch: Epoch, epochs: int) -> None:
         """Report one epoch."""
+        self._shown.epoch(epoch, epochs)
         self._trial.report(epoch.ndcg_at_10, epoch.number)
         if self._trial.should_prune():
             raise optuna.TrialPruned

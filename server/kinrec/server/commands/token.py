@@ -67,6 +67,7 @@ def run(args: argparse.Namespace) -> int:
     except FlagFileError as error:
         args.out.unlink()  # no server would take the token
         return _refuse(str(error))
+    sys.stdout.write(f"wrote the token to {args.out}, and {name}'s entry to {args.tokens}\n")
     return 0
 
 

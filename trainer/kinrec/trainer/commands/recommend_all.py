@@ -21,7 +21,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("store", type=Path, help="a store or a bundle")
     parser.add_argument("--version", help="the version in the store; the newest if left out")
     parser.add_argument(
-        "--out", type=Path, required=True, metavar="FILE", help="the Parquet file to write"
+        "--out",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help="the file to write: .parquet, .csv or .jsonl",
     )
     parser.add_argument("--limit", type=int, default=10, help="items for each user (%(default)s)")
     parser.add_argument(
@@ -55,8 +59,10 @@ def run(args: argparse.Namespace) -> int:
             raise OutputError(args.out, "cannot be written: it is a directory")
         check_writable(args.out.parent, args.out)
         # polars takes a while to import.
-        from kinrec.trainer.everyone import Wanted, recommend_all  # noqa: PLC0415
+        from kinrec.trainer.everyone import WRITERS, Wanted, recommend_all  # noqa: PLC0415
 
+        if args.out.suffix not in WRITERS:
+            raise OutputError(args.out, f"must end in {', '.join(WRITERS)}")
         columns = (*Progress.get_default_columns()[:2], MofNCompleteColumn(), TimeRemainingColumn())
         with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
             task = progress.add_task("users")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
@@ -26,6 +26,7 @@ from kinrec.trainer.settings import (
 
 if TYPE_CHECKING:
     import argparse
+    from pathlib import Path
 
     from kinrec.bundle.v1.manifest_pb2 import Manifest
 
@@ -54,6 +55,7 @@ def run(args: argparse.Namespace) -> int:
     """Train and say where the bundle is."""
     set_up()
     console = Console(soft_wrap=True, markup=False, emoji=False)
+    values: dict[str, Any] = {}
     try:
         values = read_settings(args.config, args, _GROUPS)
         config = train_config(values)
@@ -67,11 +69,19 @@ def run(args: argparse.Namespace) -> int:
         sys.stderr.write(f"kinrec train: {error}\n")
         return 2
     except KeyboardInterrupt:
-        sys.stderr.write("kinrec train: interrupted; the same command with --resume goes on\n")
+        sys.stderr.write(f"kinrec train: interrupted{_how_to_go_on(values.get('out'))}\n")
         raise
     console.print(_seen_items(read_manifest(path)), highlight=False)
     console.print(f"wrote {path}", highlight=False)
     return 0
+
+
+def _how_to_go_on(store: Path | None) -> str:
+    from kinrec.trainer.checkpoint import is_left  # noqa: PLC0415 - imports torch, as above
+
+    if store is None or not is_left(store):
+        return " before the first epoch was over, so there is nothing to resume"
+    return "; the same command with --resume goes on"
 
 
 def _seen_items(manifest: Manifest) -> str:

@@ -11,6 +11,7 @@ from kinrec.trainer.commands import _log
 from kinrec.trainer.commands._process import set_up
 from kinrec.trainer.config import TrainConfig
 from kinrec.trainer.errors import ConfigError, TrainerError
+from kinrec.trainer.progress import ConsoleReporter
 from kinrec.trainer.settings import (
     PATH,
     WHOLE,
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     import argparse
 
 MOST_TRIALS = 100_000
+OF_TRAIN = ("out", "resume")
+"""What only the file of a training has, which can be given here as it is."""
+
 _FILES = [
     *_log.FILES,
     Setting("best", PATH, "The file that gets the best settings, in TOML. Required."),
@@ -52,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
     set_up()
     console = Console(soft_wrap=True, markup=False, emoji=False, highlight=False)
     try:
-        values = read_settings(args.config, args, _GROUPS)
+        values = read_settings(args.config, args, _GROUPS, ignored=OF_TRAIN)
         config = train_config(values)
         _log.require(values, "events", "best", "study")
         if not 1 <= values["trials"] <= MOST_TRIALS:
@@ -63,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
 
         columns = _log.changed_columns(values)
         tuning = Tuning(values["study"], values["best"], values["trials"], columns)
-        best = tune(inputs, config, tuning, console.print)
+        best = tune(inputs, config, tuning, ConsoleReporter(console))
     except TrainerError as error:
         sys.stderr.write(f"kinrec tune: {error}\n")
         return 2
