@@ -12,7 +12,7 @@ from google.rpc.status_pb2 import Status
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpc_health.v1.health_pb2_grpc import HealthStub
 
-from kinrec.server import scheduling
+from kinrec.server import admission, scheduling
 from kinrec.server.admission import CallPool
 from kinrec.v1 import recommender_pb2 as pb
 from kinrec.v1.recommender_pb2_grpc import RecommenderServiceStub
@@ -75,6 +75,30 @@ def test_calls_that_would_wait_too_long_are_refused_at_once(
     assert stub.Recommend(REQUEST, timeout=10).recommendations
     if scheduling.is_possible():
         assert os.sched_getscheduler(threading.get_native_id()) == os.SCHED_OTHER
+
+
+def test_a_usual_number_of_callers_is_let_in_however_slow_the_model_is(
+    slow_engine, start_server, open_channel, monkeypatch
+):
+    """Unless it is said how long calls may wait, a hundred may, up to a quarter of a second."""
+    monkeypatch.setattr(admission, "_LONGEST_WAIT", 3.0)
+    stub = RecommenderServiceStub(open_channel(start_server(slow_engine, threads=1)))
+    for _ in range(20):
+        for future in [stub.Recommend.future(REQUEST, timeout=10) for _ in range(4)]:
+            future.result()
+    futures = [stub.Recommend.future(REQUEST, timeout=10) for _ in range(64)]
+    assert all(future.result(10).recommendations for future in futures)
+    futures = [stub.Recommend.future(REQUEST, timeout=10) for _ in range(200)]
+    refused = [future for future in futures if future.exception(timeout=10) is not None]
+    assert 80 <= 200 - len(refused) <= 130
+
+
+@pytest.mark.parametrize(
+    ("step", "longest"), [(0.0, 0.06), (0.0003, 0.06), (0.001, 0.1), (0.1, 0.25)]
+)
+def test_the_longest_wait_goes_by_how_long_calls_take(step, longest):
+    """Within bounds: not shorter than a burst to a quick model needs, not longer than people wait."""
+    assert admission._longest_wait(step) == pytest.approx(longest)
 
 
 def test_a_burst_that_can_be_answered_in_time_is(slow_engine, start_server, open_channel):

@@ -37,6 +37,10 @@ _Result = TypeVar("_Result")
 _log = logging.getLogger(__name__)
 
 _MOST_WAITING = 10_000  # whatever the speed, for each holds memory
+# Unless it is said how long calls may wait: as long as so many take, within these bounds, so that
+# neither a slow model nor a busy machine refuses callers of a usual number.
+_USUAL_BURST = 100
+_SHORTEST_WAIT, _LONGEST_WAIT = 0.06, 0.25
 _SMOOTHING = 1 / 64  # what the last call counts in the mean time between two; they begin in groups
 _OVER = 1 / 4  # of the longest wait: where fewer wait, the flood is over
 # The most that a step may count, for a pause of the whole process is none of its speed: so many times
@@ -84,6 +88,11 @@ class CallPool(ThreadPoolExecutor):
         A few that just pass through the line wait for nobody.
         """
         return (self._waiting + min(self._waiting, self._working)) * self._step
+
+    @property
+    def step(self) -> float:
+        """The mean time from the start of one call to that of the next while calls wait, in seconds."""
+        return self._step
 
     def submit(self, fn: Callable[..., _Result], /, *args: Any, **kwargs: Any) -> Future[_Result]:  # noqa: ANN401
         """Have a call worked on when its turn comes.
@@ -176,7 +185,7 @@ class AdmissionInterceptor(grpc.ServerInterceptor):
     Args:
         pool: Where they would wait.
         service: The full name of the service.
-        max_wait: The longest wait, in seconds.
+        max_wait: The longest wait, in seconds; None for one that goes by how long calls take.
         note: Is told of each call that is refused: its details, the code, the reason.
     """
 
@@ -184,7 +193,7 @@ class AdmissionInterceptor(grpc.ServerInterceptor):
         self,
         pool: CallPool,
         service: str,
-        max_wait: float,
+        max_wait: float | None,
         note: Callable[[grpc.HandlerCallDetails, str, str], None],
     ) -> None:
         self._pool = pool
@@ -207,14 +216,15 @@ class AdmissionInterceptor(grpc.ServerInterceptor):
     ) -> grpc.RpcMethodHandler[_Request, _Response] | None:
         """Return the handler of the call, or one that refuses it."""
         wait, waiting = self._pool.expected_wait, self._pool.waiting
-        if (
-            wait > self._max_wait or waiting > _MOST_WAITING
-        ) and handler_call_details.method.startswith(self._prefix):
+        longest = self._max_wait or _longest_wait(self._pool.step)
+        if (wait > longest or waiting > _MOST_WAITING) and handler_call_details.method.startswith(
+            self._prefix
+        ):
             if not self._is_flooded:
                 self._set_flooded(is_flooded=True)
             self._note(handler_call_details, "RESOURCE_EXHAUSTED", "UNAVAILABLE")
             return self._refusal
-        if self._is_flooded and wait < self._max_wait * _OVER:
+        if self._is_flooded and wait < longest * _OVER:
             self._set_flooded(is_flooded=False)
         return continuation(handler_call_details)
 
@@ -238,6 +248,10 @@ class AdmissionInterceptor(grpc.ServerInterceptor):
         refusal = _refusal(round(self._pool.expected_wait, 2))
         set_failure(context, refusal, (REQUEST_ID, refused_as.get()))
         send(None)
+
+
+def _longest_wait(step: float) -> float:
+    return min(max(_SHORTEST_WAIT, _USUAL_BURST * step), _LONGEST_WAIT)
 
 
 @lru_cache(maxsize=64)

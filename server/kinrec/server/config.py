@@ -44,7 +44,8 @@ class ServerConfig:
         port: The port, 0 to 65,535; 0 takes a free one.
         threads: Calls that are worked on at once, 1 to 1,024. Others wait in line.
         max_wait: The longest that a call may have to wait in line, in seconds, .001 to 3,600;
-            one that would wait longer is refused.
+            one that would wait longer is refused. None for what ``kinrec.server.admission`` finds
+            from how long calls take.
         drain_wait: Seconds between saying NOT_SERVING and refusing calls, so that load balancers
             have seen it. Not negative.
         grace: Seconds that calls in flight have to end after that. Not negative.
@@ -83,7 +84,7 @@ class ServerConfig:
     host: str = "127.0.0.1"
     port: int = 50051
     threads: int = 24  # with more the encoder runs over more at once, but each caller waits longer
-    max_wait: float = 0.08
+    max_wait: float | None = None
     drain_wait: float = 1.0
     grace: float = 10.0
     max_watches: int = 1000
@@ -114,7 +115,8 @@ class ServerConfig:
         if self.admin_port is not None:
             _check_range("admin_port", self.admin_port, 0, 65_535)
         _check_range("threads", self.threads, 1, 1024)
-        _check_range("max_wait", self.max_wait, 0.001, 3600)
+        if self.max_wait is not None:
+            _check_range("max_wait", self.max_wait, 0.001, 3600)
         _check_range("drain_wait", self.drain_wait, 0, 3600)
         _check_range("grace", self.grace, 0, 3600)
         _check_range("max_watches", self.max_watches, 1, 1_000_000)

@@ -59,9 +59,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--max-wait",
         type=float,
-        default=0.08,
         metavar="SECONDS",
-        help="a call that would wait longer in line is refused (%(default)s)",
+        help="a call that would wait longer in line is refused (default: .06, or as long as 100 calls "
+        "take if that is longer, at most .25)",
     )
     parser.add_argument(
         "--drain-wait",
