@@ -41,16 +41,25 @@ def refusal(kind, data):
         (pb.RecommendRequest, lambda n: EXCLUDED * n, "exclude_item_ids"),
         (pb.RecommendRequest, lambda n: CONDITION * n, "conditions"),
         (pb.BatchRecommendRequest, lambda n: QUERY * n, "requests"),
-        (pb.BatchRecommendRequest, lambda n: field(1, EVENT * (n - 1)), "events"),
-        (pb.RecommendRequest, lambda n: field(8, field(2, b"\x0a\x00" * (n - 2))), "values"),
-        (pb.RecommendStreamRequest, lambda n: field(1, EVENT * (n - 1)), "events"),
+        (pb.BatchRecommendRequest, lambda n: field(1, EVENT * (n - 1)), "requests[0].events"),
+        (
+            pb.BatchRecommendRequest,
+            lambda n: QUERY * 2 + field(1, EXCLUDED * (n - 3)),
+            "requests[2].exclude_item_ids",
+        ),
+        (
+            pb.RecommendRequest,
+            lambda n: field(8, field(2, b"\x0a\x00" * (n - 2))),
+            "conditions[0].any_of.values",
+        ),
+        (pb.RecommendStreamRequest, lambda n: field(1, EVENT * (n - 1)), "start.events"),
         # As the decoder reads them, if no one who is honest writes so: a tag of two bytes, a group before.
         (pb.RecommendRequest, lambda n: b"\x92\x00\x00" * n, "events"),
         (pb.RecommendRequest, lambda n: b"\x9b\x06\x9c\x06" + EVENT * n, "events"),
     ],
 )
 def test_parts_are_counted(kind, many, name):
-    """At any depth, up to the most that there may be; one more is refused, and its field named."""
+    """At any depth, up to the most that there may be; one more is refused, and where it is is named."""
     kind.FromString(many(MAX_PARTS))
     assert refusal(kind, many(MAX_PARTS)) is None
     assert refusal(kind, many(MAX_PARTS + 1)) == name

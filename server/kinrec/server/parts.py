@@ -7,7 +7,7 @@ An empty part is two bytes on the way and 70 times as much in memory. So a reque
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from google.protobuf.descriptor_pb2 import DescriptorProto, FieldDescriptorProto
 
@@ -29,6 +29,14 @@ class _CutOffError(Exception):
     """What follows is none of the format."""
 
 
+class _Nested(NamedTuple):
+    """A field with messages."""
+
+    name: str
+    kind: Descriptor
+    is_repeated: bool
+
+
 def check_parts(kind: Descriptor, data: bytes) -> None:
     """Refuse the bytes of a request that has more parts than any may have.
 
@@ -45,6 +53,7 @@ def check_parts(kind: Descriptor, data: bytes) -> None:
 def _count(kind: Descriptor, data: bytes, place: int, end: int, left: int) -> int:
     """Count down what there may be, and return what is left."""
     nests = _nests(kind)
+    seen = dict.fromkeys(nests, 0)
     try:
         while place < end:
             tag, place = _varint(data, place)
@@ -61,9 +70,16 @@ def _count(kind: Descriptor, data: bytes, place: int, end: int, left: int) -> in
                     _name(kind, tag >> 3), f"a request has at most {MAX_PARTS:,} parts in all"
                 )
             size, place = _varint(data, place)
-            inner = nests.get(tag >> 3)
-            if inner is not None and size:
-                left = _count(inner, data, place, min(place + size, end), left)
+            nested = nests.get(tag >> 3)
+            if nested is not None:
+                if size:
+                    try:
+                        left = _count(nested.kind, data, place, min(place + size, end), left)
+                    except InvalidFieldError as error:
+                        at = f"[{seen[tag >> 3]}]" if nested.is_repeated else ""
+                        path = f"{nested.name}{at}.{error.field}"
+                        raise InvalidFieldError(path, error.rule) from None
+                seen[tag >> 3] += 1
             place += size
     except (IndexError, _CutOffError):
         pass
@@ -87,23 +103,27 @@ def _varint(data: bytes, place: int) -> tuple[int, int]:
 
 
 @functools.cache
-def _nests(kind: Descriptor) -> dict[int, Descriptor]:
-    """Give the fields with messages in which something can come many times."""
+def _nests(kind: Descriptor) -> dict[int, _Nested]:
+    """Give the fields with messages in which something can come many times, by number."""
+    repeated = _repeated(kind)
     return {
-        field.number: field.message_type
+        field.number: _Nested(field.name, field.message_type, field.name in repeated)
         for field in kind.fields
         if field.message_type is not None and _has_many(field.message_type)
     }
 
 
 def _has_many(kind: Descriptor) -> bool:
+    inner = [field.message_type for field in kind.fields if field.message_type is not None]
+    return bool(_repeated(kind)) or any(map(_has_many, inner))
+
+
+def _repeated(kind: Descriptor) -> set[str]:
     # By the message that describes it: how the descriptor itself says it differs between versions.
     described = DescriptorProto()
     kind.CopyToProto(described)
-    if any(field.label == FieldDescriptorProto.LABEL_REPEATED for field in described.field):
-        return True
-    inner = [field.message_type for field in kind.fields if field.message_type is not None]
-    return any(map(_has_many, inner))
+    many = FieldDescriptorProto.LABEL_REPEATED
+    return {field.name for field in described.field if field.label == many}
 
 
 def _name(kind: Descriptor, number: int) -> str:
