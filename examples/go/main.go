@@ -27,10 +27,10 @@ const serviceConfig = `{
     "name": [{"service": "kinrec.v1.RecommenderService"}],
     "timeout": "2s",
     "retryPolicy": {
-      "maxAttempts": 4,
+      "maxAttempts": 5,
       "initialBackoff": "0.05s",
       "maxBackoff": "0.5s",
-      "backoffMultiplier": 2,
+      "backoffMultiplier": 3,
       "retryableStatusCodes": ["UNAVAILABLE", "CANCELLED"]
     }
   }]

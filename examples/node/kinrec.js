@@ -16,10 +16,10 @@ const SERVICE_CONFIG = {
       name: [{ service: SERVICE }],
       // All calls only read, so one that no server answered may go to the next.
       retryPolicy: {
-        maxAttempts: 4,
+        maxAttempts: 5,
         initialBackoff: "0.05s",
         maxBackoff: "0.5s",
-        backoffMultiplier: 2,
+        backoffMultiplier: 3,
         retryableStatusCodes: ["UNAVAILABLE", "CANCELLED"],
       },
     },

@@ -1,6 +1,7 @@
 """Clients of several servers: which of them is asked, and what happens when one drains or dies."""
 
 import asyncio
+import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -21,14 +22,14 @@ SERVING, NOT_SERVING = HealthCheckResponse.SERVING, HealthCheckResponse.NOT_SERV
 class Replica(grpc.GenericRpcHandler):
     """A server that gives its name as that of its model."""
 
-    def __init__(self, name: str, *, health: bool = True) -> None:
+    def __init__(self, name: str, *, health: bool = True, port: int = 0) -> None:
         self.name = name
         self.health = HealthServicer(experimental_non_blocking=True)
         self.server = grpc.server(ThreadPoolExecutor(4), handlers=[self])
         if health:
             health_pb2_grpc.add_HealthServicer_to_server(self.health, self.server)
             self.says(SERVING)
-        self.address = f"127.0.0.1:{self.server.add_insecure_port('127.0.0.1:0')}"
+        self.address = f"127.0.0.1:{self.server.add_insecure_port(f'127.0.0.1:{port}')}"
         self.server.start()
 
     def says(self, status) -> None:
@@ -58,6 +59,24 @@ def answering(client, wanted):
     while found != wanted and time.monotonic() < end:
         found = {client.get_model().name for _ in range(12)}
     return found
+
+
+def test_a_call_outlives_a_connection_that_breaks_as_it_is_made():
+    """As one to a worker that was killed before it accepted: the next is made soon enough."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        with (
+            Client(f"127.0.0.1:{port}", timeout=5) as client,
+            ThreadPoolExecutor(1) as thread,
+        ):
+            asked = thread.submit(client.get_model)
+            listener.accept()[0].close()
+            listener.close()
+            replica = Replica("late", port=port)
+            try:
+                assert asked.result(10).name == "late"
+            finally:
+                assert replica.server.stop(0).wait(10)
 
 
 @pytest.mark.parametrize("write", [list, tuple, ",".join, lambda all_: "ipv4:" + ",".join(all_)])

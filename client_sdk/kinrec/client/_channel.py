@@ -31,10 +31,10 @@ _SERVICE_CONFIG = {
         {
             "name": [{"service": SERVICE}],
             "retryPolicy": {
-                "maxAttempts": 4,
+                "maxAttempts": 5,
                 "initialBackoff": "0.05s",
                 "maxBackoff": "0.5s",
-                "backoffMultiplier": 2,
+                "backoffMultiplier": 3,
                 "retryableStatusCodes": ["UNAVAILABLE", "CANCELLED"],
             },
         }
@@ -47,6 +47,9 @@ _OPTIONS: dict[str, str | int] = {
     # Finds connections that died without a word, within 20 s of the first unanswered ping. Pings
     # go out only while calls do; a server may close connections that ping more often.
     "grpc.keepalive_time_ms": 60_000,
+    # A connection that could not be made is tried again before the repeats of a call are used up, which
+    # with gRPC's own second they are: a worker that is killed takes those with it that it had not accepted.
+    "grpc.initial_reconnect_backoff_ms": 100,
     # A server that was away for long is found again within 10 s, not 2 minutes.
     "grpc.max_reconnect_backoff_ms": 10_000,
     # gRPC takes 4 MiB unless told. A batch of 20,000 items, each with a long id, a title and reasons, is

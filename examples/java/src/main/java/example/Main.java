@@ -39,10 +39,10 @@ public final class Main {
                       "name", List.of(Map.of("service", RecommenderServiceGrpc.SERVICE_NAME)),
                       "retryPolicy",
                           Map.of(
-                              "maxAttempts", 4.0,
+                              "maxAttempts", 5.0,
                               "initialBackoff", "0.05s",
                               "maxBackoff", "0.5s",
-                              "backoffMultiplier", 2.0,
+                              "backoffMultiplier", 3.0,
                               "retryableStatusCodes", List.of("UNAVAILABLE", "CANCELLED")))));
 
   private final RecommenderServiceBlockingStub stub;
