@@ -188,3 +188,32 @@ def test_requests_are_cleaned_as_the_log_was(seed):
     stored, asked = cleaned_and_read(a_log(rng), a_config(rng))
     assert asked == stored
     assert len(stored) > 0
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_what_the_log_had_is_not_heard_twice(seed):
+    """A user's raw events, all or from some place on, sent again with new ones: those alone are new."""
+    rng = np.random.default_rng(seed)
+    events, config = a_log(rng), a_config(rng)
+    newer = [
+        (user, item, "view", 10_000.0 + 50 * place, 2.0)
+        for user in "uvwxyz"
+        for place, item in enumerate(["i0", "i0", "i1", "i2"])
+    ]
+    rows = [(*event, place) for place, event in enumerate(events)]
+    frame = nw.from_native(pl.LazyFrame(rows, schema=SCHEMA, orient="row"))
+    log = number_events(clean_events(frame, config), config)
+    reader = EventReader(event_spec(log, TrainConfig(cleaning=config)), log.items)
+    for user in range(len(log.users)):
+        user_id = log.users.key(user)
+        stored = log.histories.user(user)
+        own, new = (
+            [Event(i, kind or "", t, v) for who, i, kind, t, v in part if who == user_id]
+            for part in (sorted(events, key=lambda row: row[3]), newer)
+        )
+        expected, _ = reader.read(new, stored)
+        for first in (0, *rng.integers(0, len(own) // 2, 5).tolist()):
+            found, report = reader.read([*own[first:], *new], stored, is_stored=True)
+            assert found.items.tolist() == expected.items.tolist()
+            assert found.times.tolist() == expected.times.tolist()
+            assert report.late == 0

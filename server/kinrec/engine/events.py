@@ -15,7 +15,7 @@ from kinrec.engine._types import EventReport, EventTable
 from kinrec.engine.rules import EventRules
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -197,9 +197,9 @@ class EventReader:
         Args:
             events: What came, oldest first.
             before: What is known to have come before.
-            is_stored: Whether ``before`` is all from the bundle. The first of the events that it holds
-                too, with their times, are then repeats: a caller who sends again what a training has
-                learned meanwhile is not heard twice.
+            is_stored: Whether ``before`` is all from the bundle. The events that it holds too, with
+                their times, are then repeats, and so is what cleaning left out as a repeat of one: a
+                caller who sends again what a training has learned meanwhile is not heard twice.
 
         Returns:
             The usable events alone, those included that are more than the sources remember, and what
@@ -236,16 +236,9 @@ class EventReader:
             times = list(compress(times, is_known))
         known = usable = self._numbered(numbers, types, times)
         if is_stored:
-            usable = usable.of(slice(self._count_stored(usable, before), None))
+            usable = self._without_stored(usable, before)
         if self._looks_back:
-            places = self._rules.without_repeats(
-                self._rows(usable.items, usable.codes, usable.times),
-                self._rows(before.items, before.event_types, before.times),
-                immediate=self._drop_repeats,
-                types=self._types,
-                memory=self.max_history,
-            )
-            usable = usable.of(places)
+            usable = usable.of(self._places_taken(usable, before))
         elif self._drop_repeats:
             usable = self._without_repeats(usable, before)
         used = min(len(usable.items), self.max_history)
@@ -290,15 +283,34 @@ class EventReader:
         rows = zip(numbers, types, values, strict=True)
         return [number if takes(name, value) else None for number, name, value in rows]
 
-    def _count_stored(self, events: _Numbered, stored: History) -> int:
-        """Count the first events as long as the stored history holds them at their times."""
-        rows = zip(events.items.tolist(), events.codes.tolist(), events.times.tolist(), strict=True)
-        for place, (item, code, time) in enumerate(rows):
-            # What is not known equals nothing.
-            same = (stored.items == item) & (stored.event_types == code) & (stored.times == time)
-            if not same.any():
-                return place
-        return len(events.items)
+    def _without_stored(self, events: _Numbered, stored: History) -> _Numbered:
+        """Leave out what the stored history holds at the same time, and repeats of it."""
+        times = events.times[~np.isnan(events.times)]
+        if not len(times) or times.min() > stored.times[-1]:  # the usual: all came since
+            return events
+        places = {
+            row: place
+            for place, row in enumerate(_keys(stored.items, stored.event_types, stored.times))
+        }
+        found = [places.get(row) for row in _keys(events.items, events.codes, events.times)]
+        held = [place for place in found if place is not None]
+        if not held:
+            return events
+        # As cleaning saw them: after what was taken before the first of them.
+        earlier = slice(min(held))
+        before = History(stored.items[earlier], stored.event_types[earlier], stored.times[earlier])
+        taken = self._places_taken(events, before)
+        return events.of([place for place in taken if found[place] is None])
+
+    def _places_taken(self, events: _Numbered, before: History) -> list[int]:
+        """Give the places of the events that no rule on repeats leaves out."""
+        return self._rules.without_repeats(
+            self._rows(events.items, events.codes, events.times),
+            self._rows(before.items, before.event_types, before.times),
+            immediate=self._drop_repeats,
+            types=self._types,
+            memory=self.max_history,
+        )
 
     def _without_repeats(self, events: _Numbered, before: History) -> _Numbered:
         """Leave out what has the item and the type of the event before."""
@@ -320,6 +332,13 @@ class EventReader:
     ) -> list[Row]:
         names = (self._names[code] for code in codes.tolist())
         return list(zip(items.tolist(), names, times.tolist(), strict=True))
+
+
+def _keys(
+    items: NDArray[np.int32], codes: NDArray[np.uint8], times: NDArray[np.float64]
+) -> Iterator[tuple[int, int, float]]:
+    """Give what tells each event from the others; of an unknown time nothing equals it."""
+    return zip(items.tolist(), codes.tolist(), times.tolist(), strict=True)
 
 
 def _check_ids(item_ids: Sequence[str], types: Sequence[str]) -> None:
