@@ -45,7 +45,7 @@ def test_the_file_has_what_the_engine_says_to_everyone(bundle_store, bundle, tmp
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
 
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout == f"wrote {out}: recommendations for 300 users\n"
+    assert done.stdout == f"wrote {out}: recommendations of version {bundle.name} for 300 users\n"
     found = pl.read_parquet(out)
     assert dict(found.schema) == SCHEMA
     assert found.rows() == rows_of(Engine.load(bundle), limit=5)

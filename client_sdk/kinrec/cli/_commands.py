@@ -75,7 +75,7 @@ COMMANDS = (
         "recommend-all",
         "kinrec.trainer.commands.recommend_all",
         "trainer",
-        "write recommendations for every user into a Parquet file",
+        "write recommendations for every user into a file",
     ),
     Command(
         "verify",

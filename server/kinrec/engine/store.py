@@ -85,6 +85,16 @@ def find_bundle(path: Path, version: str | None = None) -> Path:
     return path / versions[-1]
 
 
+def find_served(path: Path, version: str | None = None) -> Path:
+    """Find a bundle as ``find_bundle`` does; without a version the one that is pinned, if one is.
+
+    Raises:
+        BundleError: There is none.
+    """
+    is_bundle = (path / MANIFEST).is_file()
+    return find_bundle(path, version if version or is_bundle else read_pin(path))
+
+
 def list_versions(store: Path) -> list[str]:
     """List the complete versions of a store, the oldest first.
 

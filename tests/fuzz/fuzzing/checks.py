@@ -16,6 +16,7 @@ from fuzzing.documented import STATUS_OF
 from fuzzing.service import DEADLINE
 from kinrec.server.config import MAX_REQUEST_BYTES
 from kinrec.server.from_wire import DEFAULT_LIMIT
+from kinrec.server.parts import MAX_PARTS
 from kinrec.v1 import recommender_pb2 as pb
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ _INNER = re.compile(
     r"|\b\w*(?:Error|Exception|Warning)\b|Exception calling|Exception iterating"
     r"|numpy|onnx|annoy|protobuf|kinrec\.(?:engine|server)|site-packages"
 )
+_TOO_MANY = f"a request has at most {MAX_PARTS:,} parts"
 GONE = "the server is gone"
 _STATUSES = {code.value[0]: code.name for code in grpc.StatusCode}
 _FAULTS = {  # never an answer to a call that was let through, documented or not
@@ -120,7 +122,10 @@ def _bad_request_problems(call: Call, reason: str, bad_request: BadRequest) -> I
     if not bad_request.field_violations:
         yield "no field is named"
     is_malformed = reason == "MALFORMED_MESSAGE"
-    if is_malformed != (None in call.requests()) and not call.method.client_streaming:
+    # Which is found before it is known whether the bytes are a message.
+    has_too_many = any(_TOO_MANY in one.description for one in bad_request.field_violations)
+    is_known = has_too_many or call.method.client_streaming
+    if is_malformed != (None in call.requests()) and not is_known:
         yield f"the bytes are {'' if is_malformed else 'not '}a message, the reason is {reason}"
     for violation in bad_request.field_violations:
         if not violation.description:

@@ -141,6 +141,54 @@ def test_the_removal_of_what_is_served_stops_nothing(serve, store, trained, tmp_
     wait_until(lambda: version_of(address) == SECOND)
 
 
+def _take_away(bundle):
+    bundle.rename(bundle.with_name(f".{bundle.name}"))
+
+
+def _bring_back(bundle):
+    bundle.with_name(f".{bundle.name}").rename(bundle)
+
+
+def _flip_a_bit(bundle):
+    path = bundle / "item_factors.npy"
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize(
+    ("breaks", "mends", "metrics"),
+    [
+        (_take_away, _bring_back, ["--metrics-address", "127.0.0.1:0"]),
+        (_flip_a_bit, _flip_a_bit, []),
+    ],
+)
+def test_a_worker_dies_when_what_is_served_cannot_be_read_any_more(
+    serve, store, tmp_path, breaks, mends, metrics
+):
+    """The others go on, and as soon as it can be read again there are as many as before."""
+    process, address = serve("--workers", "2", "--reload-seconds", "0.1", *metrics)
+    before = workers_of(process)
+    breaks(store / FIRST)
+    os.kill(before[0], signal.SIGKILL)
+    told = "cannot load what others serve"
+    wait_until(lambda: (tmp_path / "log").read_text().count(told) >= 2, seconds=40)
+    for _ in range(20):
+        assert version_of(address) == FIRST
+    assert before[1] in workers_of(process)
+    mends(store / FIRST)
+    wait_until(
+        lambda: (
+            len(found := workers_of(process)) == 2
+            and before[1] in found
+            and (tmp_path / "log").read_text().count("serving version") >= 1
+        ),
+        seconds=40,
+    )
+    assert process.poll() is None
+    assert "Traceback" not in (tmp_path / "log").read_text()
+
+
 def test_the_version_before_answers_its_states(serve, store, trained):
     """A state of the version before is answered by it, and the answer says to send the history."""
     _, address = serve("--reload-seconds", "0.1", "--workers", "2")

@@ -31,7 +31,7 @@ from kinrec.trainer.reading import ITEM_ID, NUMBER, TEXT, TIME, TITLE, ItemColum
 from kinrec.trainer.times import parse_time
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from narwhals.dtypes import DType
     from numpy.typing import NDArray
@@ -45,6 +45,8 @@ _NEARLY_ALL = 0.9
 
 _KIND_WORDS = {TEXT: "text", NUMBER: "numbers", TIME: "times"}
 _CONSTANTS = {TEXT: "constant:TEXT", NUMBER: "constant:NUMBER", TIME: "constant:TIME"}
+_SEPARATORS = (";", "|", ",")
+_MANY, _OFTEN = 5, 0.1  # entries with a separator, and their share of all
 _PADDED = r"^[+-]?0[0-9]"  # a code, such as a postal one, and not a number
 
 
@@ -105,6 +107,7 @@ def read_attributes(items: nw.LazyFrame[Any], columns: ItemColumns) -> ItemAttri
         found = frame[name].to_list()
         if kind == TEXT:
             separator = separators.get(name)
+            notes += _uncut(name, found) if separator is None else []
             found = [_texts(entry, separator) for entry in found]
         entries[name] = found
     notes += [note for name in chosen for note in _near_misses(name, kinds[name], survey[name])]
@@ -260,6 +263,22 @@ def _near_misses(name: str, kind: str, survey: Mapping[str, Any]) -> list[str]:
         for what, words in (("numbers", "numbers"), ("dates", "times"))
         if kind == TEXT and _NEARLY_ALL * present <= survey.get(what, 0) < present
     ]
+
+
+def _uncut(name: str, entries: Sequence[Any]) -> Iterator[str]:
+    """Say so if entries look like several texts each, of which the log's owner did not say so."""
+    whole = [entry for entry in entries if isinstance(entry, str)]
+    for separator in _SEPARATORS:
+        with_it = [entry for entry in whole if separator in entry]
+        if len(with_it) < max(_MANY, _OFTEN * len(whole)):
+            continue
+        parts = {part.strip() for entry in whole for part in entry.split(separator)}
+        if len(parts) < len(set(whole)):  # of a title or a sentence they would be more
+            yield (
+                f"attribute {name}: entries such as {example(with_it[0])} look like several texts; "
+                f'attribute_separator "{name}={separator}" cuts them'
+            )
+            return
 
 
 def _can_be_text(dtype: DType) -> bool:

@@ -234,10 +234,18 @@ def with_titles(log: EventLog, items: nw.LazyFrame[Any], missing: str = "") -> E
     """
     titles = [""] * len(log.items)
     frame = items.select("item_id", "title").collect()
+    unused = 0
     for item_id, title in zip(frame["item_id"].to_list(), frame["title"].to_list(), strict=True):
         number = log.items.get(item_id) if item_id else None
-        if number is not None and title:
+        if number is None:
+            unused += 1
+        elif title:
             titles[number] = title
+    if unused and unused < len(frame):
+        note = (
+            f"{unused:,} of {len(frame):,} items have no event that is left: nobody is shown them"
+        )
+        log = replace(log, notes=(*log.notes, note))
     if not missing:
         return replace(log, titles=titles)
     step = CleaningStep("missing_titles", 0, len(log.histories.items), titles.count(""))

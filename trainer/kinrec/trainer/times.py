@@ -41,4 +41,4 @@ def format_time(seconds: float) -> str:
         moment = dt.datetime.fromtimestamp(seconds, dt.UTC)
     except (OverflowError, ValueError, OSError):
         return f"{seconds:.0f} s"
-    return f"{moment:%Y-%m-%d %H:%M}"
+    return moment.isoformat(" ", "minutes").partition("+")[0]

@@ -166,7 +166,7 @@ def _train(
     reporter.stage("reading and cleaning")
     log = load_log(inputs, config)
     reporter.log_ready(log)
-    for doubt in [*_unread(inputs, log), *find_doubts(log, config.cleaning)]:
+    for doubt in [*_unread(inputs, log), *_unused(inputs), *find_doubts(log, config.cleaning)]:
         reporter.stage(f"  note: {doubt}")
     checkpoints = Checkpoints(store, log, config)
     if resume and not checkpoints.load():
@@ -223,6 +223,20 @@ def _unread(inputs: Inputs, log: EventLog) -> Iterator[str]:
         )
 
 
+def _unused(inputs: Inputs) -> Iterator[str]:
+    """Say so if it is said how items are written, and there are none."""
+    columns, usual = inputs.item_columns, ItemColumns()
+    given = {
+        "title_column": columns.title != usual.title,
+        "attributes": bool(columns.attributes),
+        "attribute_kind": bool(columns.attribute_kind),
+        "attribute_separator": bool(columns.attribute_separator),
+    }
+    named = [setting for setting, is_given in given.items() if is_given]
+    if named and not inputs.items:
+        yield f"{', '.join(named)}: there is no file of items, so there are no titles and attributes"
+
+
 class _Fits:
     """Runs the fits of a training, each of which goes on where an earlier run stopped.
 
@@ -241,9 +255,10 @@ class _Fits:
     def run(self, fit: Fit, phase: str) -> SequenceEncoder:
         """Run one."""
         state = self._checkpoints.get(phase)
+        self._begun += 1
         if state is not None:
             fit.restore(state)
-        self._begun += 1
+            self._reporter.stage(f"{phase}: going on after epoch {len(fit.history)}")
         monitor = self._reporter.fit(
             f"{phase}, fit {self._begun} of {self._count}",
             fit.planned_epochs * fit.steps_per_epoch,

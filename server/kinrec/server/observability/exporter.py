@@ -5,6 +5,7 @@ For the process that starts the workers: it imports neither grpc nor the engine.
 
 from __future__ import annotations
 
+import logging
 import os
 from functools import partial
 from typing import TYPE_CHECKING
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from prometheus_client import Metric
 
 _OUTCOMES = _SERVED, _REFUSED = "ok", "refused"
+
+_log = logging.getLogger(__name__)
 
 
 class Exporter:
@@ -102,7 +105,10 @@ class Exporter:
         """Note that a worker has ended: what it counted stays, what it was at does not."""
         self._pids.pop(str(number), None)
         if self._directory:
-            empty_live(self._directory, str(number))
+            try:
+                empty_live(self._directory, str(number))
+            except OSError as error:
+                _log.warning("metrics of a worker that has ended: %s", error.strerror)
 
     def note_reload(self, *, is_served: bool) -> None:
         """Note that another version is served, or was refused."""

@@ -152,7 +152,8 @@ class Crew:
         """
         for worker in list(self.workers):
             try:
-                while worker.connection.poll():
+                # Whoever hears one message may dismiss the worker.
+                while worker in self.workers and worker.connection.poll():
                     yield worker, worker.connection.recv()
             except (EOFError, OSError):
                 self._bury(worker)
@@ -170,7 +171,8 @@ class Crew:
 
     def dismiss(self, worker: Worker) -> None:
         """End a worker, and start another later."""
-        worker.connection.close()
+        # Told, for one that merely loses its supervisor takes the server to be at its end.
+        worker.send("stop", 0.0)
         self._bury(worker)
 
     def end(self) -> None:

@@ -88,7 +88,10 @@ class Loader:
         for variant in self._config.experiment.variants:
             its = engine
             if variant.version not in {"", engine.version}:
-                its = self._engine(find_bundle(self._store, variant.version))
+                try:
+                    its = self._engine(find_bundle(self._store, variant.version))
+                except BundleError as error:
+                    raise BundleError(f"--experiment: variant {variant.name}: {error}") from error
             found[variant.name] = its.with_weights(variant.weights) if variant.weights else its
         return found
 
@@ -104,6 +107,6 @@ class Loader:
         _log.info(
             "version %s answers its states until %s",
             previous.version,
-            time.ctime(served.previous_until),
+            time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(served.previous_until)),
         )
         return previous

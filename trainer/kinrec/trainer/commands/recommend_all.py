@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
 
 from kinrec.engine import MAX_LIMIT, BundleError
-from kinrec.engine.store import find_bundle
+from kinrec.engine.store import find_served
 from kinrec.trainer.errors import ConfigError, OutputError, TrainerError
 from kinrec.trainer.output import check_writable
 
@@ -19,7 +19,9 @@ from kinrec.trainer.output import check_writable
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what the command takes."""
     parser.add_argument("store", type=Path, help="a store or a bundle")
-    parser.add_argument("--version", help="the version in the store; the newest if left out")
+    parser.add_argument(
+        "--version", help="the version in the store; if left out the pinned or newest one"
+    )
     parser.add_argument(
         "--out",
         type=Path,
@@ -54,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
         ):
             if not 1 <= value <= most:
                 raise ConfigError(key, value, f"must be from 1 to {most:,}")
-        bundle = find_bundle(args.store, args.version)
+        bundle = find_served(args.store, args.version)
         if args.out.is_dir():
             raise OutputError(args.out, "cannot be written: it is a directory")
         check_writable(args.out.parent, args.out)
@@ -76,5 +78,5 @@ def run(args: argparse.Namespace) -> int:
     except (TrainerError, BundleError) as error:
         sys.stderr.write(f"kinrec recommend-all: {error}\n")
         return 2
-    console.print(f"wrote {args.out}: recommendations for {users:,} users")
+    console.print(f"wrote {args.out}: recommendations of version {bundle.name} for {users:,} users")
     return 0
