@@ -151,6 +151,7 @@ def test_a_flag_out_of_range_is_refused(tmp_path, flag):
         (("--tls-client-ca", "a.pem"), "--tls-client-ca: needs --tls-cert"),
         (("--tls-cert", "a.pem", "--tls-key", "a.key"), "--tls-cert a.pem: No such file"),
         (("--tokens", "nothing.toml"), "--tokens nothing.toml: No such file or directory"),
+        (("--port", "5", "--admin-port", "5"), "--admin-port: must be another than port, is 5"),
         (("--max-connections", "0"), "--max-connections: must be from 1"),
         (("--max-watches", "0"), "--max-watches: must be from 1"),
         (("--max-connection-age", "0"), "--max-connection-age: must be from 1"),

@@ -161,6 +161,24 @@ def test_files_that_cannot_be_used(authority, change, told):
     assert "\n" not in str(caught.value)
 
 
+def test_a_key_of_another_kind_is_that_of_another_certificate(authority):
+    """Who moves from one kind to another and has replaced one of the two files is told so."""
+    from cryptography.hazmat.primitives import serialization  # noqa: PLC0415 - of this test alone
+    from cryptography.hazmat.primitives.asymmetric import rsa  # noqa: PLC0415
+
+    cert, key = authority.issue("server")
+    other = rsa.generate_private_key(65_537, 2_048)
+    key.write_bytes(
+        other.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+    )
+    with pytest.raises(FlagFileError, match=f"--tls-key {key}: is not the key of {cert}"):
+        TlsFiles(cert, key).read()
+
+
 def test_an_encrypted_key_is_refused_without_asking(authority):
     """Nobody is asked for a passphrase on the terminal of a server."""
     from cryptography.hazmat.primitives import serialization  # noqa: PLC0415 - of this test alone

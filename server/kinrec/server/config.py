@@ -114,6 +114,8 @@ class ServerConfig:
         _check_range("port", self.port, 0, 65_535)
         if self.admin_port is not None:
             _check_range("admin_port", self.admin_port, 0, 65_535)
+        if self.port and self.port == self.admin_port:
+            raise ValueError(f"admin_port: must be another than port, is {self.port}")
         _check_range("threads", self.threads, 1, 1024)
         if self.max_wait is not None:
             _check_range("max_wait", self.max_wait, 0.001, 3600)

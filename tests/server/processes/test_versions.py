@@ -157,16 +157,15 @@ def _flip_a_bit(bundle):
 
 
 @pytest.mark.parametrize(
-    ("breaks", "mends", "metrics"),
+    "case",
     [
         (_take_away, _bring_back, ["--metrics-address", "127.0.0.1:0"]),
         (_flip_a_bit, _flip_a_bit, []),
     ],
 )
-def test_a_worker_dies_when_what_is_served_cannot_be_read_any_more(
-    serve, store, tmp_path, breaks, mends, metrics
-):
+def test_a_worker_dies_when_what_is_served_cannot_be_read_any_more(serve, store, tmp_path, case):
     """The others go on, and as soon as it can be read again there are as many as before."""
+    breaks, mends, metrics = case
     process, address = serve("--workers", "2", "--reload-seconds", "0.1", *metrics)
     before = workers_of(process)
     breaks(store / FIRST)

@@ -56,7 +56,10 @@ def run(args: argparse.Namespace) -> int:
             file.write(f"{token}\n")
     except TokensError as error:
         return _refuse(str(error))
+    except FileExistsError as error:
+        return _refuse(f"--out {args.out}: {error.strerror}")
     except OSError as error:
+        args.out.unlink(missing_ok=True)  # which a full disk leaves empty
         return _refuse(f"--out {args.out}: {error.strerror}")
     entry = entry_of(name, token)
     if args.tokens is None:

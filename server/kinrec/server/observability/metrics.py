@@ -20,6 +20,7 @@ from kinrec.server.observability.calls import (
     Watcher,
     seconds_of_stages,
 )
+from kinrec.v1 import recommender_pb2 as pb
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -67,6 +68,8 @@ class Metrics(Watcher):
             families.CALLS.labels(method, "OK")
         self._batch_sizes = families.BATCH_SIZE.tally()
         self._neighbours = families.NEIGHBOURS.tally()
+        for reason in pb.ErrorReason.keys()[1:]:  # all but that of nothing
+            families.ERRORS.labels(reason.removeprefix("ERROR_REASON_"))
         for fate in _FATES:
             families.EVENTS.labels(fate)
         for what in _ODD:

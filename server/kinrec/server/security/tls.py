@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from kinrec.server.config import ServerConfig
 
 _CERT, _KEY, _CLIENT_CA = "--tls-cert", "--tls-key", "--tls-client-ca"
+# What OpenSSL says of a key that is one, but of another certificate.
+_MISMATCHES = {"KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH"}
 
 
 class Pems(NamedTuple):
@@ -59,7 +61,7 @@ class TlsFiles:
         try:
             context.load_cert_chain(self.cert, self.key, password=self._refuse_encrypted)
         except OSError as error:  # of which ssl's own are
-            is_other = getattr(error, "reason", "") == "KEY_VALUES_MISMATCH"
+            is_other = getattr(error, "reason", "") in _MISMATCHES
             rule = f"is not the key of {self.cert}" if is_other else "is not a private key in PEM"
             raise _error(_KEY, self.key, rule) from error
         if self.client_ca is not None and pems.client_ca is not None:
