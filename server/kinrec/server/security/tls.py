@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _CERT, _KEY, _CLIENT_CA = "--tls-cert", "--tls-key", "--tls-client-ca"
 # What OpenSSL says of a key that is one, but of another certificate.
-_MISMATCHES = {"KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH"}
+_MISMATCHES = {"KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH", "NO_CERTIFICATE_ASSIGNED"}
 
 
 class Pems(NamedTuple):
