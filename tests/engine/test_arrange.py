@@ -42,6 +42,14 @@ def test_with_diversity_what_is_alike_comes_later():
     assert sorted(shown(5, diversity=1.0)) == [0, 1, 2, 3, 4]
 
 
+def test_scores_that_fall_steeply_still_count():
+    """Behind a first item of nearly all the score, the second best comes before what is worth nothing."""
+    scores = np.array([1.0, 1e-2, 1e-6], np.float32)
+    vectors = np.array([[1, 0, 0], [0.3, 1, 0], [0, 0, 1]], np.float32)
+    items, _ = arrange(mixture(scores), 3, pool=100, diversity=0.3, vectors=vectors, cap=None)
+    assert items.tolist() == [0, 1, 2]
+
+
 def test_diversity_by_the_formula():
     """Each step takes the greatest marginal relevance."""
     units = VECTORS / np.linalg.norm(VECTORS, axis=1, keepdims=True)
@@ -54,7 +62,8 @@ def test_diversity_by_the_formula():
                 max(
                     left,
                     key=lambda item: (
-                        (1 - diversity) * SCORES[item] - diversity * cosines[item, chosen].max()
+                        (1 - diversity) * np.cbrt(SCORES[item] / SCORES[0])
+                        - diversity * cosines[item, chosen].max()
                     ),
                 )
             )

@@ -288,6 +288,19 @@ def test_an_attribute_that_no_item_of_the_log_has(ring_log, shop):
     )
 
 
+def test_texts_that_should_be_cut_are_pointed_out(read):
+    """A column of several texts each, of which nobody named the separator; none of sentences."""
+    subjects = ["Python;DevOps", "Python", "DevOps;Go", "Go;Python", "DevOps", "Go;DevOps"] * 2
+    words = [f"a text, of {n} words, and more" for n in range(12)]
+    items = {"item_id": [f"i{n}" for n in range(12)], "subject": subjects, "about": words}
+    (note,) = read(items).notes
+    assert note == (
+        "attribute subject: entries such as 'Python;DevOps' look like several texts; "
+        'attribute_separator "subject=;" cuts them'
+    )
+    assert read(items, attribute_separator=(("subject", ";"),)).notes == ()
+
+
 def test_what_the_log_has_is_what_the_engine_finds(ring_log, shop):
     """Items missing in the file, or without an entry, are with none of any values."""
     log = with_attributes(ring_log, shop, CleaningConfig())

@@ -1,5 +1,6 @@
 """Recommendations for every user in one file: what the engine says, whole, and not done twice."""
 
+import shutil
 import subprocess
 import sys
 
@@ -7,7 +8,7 @@ import polars as pl
 import pytest
 
 from kinrec.engine import Engine
-from kinrec.engine.store import find_bundle
+from kinrec.engine.store import find_bundle, find_served, write_pin
 from kinrec.trainer import everyone
 from kinrec.trainer.errors import OutputError
 from kinrec.trainer.everyone import SCHEMA, Wanted, recommend_all
@@ -62,6 +63,18 @@ def test_other_formats_go_by_the_name_of_the_file(bundle, tmp_path, name, read):
     whole = pl.DataFrame(rows_of(Engine.load(bundle), limit=3), SCHEMA, orient="row")
     assert found.drop("title", "score").equals(whole.drop("title", "score"))
     assert found["score"].to_list() == pytest.approx(whole["score"].to_list(), rel=1e-5)
+
+
+def test_a_pinned_version_is_the_one_that_recommends(bundle, tmp_path):
+    """As servers would, also where it is not the newest; another only if it is named."""
+    store = tmp_path / "shop"
+    for version in ("20010101T000000Z", "20020101T000000Z"):
+        shutil.copytree(bundle, store / version)
+    assert find_served(store).name == "20020101T000000Z"
+    write_pin(store, "20010101T000000Z")
+    assert find_served(store).name == "20010101T000000Z"
+    assert find_served(store, "20020101T000000Z").name == "20020101T000000Z"
+    assert find_served(bundle) == bundle
 
 
 def test_many_parts_in_many_processes_make_one_file(bundle, tmp_path, monkeypatch):

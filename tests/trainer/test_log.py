@@ -140,6 +140,14 @@ def test_titles_belong_to_the_items_of_the_log():
     assert log.titles is None
 
 
+def test_items_that_nobody_touched_are_counted():
+    """Nobody is shown them, so it is said how many they are."""
+    log = build_log(cleaned(rows_of()), CleaningConfig())
+    frame = pl.LazyFrame({"item_id": ["i3", "ghost"], "title": ["C", "G"]})
+    found = find_doubts(with_titles(log, nw.from_native(frame)), CleaningConfig())
+    assert found == ["1 of 2 items have no event that is left: nobody is shown them"]
+
+
 def test_what_is_probably_a_mistake_is_said():
     """Titles that reach no item and types that no event has are named, with what there is."""
     log = build_log(cleaned(rows_of()), CleaningConfig())

@@ -363,6 +363,16 @@ def test_a_column_that_may_be_that_of_types_is_pointed_out(tmp_path, capsys):
         assert (told in capsys.readouterr().out) == is_told
 
 
+def test_what_is_said_of_items_that_are_not_given_is_pointed_out(tmp_path, capsys, sample_dir):
+    """As of a file of settings that names columns of the items, used without them."""
+    command = ["train", "--events", str(sample_dir / "events.csv"), "--out", str(tmp_path / "shop")]
+    command += ["--epochs", "1", "--vector-size", "8", "--hidden-size", "8", "--factors", "4"]
+    command += ["--title-column", "name", "--attribute-separator", "tags=|"]
+    assert main(command) == 0
+    told = "title_column, attribute_separator: there is no file of items"
+    assert told in capsys.readouterr().out
+
+
 def test_columns_by_other_names_and_a_second_version(tmp_path, capsys):
     """Columns can be mapped, a store takes further versions, and the newest is what is loaded."""
     rows = [(f"p{n % 10}", f"film {(n * 7 + n // 10) % 12}", 1_700_000_000 + n) for n in range(80)]

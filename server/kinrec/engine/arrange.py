@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 MIN_POOL = 100
 POOL_PER_ITEM = 5
 MAX_POOL = 1_000
+RELEVANCE_POWER = 1 / 3
 _CHUNK = 1_024
 
 
@@ -117,14 +118,15 @@ def _diverse(
 ) -> Iterator[int]:
     """Give the places of those items that are taken, at each step of the greatest marginal relevance.
 
-    That is ``(1 - diversity) * score / greatest score - diversity * greatest cosine to one before``
-    (Carbonell & Goldstein, "The Use of MMR", SIGIR 1998).
+    That is ``(1 - diversity) * relevance - diversity * greatest cosine to one before`` (Carbonell &
+    Goldstein, "The Use of MMR", SIGIR 1998). The relevance is the score beside the greatest, to a power
+    below 1: scores fall steeply, and beside those of the first few all others would be as good as none.
     """
     if not len(items):
         return
     units = vectors[items]
     units /= np.maximum(np.linalg.norm(units, axis=1, keepdims=True), 1e-12)
-    relevance = (1.0 - diversity) * (scores[: len(items)] / scores[0])
+    relevance = (1.0 - diversity) * (scores[: len(items)] / scores[0]) ** RELEVANCE_POWER
     nearest = np.full(len(items), -1.0, np.float32)
     for _ in range(len(items)):
         place = int(np.argmax(relevance - diversity * nearest))
