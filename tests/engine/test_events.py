@@ -106,6 +106,13 @@ def test_a_repeat_of_the_stored_history():
     assert report.repeated == 1
 
 
+def test_a_user_of_whom_nothing_is_stored():
+    """As one whose only events were held out: nothing that is sent was heard before."""
+    history, report = reader().read([Event("a", "view", 5.0)], NONE, is_stored=True)
+
+    assert (names(history), report.used) == ("a", 1)
+
+
 def test_repeats_stay_where_the_model_keeps_them():
     """A model trained with repeats sees those of requests too."""
     history, report = reader(drop_immediate_repeats=False).read([Event("a"), Event("a")], NONE)

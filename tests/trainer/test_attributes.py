@@ -19,8 +19,8 @@ from kinrec.trainer.attributes import (
 )
 from kinrec.trainer.cleaning import CleaningStep, clean_events
 from kinrec.trainer.cleaning_config import CleaningConfig
+from kinrec.trainer.doubts import find_doubts
 from kinrec.trainer.errors import ConfigError, DataError
-from kinrec.trainer.log import find_doubts
 from kinrec.trainer.reading import ItemColumns, read_items
 
 DAY = 86_400.0

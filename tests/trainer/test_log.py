@@ -6,8 +6,9 @@ import pytest
 
 from kinrec.trainer.cleaning import clean_events
 from kinrec.trainer.cleaning_config import CleaningConfig
+from kinrec.trainer.doubts import find_doubts
 from kinrec.trainer.errors import DataError
-from kinrec.trainer.log import MAX_EVENT_TYPES, build_log, find_doubts, type_weight, with_titles
+from kinrec.trainer.log import MAX_EVENT_TYPES, build_log, type_weight, with_titles
 
 
 def cleaned(rows):

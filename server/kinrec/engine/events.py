@@ -286,8 +286,8 @@ class EventReader:
     def _without_stored(self, events: _Numbered, stored: History) -> _Numbered:
         """Leave out what the stored history holds at the same time, and repeats of it."""
         times = events.times[~np.isnan(events.times)]
-        if not len(times) or times.min() > stored.times[-1]:  # the usual: all came since
-            return events
+        if not (len(times) and len(stored)) or times.min() > stored.times[-1]:
+            return events  # as is usual: all came since
         places = {
             row: place
             for place, row in enumerate(_keys(stored.items, stored.event_types, stored.times))

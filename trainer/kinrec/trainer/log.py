@@ -7,15 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from kinrec.bundle.v1.manifest_pb2 import Attribute
 from kinrec.engine.histories import Histories
 from kinrec.engine.ids import IdMap
 from kinrec.trainer.cleaning import NO_SUBSTITUTES, CleaningStep, Substitutes, blame
 from kinrec.trainer.errors import DataError
-from kinrec.trainer.times import format_time
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
     import narwhals as nw
     from numpy.typing import NDArray
@@ -28,10 +26,6 @@ MIN_EVENTS = 20
 MIN_USERS = 2
 MIN_ITEMS = 3
 MAX_EVENT_TYPES = 254
-_FEW_ITEMS, _OWN_SHARE = 20, 0.9
-# What no person does: so many events, and so large a share of all.
-_MANY_EVENTS, _LARGE_SHARE = 1_000, 0.05
-_FAR = 5.0  # times the span of nearly all events
 
 # How much an event counts when the log does not say: the further it leads to the goal, the more.
 _TYPE_WEIGHTS = {
@@ -125,67 +119,6 @@ def number_events(cleaned: CleanedEvents, config: CleaningConfig) -> EventLog:
         given_weights=config.type_weight,
         substitutes=cleaned.substitutes,
     )
-
-
-def find_doubts(log: EventLog, config: CleaningConfig) -> list[str]:
-    """Say what in a log or its settings is probably a mistake, though it can be trained on."""
-    doubts = []
-    if log.titles is not None and not any(log.titles):
-        doubts.append(
-            f"no item has a title: is the title_column right, and are the ids of the items those of "
-            f"the events, e.g. {log.items.key(0)!r}?"
-        )
-    doubts += log.notes
-    for name, column in log.attributes.items():
-        spec = column.describe(name)
-        if spec.kind == Attribute.KIND_TEXT and _is_own(spec):
-            doubts.append(
-                f"attribute {name}: {spec.value_count:,} values for {spec.item_count:,} items, so "
-                f"few items share one; if nobody filters by it, leave it out of attributes"
-            )
-    named = {
-        "type_weight": [name for name, _ in config.type_weight],
-        "once_types": config.once_types,
-        "known_types": config.known_types,
-        "min_value_types": config.min_value_types,
-    }
-    for setting, names in named.items():
-        absent = [name for name in names if name not in log.event_types]
-        if absent:
-            there = ", ".join(log.event_types) or "none"
-            doubts.append(f"{setting}: no event is of type {', '.join(absent)}; there are {there}")
-    return [*doubts, *_odd_times(log.histories.times), *_odd_users(log)]
-
-
-def _odd_times(times: NDArray[np.float64]) -> Iterator[str]:
-    """Say so if a few events lie far from all others, as of a clock that was wrong."""
-    times = times[np.isfinite(times)]
-    if not len(times):
-        return
-    first, start, end, last = np.quantile(times, [0.0, 0.01, 0.99, 1.0]).tolist()
-    if max(start - first, last - end) > _FAR * (end - start) > 0.0:
-        yield (
-            f"events reach from {format_time(first)} to {format_time(last)}, but 98 % of them lie "
-            f"between {format_time(start)} and {format_time(end)}; if the others are wrong, "
-            f"earliest_time and latest_time leave them out"
-        )
-
-
-def _odd_users(log: EventLog) -> Iterator[str]:
-    """Say so if one user has so many events that it is probably no person."""
-    lengths = log.histories.lengths
-    busiest, events = int(lengths.argmax()), int(lengths.sum())
-    most = int(lengths[busiest])
-    if most >= _MANY_EVENTS and most >= _LARGE_SHARE * events:
-        yield (
-            f"user {log.users.key(busiest)!r} alone has {most:,} of {events:,} events; if it is a robot, "
-            f"max_events_per_hour leaves it out"
-        )
-
-
-def _is_own(spec: Attribute) -> bool:
-    """Whether nearly every item has a value of its own."""
-    return spec.item_count >= _FEW_ITEMS and spec.value_count >= _OWN_SHARE * spec.item_count
 
 
 def _check_size(log: EventLog, session_gap: float) -> None:

@@ -23,21 +23,16 @@ from kinrec.trainer.bundle import finish, new_version, write_model
 from kinrec.trainer.checkpoint import Checkpoints
 from kinrec.trainer.choices import choose_device
 from kinrec.trainer.cleaning import clean_events
+from kinrec.trainer.doubts import find_doubts, find_types, find_unused
 from kinrec.trainer.encoders import ENCODERS
 from kinrec.trainer.errors import OutputError, reason_of
 from kinrec.trainer.factorizers import FACTORIZERS
 from kinrec.trainer.files import find_files, reading
 from kinrec.trainer.fit import Epoch, Fit, Monitor, Task
-from kinrec.trainer.log import build_log, find_doubts, with_titles
+from kinrec.trainer.log import build_log, with_titles
 from kinrec.trainer.output import check_writable
 from kinrec.trainer.ranker import fit_ranker
-from kinrec.trainer.reading import (
-    EventColumns,
-    ItemColumns,
-    columns_without_types,
-    read_events,
-    read_items,
-)
+from kinrec.trainer.reading import EventColumns, ItemColumns, read_events, read_items
 from kinrec.trainer.splits import Split, Targets, hold_out
 
 if TYPE_CHECKING:
@@ -166,7 +161,12 @@ def _train(
     reporter.stage("reading and cleaning")
     log = load_log(inputs, config)
     reporter.log_ready(log)
-    for doubt in [*_unread(inputs, log), *_unused(inputs), *find_doubts(log, config.cleaning)]:
+    doubts = find_doubts(log, config.cleaning)
+    if not log.event_types:
+        doubts += find_types(inputs.events, inputs.event_columns)
+    if not inputs.items:
+        doubts += find_unused(inputs.item_columns)
+    for doubt in doubts:
         reporter.stage(f"  note: {doubt}")
     checkpoints = Checkpoints(store, log, config)
     if resume and not checkpoints.load():
@@ -211,30 +211,6 @@ def _train(
     )
     checkpoints.clear()
     return path
-
-
-def _unread(inputs: Inputs, log: EventLog) -> Iterator[str]:
-    """Say so if no event has a type and there are columns that may be meant as one."""
-    others = [] if log.event_types else columns_without_types(inputs.events, inputs.event_columns)
-    if others:
-        yield (
-            f"no event has a type, so all count alike; if one of the columns {', '.join(others)} says what "
-            f"was done, type_column names it"
-        )
-
-
-def _unused(inputs: Inputs) -> Iterator[str]:
-    """Say so if it is said how items are written, and there are none."""
-    columns, usual = inputs.item_columns, ItemColumns()
-    given = {
-        "title_column": columns.title != usual.title,
-        "attributes": bool(columns.attributes),
-        "attribute_kind": bool(columns.attribute_kind),
-        "attribute_separator": bool(columns.attribute_separator),
-    }
-    named = [setting for setting, is_given in given.items() if is_given]
-    if named and not inputs.items:
-        yield f"{', '.join(named)}: there is no file of items, so there are no titles and attributes"
 
 
 class _Fits:
