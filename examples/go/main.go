@@ -30,7 +30,7 @@ const serviceConfig = `{
       "maxAttempts": 5,
       "initialBackoff": "0.05s",
       "maxBackoff": "0.5s",
-      "backoffMultiplier": 3,
+      "backoffMultiplier": 2,
       "retryableStatusCodes": ["UNAVAILABLE", "CANCELLED"]
     }
   }]

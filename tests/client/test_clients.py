@@ -40,11 +40,11 @@ def test_a_call_that_no_server_took_is_repeated(server, ask):
 
 
 def test_repeats_end(server, ask):
-    """After four attempts the caller hears of it."""
+    """After five attempts the caller hears of it."""
     server.script = [UNAVAILABLE]
     with pytest.raises(UnavailableError, match=r"^busy$"):
         ask("get_model")
-    assert len(server.calls) == 4
+    assert len(server.calls) == 5
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,7 @@ _SERVICE_CONFIG = {
                 "maxAttempts": 5,
                 "initialBackoff": "0.05s",
                 "maxBackoff": "0.5s",
-                "backoffMultiplier": 3,
+                "backoffMultiplier": 2,
                 "retryableStatusCodes": ["UNAVAILABLE", "CANCELLED"],
             },
         }

@@ -42,7 +42,7 @@ public final class Main {
                               "maxAttempts", 5.0,
                               "initialBackoff", "0.05s",
                               "maxBackoff", "0.5s",
-                              "backoffMultiplier", 3.0,
+                              "backoffMultiplier", 2.0,
                               "retryableStatusCodes", List.of("UNAVAILABLE", "CANCELLED")))));
 
   private final RecommenderServiceBlockingStub stub;
