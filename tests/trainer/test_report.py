@@ -152,6 +152,8 @@ def test_the_split_is_told_with_those_left_out(evaluation):
     assert "trained on all before 1970-01-01 00:00" in text
     assert "validated on what came until 1970-01-02 00:00" in text
     assert "7 not asked about as they had done nothing before that" in text
+    known = dataclasses.replace(temporal, include_seen=True, targets=200, known=2)
+    assert "1% of the items to find are such, each counted once" in describe_split(known)
 
 
 def test_a_page_that_cannot_be_written_is_found_out_before_the_work(bundle, tmp_path, capsys):

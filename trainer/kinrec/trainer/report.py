@@ -107,10 +107,10 @@ def describe_split(evaluation: Evaluation) -> str:
         f"{evaluation.too_short:,} not asked about as they {short}",
     ]
     if evaluation.include_seen:
-        parts.append(
-            "items that people have seen are recommended too, by all methods: "
-            f"{evaluation.known / evaluation.targets:.0%} of the items to find are such"
-        )
+        known = f"{evaluation.known / evaluation.targets:.0%} of the items to find are such"
+        if evaluation.split == TEMPORAL:
+            known += ", each counted once, where training, which chose so, counts every event"
+        parts.append(f"items that people have seen are recommended too, by all methods: {known}")
     else:
         parts.append(
             f"{evaluation.repeats:,} as all they did in the test was in their history, which is "
