@@ -1,13 +1,18 @@
 """Questions that wait at the same time: worked on together, and answered as each would be alone."""
 
+import errno
 import gc
+import os
+import signal
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
 from kinrec.engine import Event, InvalidFieldError, Query, StaleStateError
 from kinrec.engine.batching import Batching
+from kinrec.engine.bell import bell_of_thread, make_bell
 
 BAD = 1_000
 
@@ -122,6 +127,19 @@ def batching(gate):
     return Batching(gate.work, gate.is_close, 8)
 
 
+def open_files():
+    """How many files this process has open."""
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def wait_for(is_so):
+    """Wait until it is, or fail."""
+    deadline = time.monotonic() + 10
+    while not is_so():
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+
+
 def call_while_busy(gate, batching, asked):
     """Ask the first; when it is worked on, the others in order; then open the gate.
 
@@ -141,10 +159,7 @@ def call_while_busy(gate, batching, asked):
     assert gate.started.wait(10)
     for waiting, thread in enumerate(threads[1:], start=1):
         thread.start()
-        deadline = time.monotonic() + 10
-        while len(batching._waiting) < waiting:
-            assert time.monotonic() < deadline
-            time.sleep(0.001)
+        wait_for(lambda waiting=waiting: len(batching._waiting) >= waiting)
     gate.open.set()
     for thread in threads:
         thread.join(20)
@@ -207,6 +222,149 @@ def test_an_interrupted_call_leaves_no_one_waiting(gate, batching):
     again.start()
     again.join(10)
     assert not again.is_alive()
+
+
+class Interrupted:
+    """A bell that is heard, and then comes an interrupt."""
+
+    def __init__(self):
+        self.bell = bell_of_thread()
+
+    def ring(self):
+        """Ring the thread's own."""
+        self.bell.ring()
+
+    def wait(self):
+        """Hear it."""
+        self.bell.wait()
+        raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("others", [[], [7], [100], [7, 100, 8]])
+def test_who_is_interrupted_when_its_turn_comes_hands_it_on(gate, batching, monkeypatch, others):
+    """Those who wait behind it get their answers, in its batch or the next."""
+    answers = []
+
+    def ask(number):
+        answers.append(batching.ask(number))
+
+    def ask_and_be_interrupted():
+        monkeypatch.setattr("kinrec.engine.batching.bell_of_thread", Interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            batching.ask(6)
+        answers.append("interrupted")
+
+    first, *following = [
+        threading.Thread(target=ask, args=(5,)),
+        threading.Thread(target=ask_and_be_interrupted),
+        *(threading.Thread(target=ask, args=(number,)) for number in others),
+    ]
+    first.start()
+    assert gate.started.wait(10)
+    for waiting, thread in enumerate(following, start=1):
+        thread.start()
+        wait_for(lambda waiting=waiting: len(batching._waiting) == waiting)
+        monkeypatch.undo()  # it is the first of them that is interrupted
+    gate.open.set()
+    for thread in (first, *following):
+        thread.join(20)
+
+    assert not any(thread.is_alive() for thread in (first, *following))
+    assert sorted(map(str, answers)) == sorted(
+        ["10", "interrupted", *(str(2 * number) for number in others)]
+    )
+    assert batching.ask(9) == 18
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="no signals for threads")
+def test_who_is_interrupted_in_the_queue_is_forgotten(gate, batching):
+    """It is worked on by nobody, and its thread asks and waits again as before."""
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    main = threading.get_ident()
+    first = threading.Thread(target=batching.ask, args=(5,))
+    first.start()
+    assert gate.started.wait(10)
+    before = signal.signal(signal.SIGUSR1, interrupt)
+    killer = threading.Thread(
+        target=lambda: (
+            wait_for(lambda: batching._waiting),
+            time.sleep(0.05),
+            signal.pthread_kill(main, signal.SIGUSR1),
+        )
+    )
+    try:
+        killer.start()
+        with pytest.raises(KeyboardInterrupt):
+            batching.ask(6)
+    finally:
+        killer.join(10)
+        signal.signal(signal.SIGUSR1, before)
+    opener = threading.Thread(target=lambda: (wait_for(lambda: batching._waiting), gate.open.set()))
+    opener.start()
+
+    assert batching.ask(7) == 14
+
+    opener.join(10)
+    first.join(10)
+    assert gate.batches == [[5], [7]]
+
+
+@pytest.mark.parametrize("has_eventfd", [True, False])
+def test_a_bell_wakes_once_for_each_ring(monkeypatch, has_eventfd):
+    """Whether it was rung before or after the wait began, and where the system has no events for it."""
+    if not has_eventfd:
+        monkeypatch.delattr(os, "eventfd", raising=False)
+    bell, heard = make_bell(), []
+
+    def listen():
+        for _ in range(3):
+            bell.wait()
+            heard.append(1)
+
+    bell.ring()
+    thread = threading.Thread(target=listen, daemon=True)
+    thread.start()
+    for count in (1, 2):
+        wait_for(lambda count=count: len(heard) == count)
+        time.sleep(0.02)
+        assert len(heard) == count
+        bell.ring()
+    thread.join(10)
+    assert len(heard) == 3
+
+
+def test_with_all_files_open_that_it_may_a_process_still_waits_and_wakes(monkeypatch):
+    """A bell without a file takes the place of one that has one."""
+
+    def refuse(*_):
+        raise OSError(errno.EMFILE, "too many open files")
+
+    monkeypatch.setattr(os, "eventfd", refuse, raising=False)
+    bell = make_bell()
+    bell.ring()
+    bell.wait()
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="open files are not told here")
+def test_the_bells_of_threads_that_ended_hold_no_files():
+    """Each thread has one of its own while it lives."""
+    seen = []
+
+    def ask():
+        seen.append(bell_of_thread())
+
+    before = open_files()
+    for _ in range(20):
+        thread = threading.Thread(target=ask)
+        thread.start()
+        thread.join(10)
+    assert len(set(map(id, seen))) == 20
+    del seen[:]
+    gc.collect()
+    assert open_files() <= before
 
 
 def test_an_error_leaves_nothing_for_a_collection(engine):

@@ -13,7 +13,6 @@ from kinrec.engine import (
     Event,
     EventTable,
     InvalidFieldError,
-    LaterEvents,
 )
 from kinrec.engine.events import EventReader, History, gap_code, gap_codes
 from kinrec.engine.ids import IdMap
@@ -247,11 +246,7 @@ def test_a_table_of_events_is_read_as_a_list_of_them():
     ]
 
     table = EventTable.of(events)
-    later = LaterEvents(len(events), lambda: table)
 
-    assert EventTable.of(later) is table
-    assert list(later) == events
-    assert later[1:3].item_ids == table[1:3].item_ids
     assert EventTable.of(table) is table
     assert len(EventTable.of([])) == 0
     assert list(table) == events

@@ -42,7 +42,7 @@ def requests(draw):
 def test_columns_are_read_as_rows(request):
     """Whatever is set in which event, and the request stays as it is."""
     before = request.SerializeToString()
-    table = events_from_proto(request).table()
+    table = events_from_proto(request)
     assert list(table.item_ids) == [row.item_id for row in request.events]
     assert list(table.event_types) == [row.event_type for row in request.events]
     assert list(table.times) == [
@@ -61,19 +61,19 @@ def test_a_time_out_of_range_is_named(stamp):
     events = [pb.Event(item_id="i", time=Timestamp(seconds=5, nanos=5)) for _ in range(9)]
     events[7].time.CopyFrom(Timestamp(**stamp))
     with pytest.raises(InvalidFieldError, match=r"events\[7\]\.time"):
-        events_from_proto(pb.RecommendRequest(events=events)).table()
+        events_from_proto(pb.RecommendRequest(events=events))
 
 
 def test_a_field_twice_in_one_event_counts_once():
     """The last one does, by the rules of the format, and moves nothing to another event."""
     twice, none = b"\x0a\x01a\x0a\x01b", b""
     data = b"".join(b"\x12" + bytes([len(each)]) + each for each in [twice, none] * 5)
-    table = events_from_proto(pb.RecommendRequest.FromString(data)).table()
+    table = events_from_proto(pb.RecommendRequest.FromString(data))
     assert list(table.item_ids) == ["b", ""] * 5
 
 
 def test_a_number_that_is_no_number_is_handed_on():
     """It is the engine that refuses it."""
     events = [pb.Event(item_id="i", value=math.nan) for _ in range(9)]
-    table = events_from_proto(pb.RecommendRequest(events=events)).table()
+    table = events_from_proto(pb.RecommendRequest(events=events))
     assert all(map(math.isnan, table.values))

@@ -8,8 +8,6 @@ from enum import Enum
 from typing import TYPE_CHECKING, NamedTuple, overload
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     import numpy as np
     from numpy.typing import NDArray
 
@@ -64,8 +62,6 @@ class EventTable(Sequence[Event]):
         """Give some events as a table, itself if they are one."""
         if isinstance(events, EventTable):
             return events
-        if isinstance(events, LaterEvents):
-            return events.table()
         return cls(*zip(*events, strict=True)) if events else cls((), (), (), ())
 
     def __len__(self) -> int:
@@ -85,37 +81,6 @@ class EventTable(Sequence[Event]):
         return Event(
             self.item_ids[place], self.event_types[place], self.times[place], self.values[place]
         )
-
-
-class LaterEvents(Sequence[Event]):
-    """Events that are read when they are looked at, by whoever does: it may be late in the queue.
-
-    Args:
-        count: How many there are.
-        read: Gives them. What it raises is raised where they are looked at.
-    """
-
-    __slots__ = ("_count", "_read")
-
-    def __init__(self, count: int, read: Callable[[], EventTable]) -> None:
-        self._count = count
-        self._read = read
-
-    def table(self) -> EventTable:
-        """Read them."""
-        return self._read()
-
-    def __len__(self) -> int:
-        return self._count
-
-    @overload
-    def __getitem__(self, place: int) -> Event: ...
-
-    @overload
-    def __getitem__(self, place: slice) -> EventTable: ...
-
-    def __getitem__(self, place: int | slice) -> Event | EventTable:
-        return self._read()[place]
 
 
 class EventReport(NamedTuple):

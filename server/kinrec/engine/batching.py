@@ -11,9 +11,13 @@ import threading
 from collections import deque
 from typing import TYPE_CHECKING, Generic, TypeVar
 
+from kinrec.engine.bell import bell_of_thread, forget_bell
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Never
+
+    from kinrec.engine.bell import Bell
 
 # Python's own os.sched_yield holds the interpreter's lock while the others should run.
 _yield_core = ctypes.CDLL(None).sched_yield
@@ -32,16 +36,18 @@ class Task(Generic[_Asked, _Answer]):
         asked: What is asked.
         answer: Set by who has worked on it; None until then.
         error: Set instead if there is no answer.
-        ready: Who waits takes it a second time, which it can when another has let go of it.
+        bell: Rings when there is an answer, or it is its turn; None for the first, who need not wait.
+        is_rung_for: Whether it has rung, or is about to.
     """
 
-    __slots__ = ("answer", "asked", "error", "ready")
+    __slots__ = ("answer", "asked", "bell", "error", "is_rung_for")
 
     def __init__(self, asked: _Asked) -> None:
         self.asked = asked
         self.answer: _Answer | None = None
         self.error: BaseException | None = None
-        self.ready: threading.Lock | None = None
+        self.bell: Bell | None = None
+        self.is_rung_for = False
 
 
 class Batching(Generic[_Asked, _Answer]):
@@ -79,17 +85,32 @@ class Batching(Generic[_Asked, _Answer]):
         task: Task[_Asked, _Answer] = Task(asked)
         with self._lock:
             if self._busy:
-                task.ready = threading.Lock()
-                task.ready.acquire()
+                task.bell = bell_of_thread()
                 self._waiting.append(task)
             self._busy = True
-        if task.ready is not None:
-            task.ready.acquire()
+        if task.bell is not None:
+            try:
+                task.bell.wait()
+            except BaseException:  # an interrupt
+                self._withdraw(task, task.bell)
+                raise
         if task.answer is None and task.error is None:
             self._work_from(task)
         if task.answer is None:
             _raise(task)
         return task.answer
+
+    def _withdraw(self, task: Task[_Asked, _Answer], bell: Bell) -> None:
+        """Let the others go on without a task whose answer nobody waits for any more."""
+        forget_bell()  # which may have been heard, or not
+        with self._lock:
+            if task in self._waiting:
+                self._waiting.remove(task)
+                return
+        if not task.is_rung_for:
+            bell.wait()
+        if task.answer is None and task.error is None:  # its turn has come
+            self._hand_over([])
 
     def _work_from(self, first: Task[_Asked, _Answer]) -> None:
         for _ in range(_MOST_YIELDS):
@@ -143,5 +164,6 @@ def _raise(task: Task[_Asked, _Answer]) -> Never:
 
 
 def _wake(task: Task[_Asked, _Answer]) -> None:
-    if task.ready is not None:
-        task.ready.release()
+    if task.bell is not None:
+        task.is_rung_for = True
+        task.bell.ring()

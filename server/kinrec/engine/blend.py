@@ -211,7 +211,7 @@ def encode_together(encoder: Encoder, people: Iterable[Person]) -> None:
         for person in people
         if person._encoded is None and person._stored is None  # noqa: SLF001
     ]
-    waiting.sort(key=lambda job: len(job[1]))
+    waiting.sort(key=lambda job: len(job[1].items))
     while waiting:
         _, first, _ = waiting[0]
         size = 1

@@ -91,7 +91,8 @@ class Encoder:
         """
         if not self._states:
             return self._length(one) == self._length(other)
-        return len(one) <= 2 * len(other) and len(other) <= 2 * len(one)
+        first, second = len(one.items), len(other.items)
+        return first <= 2 * second and second <= 2 * first
 
     def _length(self, history: History) -> int:
         return min(len(history), self._max_length or len(history))
@@ -127,10 +128,10 @@ class Encoder:
             starts: What came before each; None for nothing, and for an encoder without states.
         """
         vectors, *states = self._run(histories, starts, self._outputs)
-        return [
-            Encoded(vector, tuple(state[:, place] for state in states))
-            for place, vector in enumerate(vectors)
-        ]
+        if not states:
+            return [Encoded(vector, ()) for vector in vectors]
+        of_each = zip(*[state.swapaxes(0, 1) for state in states], strict=True)
+        return [Encoded(vector, its) for vector, its in zip(vectors, of_each, strict=True)]
 
     def _run(
         self,
@@ -165,7 +166,7 @@ class Encoder:
                 for name, state in zip(self._states, before[0], strict=True)
             }
         return {
-            name: np.stack(states, axis=1)
+            name: np.concatenate([state[:, np.newaxis] for state in states], axis=1)
             for name, states in zip(self._states, zip(*before, strict=True), strict=True)
         }
 

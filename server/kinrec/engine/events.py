@@ -51,17 +51,17 @@ class History:
 
     def then(self, later: History, limit: int) -> History:
         """Give the last ``limit`` events of this history followed by ``later``."""
-        if not len(self):
+        if not len(self.items):
             return later.last(limit)
         return History(
-            np.concatenate([self.items, later.items])[-limit:],
-            np.concatenate([self.event_types, later.event_types])[-limit:],
-            np.concatenate([self.times, later.times])[-limit:],
-        )
+            np.concatenate((self.items, later.items)),
+            np.concatenate((self.event_types, later.event_types)),
+            np.concatenate((self.times, later.times)),
+        ).last(limit)
 
     def last(self, limit: int) -> History:
         """Give the last ``limit`` events."""
-        if len(self) <= limit:
+        if len(self.items) <= limit:
             return self
         return History(self.items[-limit:], self.event_types[-limit:], self.times[-limit:])
 
@@ -160,18 +160,19 @@ class _Numbered(NamedTuple):
         items: int32, (n,).
         codes: uint8, (n,), of the event types.
         times: float64, (n,), NaN where unknown.
-        is_odd: bool, (n,), whether the type is one that the model does not know.
+        is_odd: bool, (n,), whether the type is one that the model does not know; None if none is.
     """
 
     items: NDArray[np.int32]
     codes: NDArray[np.uint8]
     times: NDArray[np.float64]
-    is_odd: NDArray[np.bool_]
+    is_odd: NDArray[np.bool_] | None
 
     def of(self, places: slice | list[int] | NDArray[np.bool_]) -> _Numbered:
         """Give some of the events."""
         items, codes, times, is_odd = self
-        return _Numbered(items[places], codes[places], times[places], is_odd[places])
+        odd = None if is_odd is None else is_odd[places]
+        return _Numbered(items[places], codes[places], times[places], odd)
 
 
 class EventReader:
@@ -218,7 +219,7 @@ class EventReader:
         types: Sequence[str] = table.event_types
         numbers = self._items.get_all(table.item_ids)
         unknown = numbers.count(None)
-        if unknown or any(types):  # known ids keep the rules
+        if unknown or types.count("") < received:  # known ids keep the rules
             _check_ids(table.item_ids, types)
         _check_numbers("value", table.values)
         _check_numbers("time", table.times)
@@ -241,16 +242,20 @@ class EventReader:
             usable = usable.of(self._places_taken(usable, before))
         elif self._drop_repeats:
             usable = self._without_repeats(usable, before)
-        used = min(len(usable.items), self.max_history)
-        return History(usable.items, usable.codes, usable.times), EventReport(
+        items, codes, event_times, is_odd = usable
+        found, left = len(known.items), len(items)
+        used = min(left, self.max_history)
+        return History(items, codes, event_times), EventReport(
             received,
             used,
             unknown,
-            repeated=len(known.items) - len(usable.items),
-            truncated=len(usable.items) - used,
-            unknown_event_type=int(np.count_nonzero(usable.is_odd[-used:])) if used else 0,
-            late=_count_late(usable.times, before, used),
-            dropped=received - unknown - len(known.items),
+            repeated=found - left,
+            truncated=left - used,
+            unknown_event_type=0
+            if is_odd is None
+            else int(np.count_nonzero(is_odd[left - used :])),
+            late=_count_late(event_times, before, used),
+            dropped=received - unknown - found,
         )
 
     def _numbered(
@@ -260,16 +265,17 @@ class EventReader:
         times: Sequence[float | None],
     ) -> _Numbered:
         """Put events of known items into arrays."""
-        count = len(numbers)
-        codes, is_odd = np.zeros(count, np.uint8), np.zeros(count, np.bool_)
+        codes, is_odd = np.zeros(len(numbers), np.uint8), None
         if any(types):
             found = [self._types.get(name, UNSPECIFIED_TYPE) for name in types]
             codes[:] = found
             if UNSPECIFIED_TYPE in found:
-                is_odd[:] = [
-                    code == UNSPECIFIED_TYPE and name != ""
-                    for code, name in zip(found, types, strict=True)
-                ]
+                is_odd = np.array(
+                    [
+                        code == UNSPECIFIED_TYPE and name != ""
+                        for code, name in zip(found, types, strict=True)
+                    ]
+                )
         return _Numbered(np.array(numbers, np.int32), codes, np.array(times, np.float64), is_odd)
 
     def _of_taken(
@@ -322,9 +328,10 @@ class EventReader:
         )
         if len(items) == 1 and not first:  # the usual event after a state
             return events
-        repeats = (items[1:] == items[:-1]) & (codes[1:] == codes[:-1])
-        if not (first or np.count_nonzero(repeats)):
+        repeats = items[1:] == items[:-1]
+        if not first and not np.count_nonzero(repeats):
             return events
+        repeats &= codes[1:] == codes[:-1]
         return events.of(np.concatenate([[not first], ~repeats]))
 
     def _rows(
@@ -354,8 +361,13 @@ def _check_ids(item_ids: Sequence[str], types: Sequence[str]) -> None:
 
 
 def _check_numbers(field: str, column: Sequence[float | None]) -> None:
-    known = [number for number in column if number is not None]
-    if math.isfinite(sum(known)):  # then each is
+    if column[0] is None and column.count(None) == len(column):
+        return
+    try:
+        total: float = sum(column)  # type: ignore[arg-type]
+    except TypeError:  # some are None
+        total = sum([number for number in column if number is not None])
+    if math.isfinite(total):  # then each is
         return
     for position, number in enumerate(column):
         if number is not None and not math.isfinite(number):
@@ -364,10 +376,11 @@ def _check_numbers(field: str, column: Sequence[float | None]) -> None:
 
 def _count_late(times: NDArray[np.float64], before: History, kept: int) -> int:
     """Count those of the last ``kept`` times that are before the time of the event before."""
-    late = 0
-    if len(times) > 1:
-        late = int(np.count_nonzero(times[1:][-kept:] < times[:-1][-kept:]))
-    if kept == len(times) > 0 and len(before):
+    late, count = 0, len(times)
+    if count > 1:
+        first = max(count - kept, 1)  # of those that are counted
+        late = int(np.count_nonzero(times[first:] < times[first - 1 : -1]))
+    if kept == count > 0 and len(before.times):
         late += bool(times[0] < before.times[-1])
     return late
 

@@ -81,9 +81,10 @@ class StateFormat:
         with_times: bool,
     ) -> None:
         self._fingerprint = fingerprint
+        self._beginning = _FORMAT + fingerprint
         self._users = users
         self._items = items
-        self._event_types = event_types
+        self._event_types = bytes(range(event_types))
         self._vector_size = vector_size
         self._max_history = max_history
         self._with_times = with_times
@@ -93,11 +94,12 @@ class StateFormat:
             start, length = length, length + layers * size
             self._states.append((slice(start, length), (layers, size)))
         self._numbers = vector_size + length
+        self._unknown_times = np.full(max_history, np.nan)
         self._event_bytes = 4 + 1 + 8 * with_times
 
     def split(self, numbers: NDArray[np.float32]) -> States:
         """Give the states of the encoder that lie end to end in ``numbers``."""
-        return tuple(numbers[part].reshape(shape) for part, shape in self._states)
+        return tuple([numbers[part].reshape(shape) for part, shape in self._states])
 
     def pack(self, state: State) -> bytes:
         """Write a state."""
@@ -108,10 +110,10 @@ class StateFormat:
         last = float(history.times[-1])
         parts = [
             _HEADER.pack(_FORMAT, self._fingerprint, user, len(history), last),
-            *(
+            *[
                 numbers.astype(_FLOAT, copy=False).tobytes()
                 for numbers in (state.encoded.vector, *state.encoded.states)
-            ),
+            ],
             history.items.astype(_INT, copy=False).tobytes(),
             history.event_types.tobytes(),
         ]
@@ -126,7 +128,8 @@ class StateFormat:
             StaleStateError: It is of another bundle.
             InvalidStateError: It is no state.
         """
-        if fingerprint_of(data) != self._fingerprint:
+        if len(data) < _HEADER.size or not data.startswith(self._beginning):
+            fingerprint_of(data)  # raises if it is none of any bundle
             raise StaleStateError
         _, _, user, count, last = _HEADER.unpack_from(data)
         if not _NOBODY <= user < self._users:
@@ -144,13 +147,14 @@ class StateFormat:
             times: NDArray[np.float64] = np.frombuffer(data, _TIME, count, place + 5 * count)
             endless = bool(np.isinf(times).any())
         else:
-            times = np.full(count, np.nan)
+            times = self._unknown_times[:count].copy()
             times[-1] = last
             endless = math.isinf(last)
         if (
             endless
-            or items.view(np.uint32).max() >= self._items  # below zero is far above every number
-            or max(types.tobytes()) >= self._event_types
+            # Below zero is far above every number.
+            or np.maximum.reduce(items.view(np.uint32)) >= self._items
+            or types.tobytes().strip(self._event_types)
             or not _is_sane(numbers)
         ):
             raise InvalidStateError

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from kinrec.engine import (
@@ -15,7 +14,6 @@ from kinrec.engine import (
     CategoryCap,
     EventTable,
     InvalidFieldError,
-    LaterEvents,
     NoneOf,
     NumberRange,
     Options,
@@ -63,75 +61,61 @@ _MAX_SECONDS = 253_402_300_799
 _MAX_NANOS = 999_999_999
 
 
-def events_from_proto(request: RequestWithEvents) -> LaterEvents:
-    """Give the events of a request, which are converted when the engine looks at them.
+def events_from_proto(request: RequestWithEvents) -> EventTable:
+    """Convert the events of a request.
 
     Raises:
-        InvalidFieldError: There are too many events; later also if a time is out of range.
+        InvalidFieldError: There are too many events, or a time is out of range.
     """
     count = len(request.events)
     if count > MAX_EVENTS:  # refused here so that a flood is not converted first
         raise InvalidFieldError("events", f"at most {MAX_EVENTS} are allowed, got {count}")
-    return LaterEvents(count, partial(_table_from_proto, request))
+    if count >= _WORTH_JOINING:
+        joined = join_events(request)
+        item_ids = _whole(joined.item_id, count, "")
+        types = _whole(joined.event_type, count, "")
+        times = _joined_times(joined, count)
+        values = _whole(joined.value, count, None)
+        if item_ids and types and times and values:
+            return EventTable(item_ids, types, times, values)
+    return _table_one_by_one(request.events)
 
 
-def _table_from_proto(request: RequestWithEvents) -> EventTable:
-    rows = request.events
-    count = len(rows)
-    if count < _WORTH_JOINING:
-        return EventTable(_item_ids(rows), _event_types(rows), _times(rows), _values(rows))
-    joined = join_events(request)
-    return EventTable(
-        _whole(joined.item_id, count, "") or _item_ids(rows),
-        _whole(joined.event_type, count, "") or _event_types(rows),
-        _joined_times(joined, count) or _times(rows),
-        _whole(joined.value, count, None) or _values(rows),
-    )
-
-
-def _whole(column: Sequence[_Entry], count: int, absent: _Default) -> Sequence[_Entry | _Default]:
+def _whole(column: Sequence[_Entry], count: int, absent: _Default) -> list[_Entry | _Default]:
     """Give a column of so many entries; an empty one if some events have one there and some have not."""
     if len(column) == count:
-        return column[:]
+        return column[:]  # type: ignore[return-value] # a list, whatever the column is
     return [] if len(column) else [absent] * count
 
 
-def _joined_times(joined: Any, count: int) -> Sequence[float | None]:  # noqa: ANN401 - see join_events
+def _joined_times(joined: Any, count: int) -> list[float | None]:  # noqa: ANN401 - see join_events
     """Give the times likewise; an empty list also if one may be out of range."""
     if not joined.HasField("time"):
         return [None] * count
-    seconds = joined.time.seconds[:]
-    nanos = _whole(joined.time.nanos, count, 0)
-    if not (
-        len(seconds) == len(nanos) == count
-        and min(seconds) >= _MIN_SECONDS
-        and max(seconds) <= _MAX_SECONDS
-        and min(nanos) >= 0
-        and max(nanos) <= _MAX_NANOS
-    ):
+    seconds = _whole(joined.time.seconds, count, 0)
+    if not (seconds and min(seconds) >= _MIN_SECONDS and max(seconds) <= _MAX_SECONDS):
         return []
-    if not any(nanos):
-        return seconds  # type: ignore[no-any-return]
+    if not len(joined.time.nanos):
+        # A time of no seconds and no nanoseconds has an entry nowhere.
+        return seconds if len(joined.time.seconds) else []
+    nanos = _whole(joined.time.nanos, count, 0)
+    if not (nanos and min(nanos) >= 0 and max(nanos) <= _MAX_NANOS):
+        return []
     return [second + nano * 1e-9 for second, nano in zip(seconds, nanos, strict=True)]
 
 
-def _item_ids(rows: EventMessages) -> list[str]:
-    return [row.item_id for row in rows]
-
-
-def _event_types(rows: EventMessages) -> list[str]:
-    return [row.event_type for row in rows]
-
-
-def _values(rows: EventMessages) -> list[float | None]:
-    return [row.value if row.HasField("value") else None for row in rows]
-
-
-def _times(rows: EventMessages) -> list[float | None]:
-    return [
-        _seconds(row.time, f"events[{place}].time") if row.HasField("time") else None
-        for place, row in enumerate(rows)
-    ]
+def _table_one_by_one(rows: EventMessages) -> EventTable:
+    item_ids: list[str] = []
+    types: list[str] = []
+    times: list[float | None] = []
+    values: list[float | None] = []
+    for place, row in enumerate(rows):
+        item_ids.append(row.item_id)
+        types.append(row.event_type)
+        has_time = row.HasField("time")
+        times.append(_seconds(row.time, f"events[{place}].time") if has_time else None)
+        values.append(row.value if row.HasField("value") else None)
+    return EventTable(item_ids, types, times, values)
 
 
 def limit_from_proto(limit: int) -> int:

@@ -45,6 +45,9 @@ if TYPE_CHECKING:
 Message = tuple[Any, ...]
 
 _POLL_SECONDS = 0.05
+# After so many new objects Python looks for rings of them, and hardly a call leaves one. What the calls in
+# flight hold is looked at each time: by the 700 of Python's own, several times for each call.
+_YOUNG_OBJECTS = 5_000
 
 _log = logging.getLogger(
     "kinrec.server.processes.worker"
@@ -169,6 +172,7 @@ class _Worker:
         gc.unfreeze()
         gc.collect()
         gc.freeze()
+        gc.set_threshold(_YOUNG_OBJECTS)
 
     def _drop(self) -> None:
         self._prepared = None
