@@ -117,7 +117,8 @@ class Basis(Enum):
     POPULAR = "popular"
 
 
-@dataclass(frozen=True, slots=True)
+# Answers are not frozen: each belongs to one call, and freezing takes as long as all else that makes it.
+@dataclass(slots=True)
 class Encoding:
     """A user-interest vector.
 
@@ -134,7 +135,7 @@ class Encoding:
     state: bytes = field(default=b"", repr=False)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class SimilarUsers:
     """Known users who behave like a person, the most similar first.
 
@@ -156,7 +157,7 @@ class SimilarUsers:
     shared_item_ids: list[list[str]] = field(default_factory=list)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Recommendations:
     """Items that a person is likely to want next, the best first.
 
@@ -186,7 +187,7 @@ class Recommendations:
     reasons: list[Reason] = field(default_factory=list)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class SimilarItems:
     """Items like another, the most similar first.
 
@@ -204,7 +205,7 @@ class SimilarItems:
     allowed: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Ranking:
     """Given items in the order in which a person is likely to want them.
 

@@ -136,7 +136,7 @@ class Person:
 
     def _to_encode(self) -> tuple[History, Start | None]:
         """Give the events that the encoder takes, and what came before them."""
-        session_gap = self._model.manifest.event_spec.session_gap
+        session_gap = self._model.reader.session_gap
         start = self._start
         if start is None:
             return self._sequence.last_session(session_gap), None

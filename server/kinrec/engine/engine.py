@@ -53,6 +53,7 @@ class Engine:
         self._model = model
         self._questions = Questions(model.encoder)
         self._recommender = Recommender(model, blend or model.manifest.blend)
+        self._version = model.manifest.version  # asked for by every call
 
     @classmethod
     def load(
@@ -108,7 +109,7 @@ class Engine:
     @property
     def version(self) -> str:
         """The model's version."""
-        return self.manifest.version
+        return self._version
 
     def user_ids(self, start: int, stop: int) -> list[str]:
         """Give the ids of the users from one place in the bundle up to another, or to the last."""

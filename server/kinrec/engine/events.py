@@ -32,9 +32,11 @@ _LONGEST_GAP = 2.0 ** (GAP_BUCKETS - 2)
 _SHORT_ID = MAX_ID_BYTES // 4  # characters: even at four bytes each it is short enough
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(
+    slots=True
+)  # not frozen: several are made for each call, and freezing takes as long again
 class History:
-    """What one person did, oldest first, in the model's numbers.
+    """What one person did, oldest first, in the model's numbers. Not to be changed.
 
     Attributes:
         items: int32, (n,).
@@ -187,6 +189,7 @@ class EventReader:
         self._looks_at_each = self._rules.looks_at_each
         self._looks_back = self._rules.looks_back
         self.max_history = spec.max_history
+        self.session_gap = spec.session_gap  # of the manifest, which takes longer to ask
         # Whether what is taken hangs on the times of events before the last.
         self.looks_at_times = self._rules.repeat_window > 0.0
 

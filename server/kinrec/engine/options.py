@@ -74,7 +74,7 @@ class Options:
 PLAIN = Options()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # as an answer is
 class Query:
     """One of many calls for recommendations; see ``Engine.recommend``."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from kinrec.bundle.v1 import manifest_pb2
@@ -194,6 +195,7 @@ def model_to_proto(manifest: Manifest, *, max_state_bytes: int) -> pb.GetModelRe
     )
 
 
+@lru_cache(maxsize=256)  # many are alike, and the message that takes one in copies it
 def _report_to_proto(report: EventReport) -> pb.EventReport:
     received, used, unknown_item, repeated, truncated, unknown_event_type, late, dropped = report
     return pb.EventReport(
