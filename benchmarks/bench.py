@@ -119,7 +119,10 @@ def main() -> None:
     del engine
     console.print(_parts_table(parts))
     questions = questions_of(history, user_id, asked, refined)
-    measured = _measure_servers(store, questions, cores, args)
+    wanted = [question for question in questions if question.name.startswith(tuple(args.only))]
+    if not wanted:
+        sys.exit(f"--only: none of: {', '.join(question.name for question in questions)}")
+    measured = _measure_servers(store, wanted, questions[0].request, cores, args)
     console.print(measured.start)
     for callers, costs in measured.real.items():
         title = f"Calls, {callers} caller{'s' * (callers > 1)}"
@@ -133,6 +136,13 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--repeats", type=int, default=5, help="repeats (%(default)s)")
     parser.add_argument("--callers", type=int, default=64, help="callers at once (%(default)s)")
     parser.add_argument("--threads", type=int, default=24, help="server threads (%(default)s)")
+    parser.add_argument(
+        "--only",
+        nargs="+",
+        default=[""],
+        metavar="NAME",
+        help="measure only the calls whose names begin so, e.g. EncodeSequence (default: all)",
+    )
     parser.add_argument("--engine-only", action="store_true", help="only the engine, in process")
     return parser.parse_args()
 
@@ -227,7 +237,7 @@ def questions_of(
 
 
 def _measure_servers(
-    store: Path, questions: list[Question], cores: Cores, args: argparse.Namespace
+    store: Path, questions: list[Question], whole: bytes, cores: Cores, args: argparse.Namespace
 ) -> Measured:
     """Measure the real server and an echo of the same sizes, alone and under load."""
     threads = ["--threads", str(args.threads)]
@@ -235,7 +245,7 @@ def _measure_servers(
     command += ["--workers", "1", "--max-wait", "60"]
     with serve(command, cores) as server:
         resident = server.resident_mib()
-        questions = with_state(server, questions)
+        questions = with_state(server, questions, whole)
         sizes = [f"Q{i}={answer_size(server, q)}" for i, q in enumerate(questions)]
         methods = [f"/{SERVICE}/{q.method}" for q in questions]
         real = _measure_all(server, methods, questions, args)
@@ -249,13 +259,19 @@ def _measure_servers(
     return Measured(start, questions, real, echo)
 
 
-def with_state(server: Server, questions: list[Question]) -> list[Question]:
-    """Let those that are to have a state go on from the one after all events but their own."""
-    whole = pb.EncodeSequenceRequest.FromString(questions[0].request)
-    del whole.events[-1]
+def with_state(server: Server, questions: list[Question], whole: bytes) -> list[Question]:
+    """Let those that are to have a state go on from the one after all events but their own.
+
+    Args:
+        server: Gives the state.
+        questions: Of which some are to have one.
+        whole: A request to encode all events.
+    """
+    before = pb.EncodeSequenceRequest.FromString(whole)
+    del before.events[-1]
     with grpc.insecure_channel(server.address) as channel:
         call = channel.unary_unary(f"/{SERVICE}/EncodeSequence")
-        answer = pb.EncodeSequenceResponse.FromString(call(whole.SerializeToString(), timeout=60))
+        answer = pb.EncodeSequenceResponse.FromString(call(before.SerializeToString(), timeout=60))
     found: list[Question] = []
     for question in questions:
         request = getattr(pb, f"{question.method}Request").FromString(question.request)
@@ -269,12 +285,13 @@ def _measure_all(
     server: Server, methods: list[str], questions: list[Question], args: argparse.Namespace
 ) -> dict[int, list[Cost]]:
     """Return the cost of each method by the number of callers."""
-    load = Load(args.calls, args.repeats)
+
+    def cost(method: str, question: Question, callers: int) -> Cost:
+        load = Load(args.calls // question.people, args.repeats)
+        return measure(server, method, question.request, callers, load).shared_by(question.people)
+
     return {
-        callers: [
-            measure(server, method, question.request, callers, load).shared_by(question.people)
-            for method, question in zip(methods, questions, strict=True)
-        ]
+        callers: [cost(*pair, callers) for pair in zip(methods, questions, strict=True)]
         for callers in sorted({1, args.callers})
     }
 
