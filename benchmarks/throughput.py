@@ -12,14 +12,17 @@ of the server with one and with several:
 
 It is less than the number of workers as far as they cost each other CPU time: caches, memory and what
 they share in the system. It does not see a worker that has nothing to do because more connections fell
-to another. Beside each RPC stands what an empty call of the same sizes costs in the same
-run.
+to another, nor do the calls per second for long, since each connection makes as many calls: who has more
+of them ends later. So the most callers call once more for some seconds, however many calls come of it,
+with h2load on the cores of the server alone, as many as it has workers. It then takes the same part of
+one core as of several. Beside each RPC stands what an empty call of the same sizes costs in the same run.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import re
 import shutil
 import statistics
 import subprocess
@@ -51,6 +54,7 @@ from rich.table import Table
 from kinrec.engine import Engine, Event
 
 CALLERS = (1, 16, 64)
+SECONDS = 3
 GRPC_FRAME = 5  # bytes before a message: whether it is compressed, and its length
 
 
@@ -85,15 +89,20 @@ def main() -> None:
     asked = questions_of(events, user_id, [], refined_request(engine))
     asked = [question for question in asked if question.people == 1]
     found: dict[int, list[list[Throughput]]] = {}
+    together: dict[int, list[float]] = {}
     for workers in sorted({1, args.workers}):
         command = [*_on(workers), BIN / "kinrec", "serve", store, "--port", "0"]
         command += ["--workers", str(workers)]
         command += ["--drain-wait", "0", "--max-wait", "60"]
         with serve(command, None) as server:
-            asked = with_state(server, asked)
+            asked = with_state(server, asked, asked[0].request)
             sizes = [answer_size(server, question) for question in asked]
             methods = [f"/{SERVICE}/{question.method}" for question in asked]
             found[workers] = _measure(server, methods, asked, args.calls)
+            together[workers] = [
+                _rate(server, method, question.request, _on(workers))
+                for method, question in zip(methods, asked, strict=True)
+            ]
     echo = [f"Q{place}={size}" for place, size in enumerate(sizes)]
     command = [*_on(1), sys.executable, ECHO, "--threads", "24", *echo]
     with serve(command, None) as server:
@@ -102,6 +111,12 @@ def main() -> None:
     console.print(_table(asked, found, empty))
     for workers in sorted(found)[1:]:
         console.print(_means(found[min(found)], found[workers], workers))
+        pairs = zip(together[min(found)], together[workers], strict=True)
+        ratios = [many / one for one, many in pairs]
+        console.print(
+            f"with h2load on the cores of the server, {SECONDS} s each: "
+            f"{', '.join(f'{ratio:.2f}' for ratio in ratios)}; mean {statistics.mean(ratios):.2f}"
+        )
 
 
 def _arguments() -> argparse.Namespace:
@@ -130,10 +145,8 @@ def _measure(
 
 def _load(server: Server, method: str, request: bytes, callers: int, calls: int) -> Throughput:
     with tempfile.TemporaryDirectory() as folder:
-        data, log = Path(folder) / "request", Path(folder) / "log"
-        data.write_bytes(b"\0" + len(request).to_bytes(GRPC_FRAME - 1, "big") + request)
-        command = ["h2load", "-t", "1", "-m", "1", "-c", str(callers), "-d", str(data)]
-        command += ["-H", "content-type: application/grpc", "-H", "te: trailers"]
+        log = Path(folder) / "log"
+        command = _h2load(Path(folder) / "request", request, callers)
         url = f"http://{server.address}{method}"
         subprocess.run([*command, "-n", str(max(calls // 5, callers)), url], check=True, **_QUIET)
         before, began = server.cpu_seconds(), time.perf_counter()
@@ -145,6 +158,25 @@ def _load(server: Server, method: str, request: bytes, callers: int, calls: int)
         raise RuntimeError(f"{method}: not all of {calls} calls were answered")
     cuts = statistics.quantiles((int(micros) / 1e3 for _, _, micros in lines), n=100)
     return Throughput(calls / took, cuts[49], cuts[98], cpu / calls * 1e6)
+
+
+def _rate(server: Server, method: str, request: bytes, on: list[str]) -> float:
+    """Give the calls per second of the most callers, with h2load on some cores."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = [*on, *_h2load(Path(folder) / "request", request, CALLERS[-1])]
+        command += ["-D", str(SECONDS), "--warm-up-time", "1", f"http://{server.address}{method}"]
+        said = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60)
+    found = re.search(r"finished in .*?, ([0-9.]+) req/s", said.stdout)
+    if found is None or " 0 failed, 0 errored, 0 timeout" not in said.stdout:
+        raise RuntimeError(f"{method}: not all calls were answered:\n{said.stdout}")
+    return float(found.group(1))
+
+
+def _h2load(file: Path, request: bytes, callers: int) -> list[str]:
+    """Write a request to a file, and give what a command to send it begins with."""
+    file.write_bytes(b"\0" + len(request).to_bytes(GRPC_FRAME - 1, "big") + request)
+    command = ["h2load", "-t", "1", "-m", "1", "-c", str(callers), "-d", str(file)]
+    return [*command, "-H", "content-type: application/grpc", "-H", "te: trailers"]
 
 
 def _means(one: list[list[Throughput]], many: list[list[Throughput]], workers: int) -> str:
