@@ -140,6 +140,11 @@ def session_starts(times: NDArray[np.float64], gap: float) -> NDArray[np.int64]:
         return np.flatnonzero(times[1:] - times[:-1] > gap) + 1
 
 
+def are_short(ids: Sequence[str]) -> bool:
+    """Whether all of at least one id are short enough, and none is empty, at a glance."""
+    return "" not in ids and max(map(len, ids)) <= _SHORT_ID
+
+
 def check_id(field: str, value: str) -> None:
     """Raise InvalidFieldError unless ``value`` has 1 to ``MAX_ID_BYTES`` bytes of UTF-8."""
     if not value:
@@ -352,11 +357,7 @@ def _keys(
 
 
 def _check_ids(item_ids: Sequence[str], types: Sequence[str]) -> None:
-    if (
-        "" not in item_ids
-        and max(map(len, item_ids)) <= _SHORT_ID
-        and max(map(len, types)) <= _SHORT_ID
-    ):
+    if are_short(item_ids) and max(map(len, types)) <= _SHORT_ID:
         return
     for position, (item_id, event_type) in enumerate(zip(item_ids, types, strict=True)):
         check_id(f"events[{position}].item_id", item_id)

@@ -68,13 +68,14 @@ def find_reasons(
     """
     if not len(items):
         return []
-    order = np.argsort(items, kind="stable")
-    ranked = items[order]
-    shares = _shares_of_sources(mixture, ranked)
-    voted = _voters(model, person, ranked) if SIMILAR_USERS in weights else [[]] * len(items)
-    events = _events(model, person, shares, ranked)
-    places = np.empty(len(items), np.int64)
-    places[order] = np.arange(len(items))
+    # Where each stands among those, from 1.
+    place_of = np.zeros(model.manifest.item_count, np.int16)
+    place_of[items] = np.arange(1, len(items) + 1)
+    shares = _shares_of_sources(mixture, len(items), place_of)
+    voted: list[list[tuple[int, float]]] = [[]] * len(items)
+    if SIMILAR_USERS in weights:
+        voted = _voters(model, person, len(items), place_of)
+    events = _events(model, person, shares, items, place_of)
     return [
         Reason(
             {source: values[place] for source, values in shares.items() if values[place] > 0.0},
@@ -85,40 +86,39 @@ def find_reasons(
             ],
             events[place],
         )
-        for place in places.tolist()
+        for place in range(len(items))
     ]
 
 
 def _among(
-    numbers: NDArray[np.int64], ranked: NDArray[np.int64]
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Give where in ``numbers`` some of ``ranked``, ascending, stand, and which of them each is."""
-    places = np.searchsorted(ranked, numbers)
-    places[places == len(ranked)] = 0
-    hits = np.flatnonzero(ranked[places] == numbers)
-    return hits, places[hits]
+    numbers: NDArray[np.int64], place_of: NDArray[np.int16]
+) -> tuple[NDArray[np.int64], NDArray[np.int16]]:
+    """Give where in ``numbers`` items stand that have a place, and the place of each, from 0."""
+    places = place_of.take(numbers)
+    hits = (places != 0).nonzero()[0]
+    return hits, places.take(hits) - np.int16(1)
 
 
 def _shares_of_sources(
-    mixture: Mixture, ranked: NDArray[np.int64]
+    mixture: Mixture, count: int, place_of: NDArray[np.int16]
 ) -> dict[str, NDArray[np.float64]]:
     found: dict[str, NDArray[np.float64]] = {}
     for source, (numbers, values) in mixture.parts:
-        hits, places = _among(numbers, ranked)
-        said = np.bincount(places, values[hits], len(ranked)).astype(np.float64)
+        hits, places = _among(numbers, place_of)
+        said = np.bincount(places, values.take(hits), count).astype(np.float64)
         found[source] = found[source] + said if source in found else said
     total = np.maximum(sum(found.values()), 1e-300)
     return {source: said / total for source, said in found.items()}
 
 
 def _voters(
-    model: Model, person: Person, ranked: NDArray[np.int64]
+    model: Model, person: Person, count: int, place_of: NDArray[np.int16]
 ) -> list[list[tuple[int, float]]]:
     """Give for each item the similar users who did something with it lately, most similar first."""
     neighbours, cosines = person.neighbours(model.manifest.blend.neighbours)
     owners, numbers = model.votes.voted(neighbours)
-    hits, places = _among(numbers, ranked)
-    voters: list[list[tuple[int, float]]] = [[] for _ in ranked]
+    hits, places = _among(numbers, place_of)
+    voters: list[list[tuple[int, float]]] = [[] for _ in range(count)]
     # Neighbours come most similar first; one votes once for an item, however often it was there.
     seen = set()
     for place, owner in zip(places.tolist(), owners[hits].tolist(), strict=True):
@@ -132,21 +132,22 @@ def _events(
     model: Model,
     person: Person,
     shares: Mapping[str, NDArray[np.float64]],
-    ranked: NDArray[np.int64],
+    items: NDArray[np.int64],
+    place_of: NDArray[np.int16],
 ) -> list[list[tuple[str, float]]]:
     recent = person.history.items[-MAX_TRANSITION_EVENTS:][::-1].astype(np.int64)
-    counts = np.zeros((len(recent), len(ranked)))
+    counts = np.zeros((len(recent), len(items)))
     half_life = model.manifest.blend.transition_half_life
     if TRANSITIONS in shares:
         followers = person.followers
         owners = np.arange(len(followers.lengths)).repeat(followers.lengths)
         values = model.transitions.weigh(followers, half_life)
-        hits, places = _among(followers.items, ranked)
-        np.add.at(counts, (owners[hits], places), values[hits])
+        hits, places = _among(followers.items, place_of)
+        np.add.at(counts, (owners.take(hits), places), values.take(hits))
         counts *= shares[TRANSITIONS] / np.maximum(counts.sum(axis=0), 1e-300)
     if SEQUENCE in shares:
         vectors = model.item_vectors
-        near = np.maximum(vectors[recent] @ vectors[ranked].T, 0.0)
+        near = np.maximum(vectors[recent] @ vectors[items].T, 0.0)
         near *= decay_by(half_life, len(recent))[:, np.newaxis]
         counts += near * (shares[SEQUENCE] / np.maximum(near.sum(axis=0), 1e-300))
     named: list[list[tuple[str, float]]] = []

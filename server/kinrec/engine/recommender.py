@@ -12,7 +12,7 @@ from kinrec.engine._errors import InvalidFieldError
 from kinrec.engine._limits import MAX_LISTED_ITEMS
 from kinrec.engine.arrange import Capped, arrange, pool_for
 from kinrec.engine.blend import Mixes, search_together
-from kinrec.engine.events import check_id
+from kinrec.engine.events import are_short, check_id
 from kinrec.engine.index import USUAL, Search
 from kinrec.engine.mixture import Scope, mix
 from kinrec.engine.options import PLAIN, check_limit
@@ -206,9 +206,10 @@ def _numbers(model: Model, field: str, item_ids: Sequence[str]) -> NDArray[np.in
     if len(item_ids) > MAX_LISTED_ITEMS:
         rule = f"at most {MAX_LISTED_ITEMS} are allowed, got {len(item_ids)}"
         raise InvalidFieldError(field, rule)
-    for position, item_id in enumerate(item_ids):
-        check_id(f"{field}[{position}]", item_id)
-    found = (model.items.get(item_id) for item_id in item_ids)
+    found = model.items.get_all(item_ids)
+    if None in found and not are_short(item_ids):  # known ids keep the rules
+        for position, item_id in enumerate(item_ids):
+            check_id(f"{field}[{position}]", item_id)
     return np.array([number for number in found if number is not None], np.int64)
 
 
