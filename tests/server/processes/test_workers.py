@@ -138,3 +138,26 @@ def test_each_worker_keeps_to_a_core_where_there_is_one_for_each(serve):
     assert sorted(kept, key=min) == [{core} for core in sorted(cores)]
     process, _ = serve("--workers", str(len(cores) + 1))
     assert all(os.sched_getaffinity(worker) == cores for worker in workers_of(process))
+
+
+@pytest.mark.parametrize(
+    ("chosen", "expected"),
+    [
+        ("", "-event_engine_listener"),
+        ("event_engine_listener", "event_engine_listener"),
+        (
+            "tcp_rcv_lowat,-event_engine_dns",
+            "tcp_rcv_lowat,-event_engine_dns,-event_engine_listener",
+        ),
+    ],
+)
+def test_workers_read_in_the_thread_that_waits_unless_the_environment_says_otherwise(
+    serve, monkeypatch, chosen, expected
+):
+    """What else the environment says of gRPC's experiments is kept."""
+    monkeypatch.setenv("GRPC_EXPERIMENTS", chosen)
+    process, address = serve("--workers", "2")
+    assert version_of(address) == FIRST
+    for worker in workers_of(process):
+        environment = Path(f"/proc/{worker}/environ").read_bytes().split(b"\0")
+        assert f"GRPC_EXPERIMENTS={expected}".encode() in environment
