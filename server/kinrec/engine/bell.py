@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from typing import Protocol
 
@@ -40,9 +41,7 @@ class _EventBell:
     core back: twice as many switches.
     """
 
-    _ONE = (1).to_bytes(
-        8, "little"
-    )  # to add either way round, what is read being all that was added
+    _ONE = (1).to_bytes(8, sys.byteorder)
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor

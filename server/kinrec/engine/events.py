@@ -32,9 +32,8 @@ _LONGEST_GAP = 2.0 ** (GAP_BUCKETS - 2)
 _SHORT_ID = MAX_ID_BYTES // 4  # characters: even at four bytes each it is short enough
 
 
-@dataclass(
-    slots=True
-)  # not frozen: several are made for each call, and freezing takes as long again
+# Not frozen: several are made for each call, and freezing takes as long again.
+@dataclass(slots=True)
 class History:
     """What one person did, oldest first, in the model's numbers. Not to be changed.
 

@@ -84,7 +84,7 @@ class StateFormat:
         self._beginning = _FORMAT + fingerprint
         self._users = users
         self._items = items
-        self._event_types = bytes(range(event_types))
+        self._event_types = bytes(range(min(event_types, 256)))
         self._vector_size = vector_size
         self._max_history = max_history
         self._with_times = with_times

@@ -140,8 +140,8 @@ class RecommenderServicer(recommender_pb2_grpc.RecommenderServiceServicer):
         context: grpc.ServicerContext,
     ) -> pb.EncodeSequenceResponse:
         """Encode a person's behaviour into a user-interest vector."""
-        asked = self._asked_to_encode(self.engines, request)
         _check_wanted(context)
+        asked = self._asked_to_encode(self.engines, request)
         response = asked.choice.engine.encode_for(
             asked.query, lambda encoding: self._encoded(asked, encoding)
         )
@@ -154,10 +154,10 @@ class RecommenderServicer(recommender_pb2_grpc.RecommenderServiceServicer):
         context: grpc.ServicerContext,
     ) -> pb.SimilarUsersResponse:
         """Find the known users who behave most like a person."""
+        _check_wanted(context)
         state = self._keys.open(request.state)
         choice = self.engines.of(state, request.user_id)
         events = from_wire.events_from_proto(request)
-        _check_wanted(context)
         similar = choice.engine.similar_users(
             user_id=request.user_id,
             events=events,
@@ -175,8 +175,8 @@ class RecommenderServicer(recommender_pb2_grpc.RecommenderServiceServicer):
         context: grpc.ServicerContext,
     ) -> pb.RecommendResponse:
         """Recommend the items that a person is most likely to want next."""
-        asked = self._asked(self.engines, request)
         _check_wanted(context)
+        asked = self._asked(self.engines, request)
 
         def answered(answer: Recommendations) -> pb.RecommendResponse:
             _check_wanted(context)
@@ -285,6 +285,7 @@ class RecommenderServicer(recommender_pb2_grpc.RecommenderServiceServicer):
         ask: Callable[[RecommenderEngine, list[Query]], Sequence[_Answer | EngineError]],
     ) -> list[tuple[_Asked, _Answer] | Failure]:
         """Ask each engine about the requests that are its, and put the answers in order."""
+        _check_wanted(context)
         engines = self.engines
         found: dict[int, tuple[_Asked, _Answer] | Failure] = {}
         waiting: dict[int, list[tuple[int, _Asked]]] = {}  # by engine
@@ -309,10 +310,10 @@ class RecommenderServicer(recommender_pb2_grpc.RecommenderServiceServicer):
 
     def Rank(self, request: pb.RankRequest, context: grpc.ServicerContext) -> pb.RankResponse:
         """Put given items in order."""
+        _check_wanted(context)
         state = self._keys.open(request.state)
         choice = self.engines.of(state, request.user_id)
         events = from_wire.events_from_proto(request)
-        _check_wanted(context)
         ranking = choice.engine.rank(
             request.item_ids,
             user_id=request.user_id,
