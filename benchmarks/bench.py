@@ -49,6 +49,7 @@ BIN = Path(sys.executable).parent
 ECHO = Path(__file__).with_name("echo.py")
 SERVICE = "kinrec.v1.RecommenderService"
 BATCH = 64
+LEAST_CALLS = 20  # of a repeat, whatever a call asks
 CARRY_ON = f"state and event {EVENTS}"  # how the names of the questions end that have a state
 FIRST_TIME = 1_750_000_000  # of the events, in seconds since 1970
 
@@ -287,7 +288,7 @@ def _measure_all(
     """Return the cost of each method by the number of callers."""
 
     def cost(method: str, question: Question, callers: int) -> Cost:
-        load = Load(args.calls // question.people, args.repeats)
+        load = Load(max(args.calls // question.people, LEAST_CALLS), args.repeats)
         return measure(server, method, question.request, callers, load).shared_by(question.people)
 
     return {

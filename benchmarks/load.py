@@ -57,7 +57,7 @@ def measure(server: Server, method: str, request: bytes, callers: int, load: Loa
             before = server.cpu_seconds()
             latencies = run(call, request, callers, load.calls)
             cpu.append((server.cpu_seconds() - before) / len(latencies))
-            cuts = statistics.quantiles(latencies, n=100)
+            cuts = statistics.quantiles(latencies, n=100, method="inclusive")
             p50.append(cuts[49])
             p99.append(cuts[98])
     return Cost(

@@ -4,6 +4,8 @@ import errno
 import gc
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -310,6 +312,44 @@ def test_who_is_interrupted_in_the_queue_is_forgotten(gate, batching):
     opener.join(10)
     first.join(10)
     assert gate.batches == [[5], [7]]
+
+
+def test_an_interrupt_while_others_are_on_their_way_leaves_no_one_waiting(
+    gate, batching, monkeypatch
+):
+    """Who would have worked lets the next do so."""
+
+    def interrupt():
+        raise KeyboardInterrupt
+
+    gate.open.set()
+    batching._usual = 5
+    with monkeypatch.context() as patched:
+        patched.setattr("kinrec.engine.batching._yield_core", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            batching.ask(6)
+
+    again = threading.Thread(target=batching.ask, args=(5,), daemon=True)
+    again.start()
+    again.join(10)
+    assert not again.is_alive()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes do not fork here")
+def test_a_forked_process_has_bells_of_its_own():
+    """It would hear what is rung for its parent, and the parent what is rung for it."""
+    script = """
+import os
+from kinrec.engine.bell import bell_of_thread
+bell = bell_of_thread()
+child = os.fork()
+if not child:
+    os._exit(bell_of_thread() is bell)
+_, status = os.waitpid(child, 0)
+assert bell_of_thread() is bell
+raise SystemExit(os.waitstatus_to_exitcode(status))
+"""
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
 
 
 @pytest.mark.parametrize("has_eventfd", [True, False])

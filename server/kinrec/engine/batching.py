@@ -83,42 +83,47 @@ class Batching(Generic[_Asked, _Answer]):
     def ask(self, asked: _Asked) -> _Answer:
         """Have something answered, in this thread or another."""
         task: Task[_Asked, _Answer] = Task(asked)
-        with self._lock:
-            if self._busy:
-                task.bell = bell_of_thread()
-                self._waiting.append(task)
-            self._busy = True
-        if task.bell is not None:
-            try:
+        is_queued = False
+        try:
+            with self._lock:
+                if self._busy:
+                    task.bell = bell_of_thread()
+                    self._waiting.append(task)
+                    is_queued = True
+                self._busy = True
+            if task.bell is not None:
                 task.bell.wait()
-            except BaseException:  # an interrupt
-                self._withdraw(task, task.bell)
-                raise
+        except BaseException:  # an interrupt
+            if task.bell is not None:
+                self._withdraw(task, task.bell, is_queued=is_queued)
+            raise
         if task.answer is None and task.error is None:
             self._work_from(task)
         if task.answer is None:
             _raise(task)
         return task.answer
 
-    def _withdraw(self, task: Task[_Asked, _Answer], bell: Bell) -> None:
+    def _withdraw(self, task: Task[_Asked, _Answer], bell: Bell, *, is_queued: bool) -> None:
         """Let the others go on without a task whose answer nobody waits for any more."""
         forget_bell()  # which may have been heard, or not
         with self._lock:
             if task in self._waiting:
                 self._waiting.remove(task)
                 return
+        if not is_queued:
+            return
         if not task.is_rung_for:
             bell.wait()
         if task.answer is None and task.error is None:  # its turn has come
             self._hand_over([])
 
     def _work_from(self, first: Task[_Asked, _Answer]) -> None:
-        for _ in range(_MOST_YIELDS):
-            if len(self._waiting) + 1 >= self._usual:
-                break
-            _yield_core()
         batch = [first]
         try:
+            for _ in range(_MOST_YIELDS):
+                if len(self._waiting) + 1 >= self._usual:
+                    break
+                _yield_core()
             batch += self._take_close(first.asked)
             self._work(batch)
         except Exception as error:  # noqa: BLE001 - handed on to every caller of the batch

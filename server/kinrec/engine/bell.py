@@ -74,6 +74,11 @@ def forget_bell() -> None:
     _of_thread.bell = None
 
 
+if hasattr(os, "register_at_fork"):
+    # The parent's would ring for the child too.
+    os.register_at_fork(after_in_child=forget_bell)
+
+
 def make_bell() -> Bell:
     """Give a bell that nobody has yet."""
     if hasattr(os, "eventfd"):

@@ -70,9 +70,9 @@ class IdMap:
         """Give the number of each string; see ``get``."""
         found: list[int | None] = list(map(self._numbers.get, keys))
         if None in found:
-            for place, number in enumerate(found):
-                if number is None:
-                    found[place] = self._look_up(keys[place])
+            for place, key in enumerate(keys):
+                if found[place] is None:
+                    found[place] = self._look_up(key)
         return found
 
     @classmethod

@@ -94,7 +94,6 @@ class StateFormat:
             start, length = length, length + layers * size
             self._states.append((slice(start, length), (layers, size)))
         self._numbers = vector_size + length
-        self._unknown_times = np.full(max_history, np.nan)
         self._event_bytes = 4 + 1 + 8 * with_times
 
     def split(self, numbers: NDArray[np.float32]) -> States:
@@ -147,7 +146,8 @@ class StateFormat:
             times: NDArray[np.float64] = np.frombuffer(data, _TIME, count, place + 5 * count)
             endless = bool(np.isinf(times).any())
         else:
-            times = self._unknown_times[:count].copy()
+            times = np.empty(count)
+            times.fill(np.nan)
             times[-1] = last
             endless = math.isinf(last)
         if (
