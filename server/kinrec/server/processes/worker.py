@@ -45,8 +45,8 @@ if TYPE_CHECKING:
 Message = tuple[Any, ...]
 
 _POLL_SECONDS = 0.05
-# After so many new objects Python looks for rings of them, and hardly a call leaves one. What the calls in
-# flight hold is looked at each time: by the 700 of Python's own, several times for each call.
+# After so many new objects Python looks for rings of them, which hardly a call leaves, among all that the
+# calls in flight hold. By itself it does so after a few hundred.
 _YOUNG_OBJECTS = 5_000
 
 _log = logging.getLogger(
