@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 
 BIN = Path(sys.executable).parent
 ECHO = Path(__file__).with_name("echo.py")
+ECHO_THREADS = 24
 SERVICE = "kinrec.v1.RecommenderService"
 BATCH = 64
 LEAST_CALLS = 20  # of a repeat, whatever a call asks
@@ -136,7 +137,6 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--calls", type=int, default=2000, help="calls per repeat (%(default)s)")
     parser.add_argument("--repeats", type=int, default=5, help="repeats (%(default)s)")
     parser.add_argument("--callers", type=int, default=64, help="callers at once (%(default)s)")
-    parser.add_argument("--threads", type=int, default=24, help="server threads (%(default)s)")
     parser.add_argument(
         "--only",
         nargs="+",
@@ -241,8 +241,7 @@ def _measure_servers(
     store: Path, questions: list[Question], whole: bytes, cores: Cores, args: argparse.Namespace
 ) -> Measured:
     """Measure the real server and an echo of the same sizes, alone and under load."""
-    threads = ["--threads", str(args.threads)]
-    command = [BIN / "kinrec", "serve", store, "--port", "0", "--drain-wait", "0", *threads]
+    command = [BIN / "kinrec", "serve", store, "--port", "0", "--drain-wait", "0"]
     command += ["--workers", "1", "--max-wait", "60"]
     with serve(command, cores) as server:
         resident = server.resident_mib()
@@ -254,7 +253,7 @@ def _measure_servers(
             f"ready {server.ready_seconds:.2f} s after the start; resident {resident:.0f} MiB, "
             f"{server.resident_mib():.0f} MiB after the load"
         )
-    with serve([sys.executable, ECHO, *threads, *sizes], cores) as server:
+    with serve([sys.executable, ECHO, "--threads", str(ECHO_THREADS), *sizes], cores) as server:
         methods = [f"/kinrec.benchmark.Echo/Q{i}" for i in range(len(questions))]
         echo = _measure_all(server, methods, questions, args)
     return Measured(start, questions, real, echo)

@@ -2,17 +2,20 @@
 
 One worker on one core, the callers on the others. Its capacity is what callers get who wait for each
 answer before they ask again. Then calls come at fixed times, however many are still unanswered: at
-half of the capacity, and at twice.
+half of the capacity, and at twice. All is done several times, and the medians are told: the capacity
+of a machine that others use too changes meanwhile.
 """
 
 from __future__ import annotations
 
 import argparse
+import statistics
 import threading
 import time
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import grpc
 from bench import BIN, EVENTS, FIRST_TIME, SERVICE, known_ids, limit_numpy_threads, sample_store
@@ -23,6 +26,9 @@ from rich.table import Table
 
 from kinrec.engine import Engine
 from kinrec.v1 import recommender_pb2 as pb
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 CALLERS = 64
 SHARES = (0.5, 2.0)  # of the capacity that are offered
@@ -66,16 +72,19 @@ def main() -> None:
     command = [BIN / "kinrec", "serve", store, "--port", "0", "--drain-wait", "0", "--workers", "1"]
     if args.max_wait:
         command += ["--max-wait", str(args.max_wait)]
+    found: dict[str, list[tuple[Outcome, float]]] = {}  # each with the capacity then
     with serve(command, Cores.choose()) as server:
-        for callers in (1, CALLERS):
-            found = _closed(server.address, request.SerializeToString(), callers, args.calls)
-            capacity = found.answered
-            _add(table, f"{callers} callers that wait", found, capacity)
-        for share in SHARES:
-            found = _open(
-                server.address, request.SerializeToString(), share * capacity, args.seconds
-            )
-            _add(table, f"{share:g} times the capacity", found, capacity)
+        asked = server.address, request.SerializeToString()
+        for _ in range(args.repeats):
+            lone, many = (_closed(*asked, callers, args.calls) for callers in (1, CALLERS))
+            capacity = many.answered
+            found.setdefault("one caller that waits", []).append((lone, capacity))
+            found.setdefault(f"{CALLERS} callers that wait", []).append((many, capacity))
+            for share in SHARES:
+                offered = _open(*asked, share * capacity, args.seconds)
+                found.setdefault(f"{share:g} times the capacity", []).append((offered, capacity))
+    for name, outcomes in found.items():
+        _add(table, name, outcomes)
     console.print(table)
 
 
@@ -86,6 +95,7 @@ def _arguments() -> argparse.Namespace:
         "--calls", type=int, default=4000, help="to find the capacity (%(default)s)"
     )
     parser.add_argument("--seconds", type=float, default=10.0, help="of each offer (%(default)s)")
+    parser.add_argument("--repeats", type=int, default=3, help="of all (%(default)s)")
     parser.add_argument("--max-wait", type=float, help="of the server (default: its own)")
     return parser.parse_args()
 
@@ -134,15 +144,24 @@ def _percentiles(latencies: list[float]) -> tuple[float, float]:
     return tuple(latencies[int(len(latencies) * share)] * 1e3 for share in (0.5, 0.99))
 
 
-def _add(table: Table, name: str, found: Outcome, capacity: float) -> None:
+def _add(table: Table, name: str, outcomes: list[tuple[Outcome, float]]) -> None:
+    """Add a row of medians, the share with the least and the greatest."""
+    shares = sorted(found.answered / capacity for found, capacity in outcomes)
+    others: Counter[str] = Counter()
+    for found, _ in outcomes:
+        others += found.others
+
+    def median_of(value: Callable[[Outcome], float]) -> float:
+        return statistics.median(value(found) for found, _ in outcomes)
+
     table.add_row(
         name,
-        f"{found.offered:,.0f}",
-        f"{found.answered:,.0f}",
-        f"{found.answered / capacity:.2f}",
-        f"{found.p50_ms:.1f}",
-        f"{found.p99_ms:.1f}",
-        ", ".join(f"{count:,} {code}" for code, count in found.others.items()),
+        f"{median_of(lambda found: found.offered):,.0f}",
+        f"{median_of(lambda found: found.answered):,.0f}",
+        f"{statistics.median(shares):.2f} ({shares[0]:.2f} to {shares[-1]:.2f})",
+        f"{median_of(lambda found: found.p50_ms):.1f}",
+        f"{median_of(lambda found: found.p99_ms):.1f}",
+        ", ".join(f"{count:,} {code}" for code, count in others.items()),
     )
 
 

@@ -42,7 +42,7 @@ def test_reflection_is_off_by_default(channel):
 
 def test_open_reflection_streams_do_not_starve_calls(engine, start_server, open_channel):
     """Reflection streams left open, more than there are threads, hold up no call."""
-    channel = open_channel(start_server(engine, threads=2, reflection=True))
+    channel = open_channel(start_server(engine, concurrency=2, reflection=True))
     done = threading.Event()
 
     def requests():
@@ -118,7 +118,7 @@ def test_an_address_of_another_machine_is_refused(engine, host):
         ({"host": ""}, "host"),
         ({"port": -1}, "port"),
         ({"port": 65_536}, "port"),
-        ({"threads": 0}, "threads"),
+        ({"concurrency": 0}, "concurrency"),
         ({"drain_wait": -1}, "drain_wait"),
         ({"grace": float("nan")}, "grace"),
         ({"max_watches": 0}, "max_watches"),

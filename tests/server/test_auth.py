@@ -181,7 +181,7 @@ def test_the_bucket():
 def test_refused_calls_take_no_thread_of_the_others(engine, start_server, open_channel, file):
     """While every thread works, a call that is refused is told so at once, its request unsent."""
     engine.gate.clear()
-    channel = open_channel(start_server(engine, tokens=file, threads=1))
+    channel = open_channel(start_server(engine, tokens=file, concurrency=1))
     call = RecommenderServiceStub(channel).Recommend.future(
         REQUEST, metadata=with_token(SHOP), timeout=20
     )

@@ -63,7 +63,7 @@ def test_a_watch_of_an_unknown_service_says_so_and_stays(channel):
 
 def test_a_hundred_watchers_do_not_starve_calls(engine, start_server, open_channel):
     """With two threads and a hundred open watches, calls and checks are answered at once."""
-    server = start_server(engine, threads=2)
+    server = start_server(engine, concurrency=2)
     channel = open_channel(server)
     health = HealthStub(channel)
     watches = [health.Watch(HealthCheckRequest(), timeout=60) for _ in range(100)]
@@ -81,7 +81,7 @@ def test_a_hundred_watchers_do_not_starve_calls(engine, start_server, open_chann
 def test_checks_are_answered_while_all_call_threads_are_busy(engine, start_server, open_channel):
     """A server with more to do than it has threads for is alive, and says so."""
     engine.gate.clear()
-    server = start_server(engine, threads=1)
+    server = start_server(engine, concurrency=1)
     channel = open_channel(server)
     call = RecommenderServiceStub(channel).Recommend.future(pb.RecommendRequest(user_id="u"))
     assert engine.entered.wait(10)

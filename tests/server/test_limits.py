@@ -63,12 +63,13 @@ def test_many_calls_on_a_connection(engine, start_server):
     with grpc.insecure_channel(server.address, [("grpc.service_config", RETRIES)]) as channel:
         stub = RecommenderServiceStub(channel)
         stub.GetModel(pb.GetModelRequest(), timeout=20)  # from here on the client knows the limit
-        calls = [stub.Recommend.future(REQUEST, timeout=20) for _ in range(5)]
+        start = pb.RecommendStreamRequest(start=REQUEST)
+        calls = [stub.RecommendStream(iter([start]), timeout=20) for _ in range(5)]
         assert engine.entered.wait(10)
         time.sleep(0.2)
         assert len(engine.asked) == 2
         engine.gate.set()
-        assert all(call.result(20).recommendations for call in calls)
+        assert all(next(call).response.recommendations and list(call) for call in calls)
 
 
 def frame(kind, payload=b""):

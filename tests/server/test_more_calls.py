@@ -341,7 +341,7 @@ def test_more_streams_than_are_taken_are_refused_and_calls_go_on(
     """The stream that is too much is told so; a place that is given back is taken again."""
     from kinrec.v1.recommender_pb2_grpc import RecommenderServiceStub  # noqa: PLC0415
 
-    stub = RecommenderServiceStub(open_channel(start_server(engine, max_streams=2, threads=1)))
+    stub = RecommenderServiceStub(open_channel(start_server(engine, max_streams=2, concurrency=1)))
     done = [False, False]
 
     def talk(number):

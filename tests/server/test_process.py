@@ -131,7 +131,7 @@ def test_a_port_in_use_is_refused(bundle_store):
     "flag",
     [
         ("--port", "70000"),
-        ("--threads", "0"),
+        ("--concurrency", "0"),
         ("--grace", "-1"),
         ("--drain-wait", "nan"),
         ("--slow-call-ms", "-1"),

@@ -55,7 +55,7 @@ def test_a_call_has_a_span_for_each_stage(traced, bundle_store):
     assert call.attributes["kinrec.model_version"]
     assert {stage.parent.span_id for stage in stages} == {call.context.span_id}
     names = [stage.name for stage in stages]
-    assert names[:5] == ["queue", "receive", "decode", "turn", "read"]
+    assert names[:5] == ["receive", "queue", "decode", "turn", "read"]
     assert {"search", "encode"} < set(names)
     assert names[-1] == "answer"
     for one, following in itertools.pairwise(stages):

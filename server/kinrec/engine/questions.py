@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from kinrec.engine.batching import Batching
 from kinrec.engine.blend import encode_together
 from kinrec.engine.encoder import MAX_BATCH
 from kinrec.engine.stages import ANSWER, ENCODE, TURN, Listener, listener
+from kinrec.engine.together import Batching
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from kinrec.engine.batching import Task
     from kinrec.engine.encoder import Encoder
     from kinrec.engine.options import Query
     from kinrec.engine.subject import Subject
+    from kinrec.engine.together import Task
 
     _Plan = TypeVar("_Plan")
     _Answer = TypeVar("_Answer")

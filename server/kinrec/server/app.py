@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
-from kinrec.server.admission import AdmissionInterceptor, CallPool
+from kinrec.server import inner_grpc, scheduling
+from kinrec.server.admission import AdmissionInterceptor
+from kinrec.server.call_pool import CallPool
 from kinrec.server.config import MAX_REQUEST_BYTES
 from kinrec.server.errors import ErrorInterceptor
 from kinrec.server.health import HealthServicer
@@ -22,11 +25,19 @@ from kinrec.v1 import recommender_pb2_grpc
 
 if TYPE_CHECKING:
     import threading
+    from collections.abc import Callable, Mapping
 
     from kinrec.server.config import ServerConfig
     from kinrec.server.engines import Engines
     from kinrec.server.observability.calls import Calls
 
+_log = logging.getLogger(__name__)
+
+_BATCHES = ("BatchEncode", "BatchRecommend")
+_UNKNOWN_GRPC = (
+    "not one that is known here; each call takes a thread before its message has come, "
+    "calls are not worked on together, and no number of them is too many"
+)
 _HEALTH_NAME = "grpc.health.v1.Health"
 _REFLECTION_THREADS = 4  # an open reflection stream holds one
 
@@ -49,11 +60,15 @@ class RecommenderServer:
     def __init__(self, engines: Engines, config: ServerConfig) -> None:
         self._config = config
         check_exposure(config)
-        pool = CallPool(config.threads)
-        self._calls = watch_calls(config.observing, SERVICE_NAME, METHODS, pool)
+        if not inner_grpc.IS_KNOWN:
+            _log.warning("grpcio %s: %s", grpc.__version__, _UNKNOWN_GRPC)
+        pool = CallPool(config.concurrency, _on_crowd())
+        batches = CallPool(1)  # each is many calls in one, and the calls would wait for it
+        pools = dict.fromkeys(METHODS, pool) | dict.fromkeys(_BATCHES, batches)
+        self._calls = watch_calls(config.observing, SERVICE_NAME, METHODS, [pool, batches])
         self._server = grpc.server(
             pool,
-            interceptors=_interceptors(config, pool, self._calls),
+            interceptors=_interceptors(config, pools, self._calls),
             options=_options(config),
         )
         self._health = HealthServicer(("", SERVICE_NAME), max_watches=config.max_watches)
@@ -66,9 +81,9 @@ class RecommenderServer:
         )
         # An open stream holds a thread; one thread more tells those who come too many.
         streams = ThreadPoolExecutor(config.max_streams + 1, "stream")
-        self._servicer.RecommendStream = in_pool(  # type: ignore[method-assign] # the mark is on a function
-            streams, self._servicer.RecommendStream
-        )
+        own = {"RecommendStream": streams, **dict.fromkeys(_BATCHES, batches)}
+        for method, its in own.items():  # the mark is on a function
+            setattr(self._servicer, method, in_pool(its, getattr(self._servicer, method)))
         recommender_pb2_grpc.add_RecommenderServiceServicer_to_server(self._servicer, self._server)
         if config.reflection:
             _add_reflection(self._server)
@@ -132,12 +147,22 @@ class RecommenderServer:
 
 
 def _interceptors(
-    config: ServerConfig, pool: CallPool, calls: Calls
+    config: ServerConfig, pools: Mapping[str, CallPool], calls: Calls
 ) -> list[grpc.ServerInterceptor]:
     """From the outermost to the innermost."""
     asks = [] if config.tokens is None else [AuthInterceptor(config.tokens, calls.refused)]
-    admission = AdmissionInterceptor(pool, SERVICE_NAME, config.max_wait, calls.refused)
+    by_name = {f"/{SERVICE_NAME}/{method}": pool for method, pool in pools.items()}
+    admission = AdmissionInterceptor(by_name, config.max_wait, calls.refused)
     return [*asks, admission, ErrorInterceptor(SERVICE_NAME, calls)]
+
+
+def _on_crowd() -> Callable[[bool], None] | None:
+    """While many calls come together, who comes must not disturb the one that works.
+
+    Each call that comes wakes a thread of gRPC's. If that takes the core at once, it finds the
+    interpreter's lock taken, and the caches are cold when the work goes on.
+    """
+    return scheduling.set_patience if scheduling.is_possible() else None
 
 
 def _add_reflection(server: grpc.Server) -> None:

@@ -42,7 +42,7 @@ class ServerConfig:
     Attributes:
         host: The address to listen on: a name, an IPv4 or an IPv6 address.
         port: The port, 0 to 65,535; 0 takes a free one.
-        threads: Calls that are worked on at once, 1 to 1,024. Others wait in line.
+        concurrency: Calls that are worked on together, 1 to 1,024. Others wait in line.
         max_wait: The longest that a call may have to wait in line, in seconds, .001 to 3,600;
             one that would wait longer is refused. None for what ``kinrec.server.admission`` finds
             from how long calls take.
@@ -83,7 +83,9 @@ class ServerConfig:
 
     host: str = "127.0.0.1"
     port: int = 50051
-    threads: int = 24  # with more the encoder runs over more at once, but each caller waits longer
+    concurrency: int = (
+        32  # with more the encoder runs over more at once, but each caller waits longer
+    )
     max_wait: float | None = None
     drain_wait: float = 1.0
     grace: float = 10.0
@@ -116,7 +118,7 @@ class ServerConfig:
             _check_range("admin_port", self.admin_port, 0, 65_535)
         if self.port and self.port == self.admin_port:
             raise ValueError(f"admin_port: must be another than port, is {self.port}")
-        _check_range("threads", self.threads, 1, 1024)
+        _check_range("concurrency", self.concurrency, 1, 1024)
         if self.max_wait is not None:
             _check_range("max_wait", self.max_wait, 0.001, 3600)
         _check_range("drain_wait", self.drain_wait, 0, 3600)

@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     _Response = TypeVar("_Response")
 
 DOMAIN = "kinrec"
-_DETAILS_KEY = "grpc-status-details-bin"
+DETAILS_KEY = "grpc-status-details-bin"
 _LARGE = 1 << 20  # bytes
 
 _log = logging.getLogger(__name__)
@@ -353,7 +353,7 @@ def set_failure(
     context: grpc.ServicerContext, failure: Failure, *metadata: tuple[str, str | bytes]
 ) -> None:
     """Say how a call will have failed when it ends; see ``abort``."""
-    context.set_trailing_metadata(((_DETAILS_KEY, failure.details()), *metadata))
+    context.set_trailing_metadata(((DETAILS_KEY, failure.details()), *metadata))
     context.set_code(failure.code)
     context.set_details(failure.message)
 

@@ -3,20 +3,20 @@
 The servicer of grpcio-health-checking sends to a watcher while it holds a lock that the server's
 only event thread takes when another watcher leaves; the event thread then waits for a send that it
 would have to complete itself, and the whole server hangs. Here no lock that the event thread takes
-is held during a send. Watches hold no thread while they wait, and the threads that serve health
-calls serve nothing else, so neither calls nor watches starve the other.
+is held during a send. Watches hold no thread while they wait, nor do calls whose message has not
+come, and the threads that serve health calls serve nothing else, so none starves the other.
 """
 
 from __future__ import annotations
 
 import threading
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import grpc
 from grpc_health.v1 import health_pb2
 
 from kinrec.server.errors import OverloadedError
+from kinrec.server.inner_grpc import ReceivingPool
 from kinrec.server.pools import in_pool
 
 if TYPE_CHECKING:
@@ -38,8 +38,8 @@ class HealthServicer:
         self._max_watches = max_watches
         self._watches: set[_Watch] = set()
         self._lock = threading.Lock()  # over the two above; never held during a send
-        self._check_pool = ThreadPoolExecutor(_CHECK_THREADS, "health-check")
-        self._watch_pool = ThreadPoolExecutor(_WATCH_THREADS, "health-watch")
+        self._check_pool = ReceivingPool(_CHECK_THREADS, "health-check")
+        self._watch_pool = ReceivingPool(_WATCH_THREADS, "health-watch")
 
     def add_to(self, server: grpc.Server) -> None:
         """Register the service with a server."""

@@ -14,7 +14,7 @@ def is_possible() -> bool:
     return hasattr(os, "SCHED_BATCH") and _TASKS.is_dir()
 
 
-def set_patience(*, is_patient: bool) -> None:
+def set_patience(is_patient: bool) -> None:  # noqa: FBT001 - nothing else is said
     """Have the threads of this process wait, when they wake, until the one that works rests; or not.
 
     What comes meanwhile is then looked at together. Every process may ask for as much for itself. A

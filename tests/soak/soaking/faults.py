@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import socket
+import threading
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -108,6 +109,25 @@ def _half_a_header(served: Served, _rng: random.Random) -> None:
         time.sleep(2.0)
 
 
+def _no_message(served: Served, _rng: random.Random) -> None:
+    """Begin calls, and send no message on them."""
+    over = threading.Event()
+
+    def messages() -> Iterator[bytes]:
+        over.wait(20)
+        yield from ()
+
+    methods = ("kinrec.v1.RecommenderService/Recommend", "grpc.health.v1.Health/Check")
+    with grpc.insecure_channel(served.address, _OWN) as channel:
+        for method in methods:
+            call = channel.stream_unary(f"/{method}")
+            for _ in range(100):
+                call.future(messages(), timeout=20)
+        time.sleep(3.0)
+        over.set()
+        time.sleep(0.5)
+
+
 def _never_read(served: Served, _rng: random.Random) -> None:
     """Send many events on streams, and read none of the answers."""
     events = pb.EventList(events=[pb.Event(item_id="no item")])
@@ -144,6 +164,7 @@ FAULTS = [
     Fault("20 times SIGHUP", _look_again),
     Fault("2,000 connections", _many_connections),
     Fault("half a header", _half_a_header),
+    Fault("200 calls without a message", _no_message),
     Fault("streams that are not read", _never_read),
     Fault("400 calls are cancelled", _cancel_all),
 ]

@@ -48,13 +48,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="answer POST /reload and GET /status over HTTP on 127.0.0.1 (default: do not)",
     )
     parser.add_argument(
-        "--threads", type=int, default=24, help="calls worked on at once in a worker (%(default)s)"
+        "--concurrency",
+        type=int,
+        default=32,
+        help="calls worked on together in a worker (%(default)s)",
     )
     parser.add_argument(
         "--max-wait",
         type=float,
         metavar="SECONDS",
-        help="a call that would wait longer in line is refused (default: .06, or as long as 100 calls "
+        help="a call that would wait longer in line is refused (default: .05, or as long as 100 calls "
         "take if that is longer, at most .25)",
     )
     parser.add_argument(

@@ -53,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
             workers=args.workers,
             reload_seconds=args.reload_seconds,
             admin_port=args.admin_port,
-            threads=args.threads,
+            concurrency=args.concurrency,
             max_wait=args.max_wait,
             drain_wait=args.drain_wait,
             grace=args.grace,

@@ -9,6 +9,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, NamedTuple
 
 from kinrec.engine.stages import ANSWER, ENCODE, READ, SEARCH, TURN, Listener, listener
+from kinrec.server.call_pool import times_of_call
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -16,17 +17,16 @@ if TYPE_CHECKING:
     import grpc
 
     from kinrec.engine import EventReport
-    from kinrec.server.admission import CallPool
 
     Metadata = Iterable[tuple[str, str | bytes]]
 
-QUEUE = "queue"
-"""The call waits for a thread."""
 RECEIVE = "receive"
 """The request is read from the network."""
+QUEUE = "queue"
+"""The call waits for its turn."""
 DECODE = "decode"
 """The request is decoded and converted."""
-STAGES = (QUEUE, RECEIVE, DECODE, TURN, READ, ENCODE, SEARCH, ANSWER)
+STAGES = (RECEIVE, QUEUE, DECODE, TURN, READ, ENCODE, SEARCH, ANSWER)
 
 UNKNOWN_METHOD = "unknown"
 """Stands for all methods that the service does not have."""
@@ -57,8 +57,7 @@ class Call(Listener):
         caller: The name of the token with which it came; empty if it has none.
         is_stream: Whether the caller sends several.
         opened: When it began, as ``time.monotonic`` gives it.
-        begun: When a thread was first wanted for it, or a message of a stream came, as
-            ``time.monotonic`` gives it.
+        begun: When it, or a message of a stream, came, as ``time.monotonic`` gives it.
         ended: When it was answered, likewise; 0 until then.
         marks: The stages that were entered, and when; a stage can be entered several times.
         model_version: Of the model that answered; empty if none did.
@@ -114,10 +113,10 @@ class Call(Listener):
         self.neighbours: list[int] = []
         self.reasons: list[str] = []
 
-    def has_waited(self, queued: float, taken: float) -> None:
-        """Say when a thread was wanted and when there was one, as ``time.monotonic`` gives it."""
-        self.begun = self.opened = queued
-        self.marks = [(QUEUE, queued), (RECEIVE, taken), *self.marks]
+    def has_waited(self, came: float, received: float) -> None:
+        """Say when it came and when its message did, as ``time.monotonic`` gives it."""
+        self.begun = self.opened = came
+        self.marks = [(RECEIVE, came), (QUEUE, received), *self.marks]
 
     @property
     def seconds(self) -> float:
@@ -220,27 +219,28 @@ class Calls:
     Args:
         watchers: Are told of them.
         methods: The names of the service's methods.
-        pool: Knows how long they wait; None if nobody wants to know what takes how long.
+        wants_times: Whether anybody wants to know what takes how long.
     """
 
     def __init__(
         self,
         watchers: Iterable[Watcher] = (),
         methods: Iterable[str] = (),
-        pool: CallPool | None = None,
+        *,
+        wants_times: bool = False,
     ) -> None:
         self._methods = frozenset(methods)
         self._watchers = tuple(watchers)
-        self._pool = pool
+        self._wants_times = wants_times
 
     def begin(self, method: str, context: grpc.ServicerContext, *, is_stream: bool = False) -> Call:
         """Begin a call in this thread, and make it the current one."""
         call = Call(method, context, is_stream=is_stream)
         _current.set(call)
-        if self._pool is not None:
+        if self._wants_times:
             listener.set(call)
             if not is_stream:
-                call.has_waited(*self._pool.waited())
+                call.has_waited(*times_of_call())
         for watcher in self._watchers:
             watcher.begin(call)
         return call
@@ -336,7 +336,7 @@ def _request_id_of(metadata: Metadata) -> str:
     """Give what the caller calls it; if that cannot be used, a random id."""
     theirs = _value_of(metadata, REQUEST_ID)
     # Whoever guesses a random one has nothing of it, so it need not cost a call of the system.
-    return theirs if _SANE_ID.fullmatch(theirs) else f"{random.getrandbits(128):032x}"
+    return theirs if theirs and _SANE_ID.fullmatch(theirs) else f"{random.getrandbits(128):032x}"
 
 
 def _trace_id_of(metadata: Metadata) -> str:

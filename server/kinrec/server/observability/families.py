@@ -113,7 +113,7 @@ IN_FLIGHT = Gauge(
     multiprocess_mode="livesum",
 )
 WAITING = Gauge(
-    "kinrec_calls_waiting", "Calls that wait for a thread.", multiprocess_mode="livesum"
+    "kinrec_calls_waiting", "Calls that wait for their turn.", multiprocess_mode="livesum"
 )
 PEOPLE = Counter("kinrec_people", "People asked about: one of a call, many of a batch.", ["method"])
 EVENTS = Counter("kinrec_events", "Events of requests, by what became of them.", ["fate"])

@@ -23,11 +23,11 @@ from kinrec.server.observability.calls import (
 from kinrec.v1 import recommender_pb2 as pb
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
     from typing import TypeVar
 
     from kinrec.engine import EventReport
-    from kinrec.server.admission import CallPool
+    from kinrec.server.call_pool import CallPool
     from kinrec.server.observability.calls import Call, Refused
 
     _Said = TypeVar("_Said")
@@ -57,11 +57,11 @@ class Metrics(Watcher):
 
     Args:
         methods: The names of the service's methods.
-        pool: Where calls wait.
+        pools: Where calls wait.
     """
 
-    def __init__(self, methods: Iterable[str], pool: CallPool) -> None:
-        self._pool = pool
+    def __init__(self, methods: Iterable[str], pools: Sequence[CallPool]) -> None:
+        self._pools = pools
         # Of those that are called: each has a hundred values, in each worker.
         self._methods: dict[str, _MethodMetrics] = {}
         for method in methods:
@@ -136,9 +136,10 @@ class Metrics(Watcher):
 
     def update(self) -> None:
         """Bring the metrics up to date. For one thread."""
-        if self._pool.waiting != self._waiting:
-            self._waiting = self._pool.waiting
-            families.WAITING.set(self._waiting)
+        waiting = sum(pool.waiting for pool in self._pools)
+        if waiting != self._waiting:
+            self._waiting = waiting
+            families.WAITING.set(waiting)
         # Taken before those that began: of none is the end known and the beginning not.
         ended = Counter(_taken(self._ended))
         for method, count in Counter(_taken(self._begun)).items():

@@ -11,13 +11,13 @@ from kinrec.server.observability.tracing import find_tracing
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from kinrec.server.admission import CallPool
+    from kinrec.server.call_pool import CallPool
     from kinrec.server.observability.calls import Watcher
     from kinrec.server.observability.observing import Observing
 
 
 def watch_calls(
-    observing: Observing, service: str, methods: Sequence[str], pool: CallPool
+    observing: Observing, service: str, methods: Sequence[str], pools: Sequence[CallPool]
 ) -> Calls:
     """Give the calls of a service.
 
@@ -25,16 +25,16 @@ def watch_calls(
         observing: What is to be seen.
         service: The full name of the service.
         methods: The names of its methods.
-        pool: Where calls wait.
+        pools: Where calls wait.
     """
     watchers: list[Watcher] = [CallLog(observing)]
     if observing.metrics_address:
         # Imported here: prometheus_client decides by the environment where values are kept.
         from kinrec.server.observability.metrics import Metrics  # noqa: PLC0415
 
-        watchers.append(Metrics(methods, pool))
+        watchers.append(Metrics(methods, pools))
     tracing = find_tracing(service)
     if tracing is not None:
         watchers.append(tracing)
     wants_times = len(watchers) > 1 or observing.slow_call is not None
-    return Calls(watchers, methods, pool if wants_times else None)
+    return Calls(watchers, methods, wants_times=wants_times)

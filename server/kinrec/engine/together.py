@@ -1,0 +1,152 @@
+"""Has what several calls ask at the same time worked on together, in the one thread that runs them.
+
+Threads that compute side by side on one core take the interpreter's lock and the core's caches from
+each other at every step, and whoever waits for an answer must be woken. So one thread runs the calls
+that came at the same time, each as a greenlet: until it asks; then the next. When all have asked, the
+first step of the work is done for all, then the second for all, and each call goes on with its answer.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from greenlet import getcurrent, greenlet
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import Never
+
+_Asked = TypeVar("_Asked")
+_Answer = TypeVar("_Answer")
+
+
+class Task(Generic[_Asked, _Answer]):
+    """What a call asks, and where it finds the answer.
+
+    Attributes:
+        asked: What is asked.
+        answer: Set by who has worked on it; None until then.
+        error: Set instead if there is no answer.
+    """
+
+    __slots__ = ("answer", "asked", "error")
+
+    def __init__(self, asked: _Asked) -> None:
+        self.asked = asked
+        self.answer: _Answer | None = None
+        self.error: BaseException | None = None
+
+
+class _Run:
+    """Calls that one thread runs together.
+
+    Attributes:
+        runner: What runs them, to go on with when a call has asked.
+        asked: What they have asked, and of whom.
+    """
+
+    def __init__(self) -> None:
+        self.runner = getcurrent()
+        self.asked: list[tuple[Batching[Any, Any], Task[Any, Any]]] = []
+
+
+class _OfThread(threading.local):
+    """What this thread runs together; None if nothing."""
+
+    run: _Run | None = None
+
+
+_of_thread = _OfThread()
+
+
+class Batching(Generic[_Asked, _Answer]):
+    """Works on what calls that are run together ask, in batches; and on what else is asked one by one.
+
+    Args:
+        work: Answers the tasks of a batch: sets the answer or the error of each. What it raises
+            instead is the error of all that have neither.
+        is_close: Whether what another asks costs little beside what the first of a batch does.
+        most: Tasks in a batch.
+    """
+
+    def __init__(
+        self,
+        work: Callable[[list[Task[_Asked, _Answer]]], None],
+        is_close: Callable[[_Asked, _Asked], bool],
+        most: int,
+    ) -> None:
+        self._work = work
+        self._is_close = is_close
+        self._most = most
+        self._working = threading.Lock()  # for whoever computes beside another is in its way
+
+    def ask(self, asked: _Asked) -> _Answer:
+        """Ask, and wait for the answer.
+
+        Raises:
+            Exception: What the work raised, or set as the error.
+        """
+        task: Task[_Asked, _Answer] = Task(asked)
+        run = _of_thread.run
+        if run is None:
+            with self._working:
+                self._work([task])
+        else:
+            run.asked.append((self, task))
+            run.runner.switch()
+        if task.answer is None:
+            _raise(task)
+        return task.answer
+
+    def _work_on(self, tasks: list[Task[_Asked, _Answer]]) -> None:
+        """Work on all: the first and those that are close to it, then the first of the rest, and so on."""
+        while tasks:
+            first = tasks[0].asked
+            batch: list[Task[_Asked, _Answer]] = []
+            rest: list[Task[_Asked, _Answer]] = []
+            for task in tasks:
+                is_in = len(batch) < self._most and self._is_close(first, task.asked)
+                (batch if is_in else rest).append(task)
+            try:
+                with self._working:
+                    self._work(batch)
+            except BaseException as error:  # noqa: BLE001 - handed on to every call of the batch
+                for task in batch:
+                    if task.answer is None and task.error is None:
+                        task.error = error
+            tasks = rest
+
+
+def run_together(calls: Sequence[Callable[[], object]]) -> None:
+    """Run calls in this thread until all have ended.
+
+    Args:
+        calls: None of them raises.
+    """
+    if len(calls) == 1:
+        calls[0]()
+        return
+    running = [greenlet(call) for call in calls]
+    while running:
+        run = _of_thread.run = _Run()
+        try:
+            for one in running:
+                one.switch()  # until it asks, or ends
+        finally:
+            _of_thread.run = None
+        running = [one for one in running if not one.dead]
+        of_each: dict[Batching[Any, Any], list[Task[Any, Any]]] = {}
+        for batching, task in run.asked:
+            of_each.setdefault(batching, []).append(task)
+        for batching, tasks in of_each.items():
+            batching._work_on(tasks)  # noqa: SLF001 - of this module
+
+
+def _raise(task: Task[Any, Any]) -> Never:
+    """Raise the error of a task, and let nothing hold it that its traceback holds."""
+    error, task.error = task.error, None
+    try:
+        raise RuntimeError("there is no answer") if error is None else error
+    finally:
+        del error

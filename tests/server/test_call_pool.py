@@ -1,0 +1,185 @@
+"""The thread that works on calls."""
+
+import threading
+import time
+
+import pytest
+
+from kinrec.engine.together import Batching
+from kinrec.server import call_pool
+from kinrec.server.call_pool import CallPool, times_of_call
+
+WAIT = 10
+
+
+@pytest.fixture
+def make_pool():
+    """Make pools; their threads end with the test."""
+    pools = []
+
+    def make(*args):
+        pools.append(CallPool(*args))
+        return pools[-1]
+
+    yield make
+    for pool in pools:
+        pool.shutdown()
+
+
+@pytest.fixture
+def hold_up():
+    """Keep a pool's thread busy until an event is set that is given back."""
+
+    def begin(pool):
+        begun, gate = threading.Event(), threading.Event()
+
+        def work():
+            begun.set()
+            assert gate.wait(WAIT)
+
+        pool.submit(work)
+        assert begun.wait(WAIT)
+        return gate
+
+    return begin
+
+
+def run_all(pool, calls):
+    """Submit calls, and wait until all have ended."""
+    ended = threading.Semaphore(0)
+
+    def call_and_end(call):
+        call()
+        ended.release()
+
+    for call in calls:
+        pool.submit(call_and_end, call)
+    return lambda: [ended.acquire(timeout=WAIT) for _ in calls] == [True] * len(calls)
+
+
+@pytest.mark.parametrize(("most", "sizes"), [(32, [20]), (8, [8, 8, 4]), (1, [1] * 20)])
+def test_calls_that_wait_at_the_same_time_are_run_together(make_pool, hold_up, most, sizes):
+    """As many as may be; what they ask is worked on together."""
+    pool, batches = make_pool(most), []
+
+    def work(tasks):
+        batches.append(len(tasks))
+        for task in tasks:
+            task.answer = True
+
+    batching = Batching(work, lambda _one, _other: True, 32)
+    gate = hold_up(pool)
+    have_ended = run_all(pool, [lambda: batching.ask(1)] * 20)
+    gate.set()
+    assert have_ended()
+    assert batches == sizes
+
+
+def test_it_knows_what_waits_and_for_how_long(make_pool, hold_up):
+    """The wait is the number that waits times what one takes; without a queue it is nothing."""
+    pool = make_pool(2)
+    assert (pool.waiting, pool.expected_wait) == (0, 0.0)
+    gate = hold_up(pool)
+    assert pool.expected_wait == 0.0
+    have_ended = run_all(pool, [lambda: time.sleep(0.01)] * 5)
+    assert pool.waiting == 5
+    gate.set()
+    assert have_ended()
+    assert run_all(pool, [lambda: time.sleep(0.01)] * 100)()
+    assert pool.waiting == 0
+    assert 0.005 < pool.step < 0.03
+    have_ended = run_all(pool, [lambda: time.sleep(0.01)] * 40)
+    assert 0.2 < pool.expected_wait < 1.3
+    assert have_ended()
+
+
+def test_a_pause_of_the_process_is_none_of_its_speed(make_pool):
+    """One call of a thousand times the usual length does not have those after it refused."""
+    pool = make_pool(8)
+    for _ in range(100):
+        assert run_all(pool, [lambda: time.sleep(0.001)])()
+    before = pool.step
+    assert run_all(pool, [lambda: time.sleep(1.0)])()
+    assert pool.step < 2 * before
+
+
+def test_it_says_when_a_crowd_comes_and_goes(make_pool, hold_up, monkeypatch):
+    """Once for each, and by the thread that works."""
+    monkeypatch.setattr(call_pool, "_KEPT", 0.5)
+    said = []
+    pool = make_pool(8, lambda is_crowd: said.append((is_crowd, threading.current_thread().name)))
+    for _ in range(5):
+        assert run_all(pool, [lambda: None])()
+    assert not said
+    gate = hold_up(pool)
+    have_ended = run_all(pool, [lambda: None] * 20)
+    gate.set()
+    assert have_ended()
+    assert said == [(True, "calls")]
+    for _ in range(10):
+        assert run_all(pool, [lambda: None])()
+    assert said == [(True, "calls"), (False, "calls")]
+
+
+def test_a_failure_to_say_so_fails_no_call(make_pool, hold_up, caplog):
+    """It is logged."""
+
+    def fail(_is_crowd):
+        raise OSError("the system does not want to know")
+
+    pool = make_pool(8, fail)
+    gate = hold_up(pool)
+    have_ended = run_all(pool, [lambda: None] * 20)
+    gate.set()
+    assert have_ended()
+    assert "does not want to know" in caplog.text
+
+
+def test_a_failure_ends_neither_the_thread_nor_the_calls_beside_it(make_pool, hold_up, caplog):
+    """What fails is logged."""
+    pool = make_pool(8)
+
+    def fail():
+        raise SystemExit("not of a method")
+
+    gate = hold_up(pool)
+    pool.submit(fail)
+    have_ended = run_all(pool, [lambda: None] * 3)
+    pool.submit(fail)
+    gate.set()
+    assert have_ended()
+    assert run_all(pool, [lambda: None])()
+    assert caplog.text.count("a call failed outside its method") == 2
+
+
+def test_a_call_can_ask_when_it_came(make_pool, hold_up):
+    """Of the calls that are run together each has times of its own."""
+    pool, seen = make_pool(8), []
+    gate = hold_up(pool)
+    before = time.monotonic()
+    first = run_all(pool, [lambda: seen.append(times_of_call())])
+    time.sleep(0.05)
+    second = run_all(pool, [lambda: seen.append(times_of_call())])
+    gate.set()
+    assert first()
+    assert second()
+    (one, one_received), (two, two_received) = seen
+    assert before <= one <= one_received <= one + 0.04
+    assert one + 0.05 <= two <= two_received <= time.monotonic()
+
+
+def test_its_thread_ends_with_it(hold_up):
+    """After the calls that were submitted, whether it was shut down or forgotten."""
+    for forget in (False, True):
+        pool, threads = CallPool(3), []
+        gate = hold_up(pool)
+        have_ended = run_all(pool, [lambda: threads.append(threading.current_thread())] * 5)  # noqa: B023
+        if forget:
+            del pool
+        else:
+            pool.shutdown()
+        gate.set()
+        assert have_ended()
+        (thread,) = set(threads)
+        thread.join(WAIT)
+        assert not thread.is_alive()

@@ -1,0 +1,164 @@
+"""Calls whose message does not come: they hold up nobody."""
+
+import threading
+import time
+
+import grpc
+import pytest
+from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
+from grpc_health.v1.health_pb2_grpc import HealthStub
+
+from kinrec.server import admission, inner_grpc
+from kinrec.v1 import recommender_pb2 as pb
+from kinrec.v1.recommender_pb2_grpc import RecommenderServiceStub
+
+SERVICE = "/kinrec.v1.RecommenderService"
+REQUEST = pb.RecommendRequest(user_id="u")
+MANY = 100  # more than any pool has threads
+
+
+@pytest.fixture
+def begin(start_server, engine, open_channel):
+    """A server, and what begins calls on it that send nothing until an event is set, then one message."""
+    server = start_server(engine)
+    channel, go_on = open_channel(server), threading.Event()
+
+    def messages(message):
+        go_on.wait(20)
+        yield from message
+
+    def begin_calls(method, *message, count=MANY, timeout=20):
+        call = channel.stream_unary(method)
+        found = [call.future(messages(message), timeout=timeout) for _ in range(count)]
+        time.sleep(0.2)
+        return found
+
+    yield server, begin_calls, go_on
+    go_on.set()
+
+
+def test_the_installed_grpc_is_known():
+    """Otherwise a server goes on as gRPC has it."""
+    assert inner_grpc.IS_KNOWN
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        f"{SERVICE}/Recommend",
+        f"{SERVICE}/BatchRecommend",
+        "/grpc.health.v1.Health/Check",
+        "/grpc.health.v1.Health/Watch",
+    ],
+)
+def test_calls_that_send_nothing_hold_up_no_others(begin, open_channel, method):
+    """However many of whatever method there are: calls are answered, and so is health."""
+    server, begin_calls, go_on = begin
+    begun = begin_calls(method)
+
+    channel = open_channel(server)
+    stub = RecommenderServiceStub(channel)
+    assert stub.Recommend(REQUEST, timeout=5).recommendations
+    batch = pb.BatchRecommendRequest(requests=[REQUEST])
+    assert stub.BatchRecommend(batch, timeout=5).results
+    health = HealthStub(channel)
+    check = HealthCheckRequest()
+    assert health.Check(check, timeout=5).status == HealthCheckResponse.SERVING
+    assert next(health.Watch(check, timeout=5)).status == HealthCheckResponse.SERVING
+    assert not any(call.done() for call in begun)
+    go_on.set()
+
+
+def test_they_are_answered_when_their_message_comes(begin, engine):
+    """As any other call."""
+    _, begin_calls, go_on = begin
+    begun = begin_calls(f"{SERVICE}/Recommend", REQUEST.SerializeToString(), count=40)
+    assert not engine.asked
+    go_on.set()
+    answers = [pb.RecommendResponse.FromString(call.result(10)) for call in begun]
+    assert all(answer.recommendations for answer in answers)
+    assert len(engine.asked) == 40
+
+
+def test_a_call_that_ends_without_a_message_fails(begin, open_channel):
+    """It is told what was wrong; the engine is not asked."""
+    server, begin_calls, go_on = begin
+    go_on.set()
+    begun = begin_calls(f"{SERVICE}/Recommend", count=40)
+    codes = {call.exception(timeout=10).code() for call in begun}
+    assert codes == {grpc.StatusCode.UNIMPLEMENTED}
+    assert "exactly one request message" in begun[0].exception().details()
+    stub = RecommenderServiceStub(open_channel(server))
+    assert stub.Recommend(REQUEST, timeout=5).recommendations
+
+
+@pytest.mark.parametrize("is_late", [False, True])
+def test_a_call_that_nobody_waits_for_any_more_is_forgotten(begin, open_channel, engine, is_late):
+    """Whether it was cancelled before its message came, or its deadline passed."""
+    server, begin_calls, go_on = begin
+    message = REQUEST.SerializeToString()
+    begun = begin_calls(f"{SERVICE}/Recommend", message, count=40, timeout=0.5 if is_late else 20)
+    if not is_late:
+        for call in begun:
+            call.cancel()
+    code = grpc.StatusCode.DEADLINE_EXCEEDED if is_late else grpc.StatusCode.CANCELLED
+    for call in begun:
+        with pytest.raises((grpc.RpcError, grpc.FutureCancelledError)):
+            call.result(10)
+        assert call.code() == code
+    go_on.set()
+    assert RecommenderServiceStub(open_channel(server)).Recommend(REQUEST, timeout=5)
+    assert len(engine.asked) == 1
+
+
+def test_of_very_many_those_that_came_first_are_cancelled(begin, open_channel, monkeypatch):
+    """So that they take no more memory than that; until they are old enough, others are refused."""
+    monkeypatch.setattr(admission, "_MOST_HELD", 20)
+    monkeypatch.setattr(admission, "_LONGEST_HELD", 1.0)
+    server, begin_calls, _ = begin
+    first = begin_calls(f"{SERVICE}/Recommend", count=30)
+    refused = [call for call in first if call.done()]
+    assert {call.exception().code() for call in refused} == {grpc.StatusCode.RESOURCE_EXHAUSTED}
+    assert 5 <= len(refused) <= 10
+    time.sleep(1.0)
+    assert RecommenderServiceStub(open_channel(server)).Recommend(REQUEST, timeout=5)
+    held = [call for call in first if call not in refused]
+    codes = {call.exception(timeout=10).code() for call in held}
+    assert codes == {grpc.StatusCode.CANCELLED}
+
+
+def test_a_server_that_stops_ends_them(begin):
+    """When the time that it gives calls is over."""
+    server, begin_calls, _ = begin
+    begun = begin_calls(f"{SERVICE}/Recommend")
+    assert server.stop(0.1).wait(10)
+    codes = {call.exception(timeout=10).code() for call in begun}
+    assert codes <= {grpc.StatusCode.CANCELLED, grpc.StatusCode.UNAVAILABLE}
+
+
+def test_bytes_that_are_no_message_are_told_so(begin):
+    """Of a call that was held, as of any other."""
+    _, begin_calls, go_on = begin
+    go_on.set()
+    (call,) = begin_calls(f"{SERVICE}/Recommend", b"\xff\xff", count=1)
+    assert call.exception(timeout=10).code() == grpc.StatusCode.INVALID_ARGUMENT
+
+
+def test_with_a_grpc_that_is_made_otherwise_calls_are_answered_as_it_has_it(
+    engine, start_server, open_channel, monkeypatch, caplog
+):
+    """Each takes a thread, and the log says so at the start."""
+    monkeypatch.setattr(inner_grpc, "IS_KNOWN", False)
+    engine.gate.clear()
+    channel = open_channel(start_server(engine))
+    stub = RecommenderServiceStub(channel)
+    calls = [stub.Recommend.future(REQUEST, timeout=20) for _ in range(8)]
+    deadline = time.monotonic() + 10
+    while len(engine.asked) < len(calls) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert len(engine.asked) == len(calls)
+    engine.gate.set()
+    assert all(call.result(10).recommendations for call in calls)
+    check = HealthStub(channel).Check(HealthCheckRequest(), timeout=5)
+    assert check.status == HealthCheckResponse.SERVING
+    assert "not one that is known here" in caplog.text
