@@ -109,7 +109,7 @@ def main() -> None:
     console.print(
         f"{engine.name} {engine.version}: {engine.manifest.user_count:,} users, "
         f"{engine.manifest.item_count:,} items; server on core {cores.server}, "
-        f"load on {sorted(cores.load)}; {args.callers} callers, {args.threads} threads"
+        f"load on {sorted(cores.load)}; {args.callers} callers"
     )
     console.print(_engine_table(engine_us(engine, history, user_id)))
     console.print(_carried_table(carried_us(engine, events)))

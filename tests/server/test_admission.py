@@ -94,6 +94,23 @@ def test_a_usual_number_of_callers_is_let_in_however_slow_the_model_is(
     assert 80 <= 200 - len(refused) <= 130
 
 
+@pytest.mark.parametrize("max_wait", [None, 0.1])
+def test_batches_wait_for_each_other_however_long_they_take(
+    slow_engine, start_server, open_channel, monkeypatch, max_wait
+):
+    """And calls do not wait for them."""
+    monkeypatch.setattr(call_pool, "_SMOOTHING", 1.0)  # how long they take is known after the first
+    channel = open_channel(start_server(slow_engine, max_wait=max_wait))
+    stub = RecommenderServiceStub(channel)
+    batch = pb.BatchRecommendRequest(requests=[REQUEST] * 8)  # of .16 s each
+    for _ in range(2):
+        futures = [stub.BatchRecommend.future(batch, timeout=20) for _ in range(4)]
+        began = time.monotonic()
+        assert stub.Recommend(REQUEST, timeout=5).recommendations
+        assert time.monotonic() - began < 0.3
+        assert all(len(future.result(20).results) == 8 for future in futures)
+
+
 @pytest.mark.parametrize(
     ("step", "longest"), [(0.0, 0.05), (0.0003, 0.05), (0.001, 0.1), (0.1, 0.25)]
 )

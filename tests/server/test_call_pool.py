@@ -1,5 +1,7 @@
 """The thread that works on calls."""
 
+import subprocess
+import sys
 import threading
 import time
 
@@ -7,9 +9,15 @@ import pytest
 
 from kinrec.engine.together import Batching
 from kinrec.server import call_pool
-from kinrec.server.call_pool import CallPool, times_of_call
+from kinrec.server.call_pool import CallPool
+from kinrec.server.observability import calls
 
 WAIT = 10
+
+
+def refuse(_details):
+    """Never asked for: nothing here comes from gRPC."""
+    raise AssertionError
 
 
 @pytest.fixture
@@ -18,7 +26,8 @@ def make_pool():
     pools = []
 
     def make(*args):
-        pools.append(CallPool(*args))
+        most, *rest = args
+        pools.append(CallPool(most, refuse, *rest))
         return pools[-1]
 
     yield make
@@ -121,6 +130,57 @@ def test_it_says_when_a_crowd_comes_and_goes(make_pool, hold_up, monkeypatch):
     assert said == [(True, "calls"), (False, "calls")]
 
 
+def test_a_crowd_is_over_when_nobody_comes(make_pool, hold_up, monkeypatch):
+    """And when the pool ends."""
+    said = []
+    for rest in (0.1, 60.0):
+        monkeypatch.setattr(call_pool, "_REST", rest)
+        pool = make_pool(8, said.append)
+        gate = hold_up(pool)
+        have_ended = run_all(pool, [lambda: None] * 20)
+        gate.set()
+        assert have_ended()
+        if rest > 1:
+            pool.shutdown()
+        deadline = time.monotonic() + WAIT
+        while len(said) < 2 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert said == [True, False]
+        said.clear()
+
+
+def test_a_process_ends_well_while_calls_are_worked_on():
+    """Its exit code is its own, whatever is in work."""
+    script = """
+import threading, time
+from kinrec.engine.together import Batching
+from kinrec.server.call_pool import CallPool
+
+def work(tasks):
+    for task in tasks:
+        task.answer = True
+
+batching, gate = Batching(work, lambda one, other: True, 32), threading.Event()
+pool = CallPool(32, lambda details: None)
+pool.submit(gate.wait, 5)
+
+def call():
+    batching.ask(1)
+    end = time.monotonic() + .3
+    while time.monotonic() < end:
+        pass
+
+for _ in range(4):
+    pool.submit(call)
+time.sleep(.05)
+gate.set()
+time.sleep(.1)
+raise SystemExit(7)
+"""
+    ended = subprocess.run([sys.executable, "-c", script], timeout=60, check=False)
+    assert ended.returncode == 7
+
+
 def test_a_failure_to_say_so_fails_no_call(make_pool, hold_up, caplog):
     """It is logged."""
 
@@ -157,9 +217,9 @@ def test_a_call_can_ask_when_it_came(make_pool, hold_up):
     pool, seen = make_pool(8), []
     gate = hold_up(pool)
     before = time.monotonic()
-    first = run_all(pool, [lambda: seen.append(times_of_call())])
+    first = run_all(pool, [lambda: seen.append(calls._of_thread.times)])
     time.sleep(0.05)
-    second = run_all(pool, [lambda: seen.append(times_of_call())])
+    second = run_all(pool, [lambda: seen.append(calls._of_thread.times)])
     gate.set()
     assert first()
     assert second()
@@ -171,7 +231,7 @@ def test_a_call_can_ask_when_it_came(make_pool, hold_up):
 def test_its_thread_ends_with_it(hold_up):
     """After the calls that were submitted, whether it was shut down or forgotten."""
     for forget in (False, True):
-        pool, threads = CallPool(3), []
+        pool, threads = CallPool(3, refuse), []
         gate = hold_up(pool)
         have_ended = run_all(pool, [lambda: threads.append(threading.current_thread())] * 5)  # noqa: B023
         if forget:

@@ -8,13 +8,14 @@ import pytest
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpc_health.v1.health_pb2_grpc import HealthStub
 
-from kinrec.server import admission, inner_grpc
+from kinrec.server import inner_grpc
+from kinrec.server.call_pool import MOST_HELD
 from kinrec.v1 import recommender_pb2 as pb
 from kinrec.v1.recommender_pb2_grpc import RecommenderServiceStub
 
 SERVICE = "/kinrec.v1.RecommenderService"
 REQUEST = pb.RecommendRequest(user_id="u")
-MANY = 100  # more than any pool has threads
+MANY = 30  # more than any pool has threads
 
 
 @pytest.fixture
@@ -87,7 +88,7 @@ def test_a_call_that_ends_without_a_message_fails(begin, open_channel):
     begun = begin_calls(f"{SERVICE}/Recommend", count=40)
     codes = {call.exception(timeout=10).code() for call in begun}
     assert codes == {grpc.StatusCode.UNIMPLEMENTED}
-    assert "exactly one request message" in begun[0].exception().details()
+    assert "without the one message" in begun[0].exception().details()
     stub = RecommenderServiceStub(open_channel(server))
     assert stub.Recommend(REQUEST, timeout=5).recommendations
 
@@ -111,20 +112,37 @@ def test_a_call_that_nobody_waits_for_any_more_is_forgotten(begin, open_channel,
     assert len(engine.asked) == 1
 
 
-def test_of_very_many_those_that_came_first_are_cancelled(begin, open_channel, monkeypatch):
-    """So that they take no more memory than that; until they are old enough, others are refused."""
-    monkeypatch.setattr(admission, "_MOST_HELD", 20)
-    monkeypatch.setattr(admission, "_LONGEST_HELD", 1.0)
+@pytest.mark.parametrize("method", [f"{SERVICE}/Recommend", "/grpc.health.v1.Health/Check"])
+def test_of_very_many_those_that_came_first_are_ended(begin, open_channel, method):
+    """So that they take no more memory than that; others are let in however many there are."""
     server, begin_calls, _ = begin
-    first = begin_calls(f"{SERVICE}/Recommend", count=30)
-    refused = [call for call in first if call.done()]
-    assert {call.exception().code() for call in refused} == {grpc.StatusCode.RESOURCE_EXHAUSTED}
-    assert 5 <= len(refused) <= 10
-    time.sleep(1.0)
-    assert RecommenderServiceStub(open_channel(server)).Recommend(REQUEST, timeout=5)
-    held = [call for call in first if call not in refused]
-    codes = {call.exception(timeout=10).code() for call in held}
-    assert codes == {grpc.StatusCode.CANCELLED}
+    begun = begin_calls(method, count=MOST_HELD + 60)
+    channel = open_channel(server)
+    assert RecommenderServiceStub(channel).Recommend(REQUEST, timeout=5).recommendations
+    assert HealthStub(channel).Check(HealthCheckRequest(), timeout=5).status
+    ended = [call for call in begun if call.done()]
+    assert len(ended) >= 60
+    assert {call.exception().code() for call in ended} == {grpc.StatusCode.RESOURCE_EXHAUSTED}
+    assert "the message of this call had not" in ended[0].exception().details()
+    assert "grpc-status-details-bin" in dict(ended[0].exception().trailing_metadata())
+
+
+def test_a_call_that_is_cancelled_in_line_is_not_worked_on(begin, open_channel, engine):
+    """Though its message had come."""
+    server, _, _ = begin
+    engine.gate.clear()
+    stub = RecommenderServiceStub(open_channel(server))
+    first = stub.Recommend.future(REQUEST, timeout=20)
+    assert engine.entered.wait(10)
+    others = [stub.SimilarItems.future(pb.SimilarItemsRequest(item_id="i"), timeout=20)] * 5
+    time.sleep(0.2)
+    for call in others:
+        call.cancel()
+    time.sleep(0.2)
+    engine.gate.set()
+    assert first.result(10).recommendations
+    assert stub.Recommend(REQUEST, timeout=5).recommendations
+    assert len(engine.asked) == 2
 
 
 def test_a_server_that_stops_ends_them(begin):

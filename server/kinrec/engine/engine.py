@@ -141,8 +141,8 @@ class Engine:
     def encode_for(self, query: Query, then: Callable[[Encoding], _Made]) -> _Made:
         """Encode as ``encode`` does, and give what ``then`` makes of it.
 
-        The thread that answers all who ask at the same time calls it: for many in a row that takes less
-        than for each when its thread has its turn.
+        Of calls that are run together it is called for each in a row, which takes less than for each when
+        it has its turn.
 
         Args:
             query: Of which the user id, the events and the state count.

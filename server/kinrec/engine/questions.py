@@ -1,4 +1,4 @@
-"""Answers the questions of many threads: those that wait at the same time, step by step together."""
+"""Answers the questions of many calls: those that are run together, step by step together."""
 
 from __future__ import annotations
 
@@ -78,6 +78,7 @@ class Questions:
         try:
             if len(tasks) == 1:
                 (task,) = tasks
+                listener.set(task.asked.heard_by)
                 task.answer = task.asked.answer(*task.asked.read(task.asked.query))
             else:
                 self._work_together(tasks, own)

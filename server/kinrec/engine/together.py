@@ -79,7 +79,8 @@ class Batching(Generic[_Asked, _Answer]):
         self._work = work
         self._is_close = is_close
         self._most = most
-        self._working = threading.Lock()  # for whoever computes beside another is in its way
+        # Whoever computes beside another is in its way; who makes an answer may ask again.
+        self._working = threading.RLock()
 
     def ask(self, asked: _Asked) -> _Answer:
         """Ask, and wait for the answer.

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import grpc
 
 from kinrec.server import inner_grpc
-from kinrec.server.errors import DETAILS_KEY, OverloadedError, failure_of, set_failure
-from kinrec.server.inner_grpc import DONE
+from kinrec.server.errors import OverloadedError, failure_of, last_word, set_failure
+from kinrec.server.inner_grpc import DONE, Status
 from kinrec.server.observability.calls import REQUEST_ID, refused_as
 from kinrec.server.pools import in_pool
 
@@ -24,18 +24,17 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from kinrec.server.call_pool import CallPool
-    from kinrec.server.errors import Failure
 
     _Request = TypeVar("_Request")
     _Response = TypeVar("_Response")
 
-# Whatever the speed, for each holds memory: how many may wait, and of how many the message may not have
-# come. Beyond that those go that have been without one for so many seconds.
-_MOST_WAITING = 10_000
-_MOST_HELD, _LONGEST_HELD = 2_000, 10.0
+_MOST_WAITING = 10_000  # whatever the speed, for each holds memory
 # Unless it is said how long calls may wait: as long as so many take, within these bounds, so that
 # neither a slow model nor a busy machine refuses callers of a usual number.
 _USUAL_BURST = 100
+_TOLD = "the server has more calls than it can answer in time"
+_LEAST_TOLD = 0.01  # seconds after which to come again
+_USUAL_BATCHES = 32  # and so many batches, however long they take
 _SHORTEST_WAIT, _LONGEST_WAIT = 0.05, 0.25
 
 
@@ -55,9 +54,9 @@ class _Refusing(ThreadPoolExecutor):
         return DONE
 
     def _refuse(self, *args: Any) -> None:  # noqa: ANN401
-        told = _told(round(self._pool.expected_wait, 2))
-        metadata = (told.metadata, (REQUEST_ID, refused_as.get()))
-        if not inner_grpc.refuse(args, told.code, told.details, metadata):
+        code, details, metadata = _told(self._wait())
+        status = Status(code, details, (*metadata, (REQUEST_ID, refused_as.get())))
+        if not inner_grpc.refuse(args, status):
             work, *rest = args
             work(*rest)
 
@@ -68,9 +67,13 @@ class _Refusing(ThreadPoolExecutor):
         send: Callable[[None], None],
     ) -> None:
         """Do the same in gRPC's own way, where there is no other."""
-        failure = _told(round(self._pool.expected_wait, 2)).failure
+        failure = failure_of(OverloadedError(_TOLD, self._wait()))
         set_failure(context, failure, (REQUEST_ID, refused_as.get()))
         send(None)
+
+    def _wait(self) -> float:
+        """Give what a call would have to wait, in seconds, rounded, so that many are told the same."""
+        return max(_LEAST_TOLD, round(self._pool.expected_wait, 2))
 
 
 class AdmissionInterceptor(grpc.ServerInterceptor):
@@ -78,6 +81,8 @@ class AdmissionInterceptor(grpc.ServerInterceptor):
 
     Args:
         pools: Where they would wait, by the full names of the methods.
+        batches: The one of them where batches wait, of which any may take longer than a call may wait:
+            so many may wait as are usual, whatever it is said how long.
         max_wait: The longest wait, in seconds; None for one that goes by how long calls take.
         note: Is told of each call that is refused: its details, the code, the reason.
     """
@@ -85,10 +90,12 @@ class AdmissionInterceptor(grpc.ServerInterceptor):
     def __init__(
         self,
         pools: Mapping[str, CallPool],
+        batches: CallPool,
         max_wait: float | None,
         note: Callable[[grpc.HandlerCallDetails, str, str], None],
     ) -> None:
         self._pools = pools
+        self._batches = batches
         self._note = note
         self._max_wait = max_wait
         self._refusals = {pool: _refusing(pool) for pool in pools.values()}
@@ -102,18 +109,17 @@ class AdmissionInterceptor(grpc.ServerInterceptor):
     ) -> grpc.RpcMethodHandler[_Request, _Response] | None:
         """Return the handler of the call, or one that refuses it."""
         pool = self._pools.get(handler_call_details.method)
-        if pool is not None:
-            if pool.held > _MOST_HELD:
-                pool.cancel_held(_LONGEST_HELD)
-            longest = self._max_wait or _longest_wait(pool.step)
-            if (
-                pool.expected_wait > longest
-                or pool.waiting > _MOST_WAITING
-                or pool.held > _MOST_HELD
-            ):
-                self._note(handler_call_details, "RESOURCE_EXHAUSTED", "UNAVAILABLE")
-                return self._refusals[pool]
+        if pool is not None and self._is_full(pool):
+            self._note(handler_call_details, "RESOURCE_EXHAUSTED", "UNAVAILABLE")
+            return self._refusals[pool]
         return continuation(handler_call_details)
+
+    def _is_full(self, pool: CallPool) -> bool:
+        if pool is self._batches:
+            longest = max(self._max_wait or _LONGEST_WAIT, _USUAL_BATCHES * pool.step)
+        else:
+            longest = self._max_wait or _longest_wait(pool.step)
+        return pool.expected_wait > longest or pool.waiting > _MOST_WAITING
 
 
 def _refusing(pool: CallPool) -> grpc.RpcMethodHandler[Any, Any]:
@@ -131,19 +137,7 @@ def _longest_wait(step: float) -> float:
     return min(max(_SHORTEST_WAIT, _USUAL_BURST * step), _LONGEST_WAIT)
 
 
-class _Told(NamedTuple):
-    """What a call is told that is refused, and the parts that are sent."""
-
-    failure: Failure
-    code: int
-    details: bytes
-    metadata: tuple[str, bytes]
-
-
 @lru_cache(maxsize=64)
-def _told(wait: float) -> _Told:
-    """Give what a call is told that would have to wait so many seconds. Rounded, many are told the same."""
-    error = OverloadedError("the server has more calls than it can answer in time", wait)
-    failure = failure_of(error)
-    code: int = failure.code.value[0]
-    return _Told(failure, code, failure.message.encode(), (DETAILS_KEY, failure.details()))
+def _told(wait: float) -> Status:
+    """Give what a call is told that would have to wait so many seconds."""
+    return last_word(OverloadedError(_TOLD, wait))

@@ -13,8 +13,9 @@ from kinrec.server import inner_grpc, scheduling
 from kinrec.server.admission import AdmissionInterceptor
 from kinrec.server.call_pool import CallPool
 from kinrec.server.config import MAX_REQUEST_BYTES
-from kinrec.server.errors import ErrorInterceptor
+from kinrec.server.errors import GIVEN_UP, ErrorInterceptor, last_word
 from kinrec.server.health import HealthServicer
+from kinrec.server.observability.calls import REQUEST_ID, refused_as
 from kinrec.server.observability.watching import watch_calls
 from kinrec.server.pools import in_pool
 from kinrec.server.port import PortError, check_port
@@ -25,10 +26,11 @@ from kinrec.v1 import recommender_pb2_grpc
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from kinrec.server.config import ServerConfig
     from kinrec.server.engines import Engines
+    from kinrec.server.inner_grpc import Status
     from kinrec.server.observability.calls import Calls
 
 _log = logging.getLogger(__name__)
@@ -62,13 +64,13 @@ class RecommenderServer:
         check_exposure(config)
         if not inner_grpc.IS_KNOWN:
             _log.warning("grpcio %s: %s", grpc.__version__, _UNKNOWN_GRPC)
-        pool = CallPool(config.concurrency, _on_crowd())
-        batches = CallPool(1)  # each is many calls in one, and the calls would wait for it
-        pools = dict.fromkeys(METHODS, pool) | dict.fromkeys(_BATCHES, batches)
+        pool = CallPool(config.concurrency, self._give_up, _on_crowd())
+        # Each is many calls in one, and the calls would wait for it.
+        batches = CallPool(1, self._give_up)
         self._calls = watch_calls(config.observing, SERVICE_NAME, METHODS, [pool, batches])
         self._server = grpc.server(
             pool,
-            interceptors=_interceptors(config, pools, self._calls),
+            interceptors=_interceptors(config, pool, batches, self._calls),
             options=_options(config),
         )
         self._health = HealthServicer(("", SERVICE_NAME), max_watches=config.max_watches)
@@ -125,6 +127,10 @@ class RecommenderServer:
         self._servicer.engines = engines
         self._note_served(engines)
 
+    def _give_up(self, details: grpc.HandlerCallDetails) -> Status:
+        self._calls.refused(details, "RESOURCE_EXHAUSTED", "UNAVAILABLE")
+        return last_word(GIVEN_UP, (REQUEST_ID, refused_as.get()))
+
     def _note_served(self, engines: Engines) -> None:
         self._calls.serves(engines.current.name, engines.current.version)
 
@@ -147,12 +153,14 @@ class RecommenderServer:
 
 
 def _interceptors(
-    config: ServerConfig, pools: Mapping[str, CallPool], calls: Calls
+    config: ServerConfig, pool: CallPool, batches: CallPool, calls: Calls
 ) -> list[grpc.ServerInterceptor]:
     """From the outermost to the innermost."""
     asks = [] if config.tokens is None else [AuthInterceptor(config.tokens, calls.refused)]
-    by_name = {f"/{SERVICE_NAME}/{method}": pool for method, pool in pools.items()}
-    admission = AdmissionInterceptor(by_name, config.max_wait, calls.refused)
+    pools = {
+        f"/{SERVICE_NAME}/{method}": batches if method in _BATCHES else pool for method in METHODS
+    }
+    admission = AdmissionInterceptor(pools, batches, config.max_wait, calls.refused)
     return [*asks, admission, ErrorInterceptor(SERVICE_NAME, calls)]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import logging
 import threading
@@ -14,10 +15,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from kinrec.engine.together import run_together
 from kinrec.server import inner_grpc
-from kinrec.server.inner_grpc import DONE, hold
+from kinrec.server.inner_grpc import DONE, Held
+from kinrec.server.observability.calls import note_times
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    import grpc
+
+    from kinrec.server.inner_grpc import Status
 
 _Result = TypeVar("_Result")
 
@@ -28,15 +34,18 @@ _yield_core = ctypes.CDLL(None).sched_yield
 
 _MOST_YIELDS = 16
 _KEPT = 0.97  # of how many came together, with each group of fewer
-_MANY, _FEW = (
-    4.0,
-    2.0,
-)  # that came together lately: from which on, and below which again, it is said so
+# So many that came together lately are a crowd, until there are so few.
+_MANY, _FEW = 4.0, 2.0
 _SMOOTHING = 1 / 64  # what a call counts in the mean time that one takes
 # The most that a group may count, for a pause of the whole process is none of its speed: so many times
 # the mean for each of its calls, and so many seconds at first.
 _LEAP = 32
 _FIRST_STEP = 0.05
+_LAST_SECONDS = 5.0  # for what is worked on when the process ends
+_REST = 1.0  # seconds without a call, after which no crowd is there any more
+
+MOST_HELD = 128
+"""How many calls a pool holds whose message has not come, which can take the memory of the largest."""
 
 
 class CallPool(ThreadPoolExecutor):
@@ -48,15 +57,21 @@ class CallPool(ThreadPoolExecutor):
 
     Args:
         most: How many calls are worked on together.
+        give_up: See ``Held``.
         on_crowd: Is told by the thread when many come together, and when they no longer do.
     """
 
-    def __init__(self, most: int, on_crowd: Callable[[bool], None] | None = None) -> None:
+    def __init__(
+        self,
+        most: int,
+        give_up: Callable[[grpc.HandlerCallDetails], Status],
+        on_crowd: Callable[[bool], None] | None = None,
+    ) -> None:
         super().__init__(most)  # which has no thread until something is submitted to it
-        self._held: dict[object, tuple[float, Callable[[], None]]] = {}  # the oldest first
+        self._held = Held(MOST_HELD, give_up)
         self._line = line = _Line(most, on_crowd)
         self._thread_ends = weakref.finalize(self, line.calls.put, None)
-        threading.Thread(target=line.work, name="calls", daemon=True).start()
+        line.thread.start()
 
     @property
     def waiting(self) -> int:
@@ -78,38 +93,21 @@ class CallPool(ThreadPoolExecutor):
         """The mean time that a call takes of those that are worked on together, in seconds."""
         return self._line.step
 
-    @property
-    def held(self) -> int:
-        """How many calls have come whose message has not."""
-        return len(self._held)
-
-    def cancel_held(self, age: float) -> None:
-        """Cancel the calls that have been held for so many seconds. For the thread that submits."""
-        latest = time.monotonic() - age
-        while self._held:
-            key, (came, cancel) = next(iter(self._held.items()))
-            if came > latest:
-                break
-            del self._held[key]
-            cancel()
-
     def submit(self, fn: Callable[..., _Result], /, *args: Any, **kwargs: Any) -> Future[_Result]:  # noqa: ANN401
         """Have a call worked on when its turn comes.
 
         Returns:
             A future that is done already and has no result.
         """
-        came, key = time.monotonic(), object()
+        came = time.monotonic()
 
         def wait(arguments: tuple[Any, ...]) -> None:
-            self._held.pop(key, None)
             call = partial(fn, *arguments, **kwargs)
             self._line.calls.put(partial(_run, came, time.monotonic(), call))
 
-        cancel = hold(args, wait)
-        if cancel is not None:
-            self._held[key] = came, cancel
-        elif inner_grpc.IS_KNOWN:
+        if self._held.hold(args, wait):
+            return DONE
+        if inner_grpc.IS_KNOWN:
             wait(args)
         else:
             super().submit(_run, came, came, partial(fn, *args, **kwargs))
@@ -119,6 +117,8 @@ class CallPool(ThreadPoolExecutor):
         """Let the thread end when all that was submitted is done."""
         self._thread_ends()
         super().shutdown(wait, cancel_futures=cancel_futures)
+        if wait:
+            self._line.thread.join()
 
 
 class _Line:
@@ -128,20 +128,32 @@ class _Line:
         calls: Those that wait, which do not raise; None to end.
         working: How many are worked on.
         step: See ``CallPool``.
+        thread: That works on them.
     """
 
     def __init__(self, most: int, on_crowd: Callable[[bool], None] | None) -> None:
         self.calls: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self.working = 0
         self.step = 0.0
+        self.thread = threading.Thread(target=self.work, name="calls", daemon=True)
         self._most = most
         self._on_crowd = on_crowd
         self._is_crowded = False
         self._usual = 0.0  # how many came together lately, worked on or waiting for the next turn
+        _lines.add(self)
 
     def work(self) -> None:
         """Do what comes, until None does."""
-        while (call := self.calls.get()) is not None:
+        while True:
+            try:
+                call = self.calls.get(timeout=_REST if self._is_crowded else None)
+            except Empty:
+                self._usual = 0.0
+                self._say_crowded(is_crowded=False)
+                continue
+            if call is None:
+                self._say_crowded(is_crowded=False)
+                return
             try:
                 self._work_from(call)
             except BaseException:  # noqa: BLE001 - others come
@@ -188,30 +200,35 @@ class _Line:
 
     def _note_crowd(self, count: int) -> None:
         self._usual = max(count, self._usual * _KEPT)
-        is_crowded = self._usual >= (_FEW if self._is_crowded else _MANY)
-        if is_crowded != self._is_crowded:
-            self._is_crowded = is_crowded
+        self._say_crowded(is_crowded=self._usual >= (_FEW if self._is_crowded else _MANY))
+
+    def _say_crowded(self, *, is_crowded: bool) -> None:
+        if is_crowded == self._is_crowded:
+            return
+        self._is_crowded = is_crowded
+        try:
             if self._on_crowd is not None:
                 self._on_crowd(is_crowded)
+        except Exception:  # noqa: BLE001 - it is for speed alone
+            _log.exception("whether many calls come together could not be told")
 
 
-class _OfThread(threading.local):
-    """The times of the call that this thread has begun last."""
-
-    times = (0.0, 0.0)
+_lines: weakref.WeakSet[_Line] = weakref.WeakSet()
 
 
-_of_thread = _OfThread()
+@atexit.register
+def _end_all() -> None:
+    """Let what is worked on be done: to be ended within a greenlet would be the end of the process."""
+    lines = [line for line in _lines if line.thread.is_alive()]
+    for line in lines:
+        line.calls.put(None)
+    for line in lines:
+        line.thread.join(_LAST_SECONDS)
 
 
 def _run(came: float, received: float, call: Callable[[], object]) -> None:
-    _of_thread.times = came, received
+    note_times(came, received)
     try:
         call()
     except BaseException:  # noqa: BLE001 - gRPC catches what its methods raise
         _log.exception("a call failed outside its method")
-
-
-def times_of_call() -> tuple[float, float]:
-    """Say when the call that this thread has just begun came, and its message, by the monotonic clock."""
-    return _of_thread.times

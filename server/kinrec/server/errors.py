@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import grpc
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.message import DecodeError
+from google.rpc import status_pb2  # type: ignore[import-untyped]
 
 # The package ships stubs without saying so by a py.typed.
 from google.rpc.error_details_pb2 import (  # type: ignore[import-untyped]
@@ -24,7 +25,6 @@ from google.rpc.error_details_pb2 import (  # type: ignore[import-untyped]
     ErrorInfo,
     RetryInfo,
 )
-from google.rpc.status_pb2 import Status  # type: ignore[import-untyped]
 
 from kinrec.engine import (
     InvalidFieldError,
@@ -34,6 +34,7 @@ from kinrec.engine import (
     UnknownItemError,
     UnknownUserError,
 )
+from kinrec.server.inner_grpc import Status
 from kinrec.server.observability.call_log import fields_of
 from kinrec.server.observability.calls import REQUEST_ID, Calls, current_call, note_failure
 from kinrec.server.pages import InvalidPageTokenError, StalePageTokenError
@@ -49,7 +50,7 @@ if TYPE_CHECKING:
     _Response = TypeVar("_Response")
 
 DOMAIN = "kinrec"
-DETAILS_KEY = "grpc-status-details-bin"
+_DETAILS_KEY = "grpc-status-details-bin"
 _LARGE = 1 << 20  # bytes
 
 _log = logging.getLogger(__name__)
@@ -67,6 +68,10 @@ class OverloadedError(Exception):
     def __init__(self, text: str, retry_delay: float = 0.0) -> None:
         super().__init__(text)
         self.retry_delay = retry_delay
+
+
+GIVEN_UP = OverloadedError("others came, and the message of this call had not", 1.0)
+"""Ends calls whose message does not come, when there are too many."""
 
 
 class CallEndedError(Exception):
@@ -99,7 +104,7 @@ class Failure:
     @functools.lru_cache(maxsize=64)  # noqa: B019 - of what many calls at once are told
     def details(self) -> bytes:
         """The serialized google.rpc.Status."""
-        status = Status(code=self.code.value[0], message=self.message)
+        status = status_pb2.Status(code=self.code.value[0], message=self.message)
         info = ErrorInfo(reason=self.reason, domain=DOMAIN)
         status.details.append(_packed(info))
         if self.rule:
@@ -349,11 +354,19 @@ def abort(
     context.abort(failure.code, failure.message)
 
 
+def last_word(error: BaseException, *metadata: tuple[str, str | bytes]) -> Status:
+    """Give how a call ends with an exception that nobody raises: see ``inner_grpc.refuse``."""
+    failure = _look_up(error)
+    code: int = failure.code.value[0]
+    told = ((_DETAILS_KEY, failure.details()), *metadata)
+    return Status(code, failure.message.encode(), told)
+
+
 def set_failure(
     context: grpc.ServicerContext, failure: Failure, *metadata: tuple[str, str | bytes]
 ) -> None:
     """Say how a call will have failed when it ends; see ``abort``."""
-    context.set_trailing_metadata(((DETAILS_KEY, failure.details()), *metadata))
+    context.set_trailing_metadata(((_DETAILS_KEY, failure.details()), *metadata))
     context.set_code(failure.code)
     context.set_details(failure.message)
 

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 import grpc
 from grpc_health.v1 import health_pb2
 
-from kinrec.server.errors import OverloadedError
-from kinrec.server.inner_grpc import ReceivingPool
+from kinrec.server.errors import GIVEN_UP, OverloadedError, last_word
+from kinrec.server.inner_grpc import Held, ReceivingPool
 from kinrec.server.pools import in_pool
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 _Status = health_pb2.HealthCheckResponse
 _UNKNOWN: int = _Status.SERVICE_UNKNOWN
 _CHECK_THREADS = 2
+_MOST_HELD = 32  # calls whose message has not come: each can take the memory of the largest
 _WATCH_THREADS = 8  # a client that does not read can hold one of these while a status is sent
 
 
@@ -38,8 +39,9 @@ class HealthServicer:
         self._max_watches = max_watches
         self._watches: set[_Watch] = set()
         self._lock = threading.Lock()  # over the two above; never held during a send
-        self._check_pool = ReceivingPool(_CHECK_THREADS, "health-check")
-        self._watch_pool = ReceivingPool(_WATCH_THREADS, "health-watch")
+        checks, watches = (Held(_MOST_HELD, lambda _call: last_word(GIVEN_UP)) for _ in range(2))
+        self._check_pool = ReceivingPool(_CHECK_THREADS, "health-check", checks)
+        self._watch_pool = ReceivingPool(_WATCH_THREADS, "health-watch", watches)
 
     def add_to(self, server: grpc.Server) -> None:
         """Register the service with a server."""

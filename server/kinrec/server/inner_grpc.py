@@ -17,10 +17,12 @@ import contextlib
 import importlib
 import inspect
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    import grpc
 
 _Result = TypeVar("_Result")
 
@@ -28,6 +30,7 @@ _PARTS = {
     "_unary_request": ["rpc_event", "state", "request_deserializer"],
     "_receive_message": ["state", "call", "request_deserializer"],
     "_abort": ["state", "call", "code", "details"],
+    "_is_rpc_state_active": ["state"],
     "_unary_response_in_pool": [
         "rpc_event",
         "state",
@@ -38,16 +41,23 @@ _PARTS = {
     ],
 }
 
+_STATE = {"client", "condition", "due", "request", "trailing_metadata"}
+
 _server: Any = importlib.import_module("grpc._server")
 
 
 def _is_known() -> bool:
     """Whether all that is used here is there, and takes what it is given."""
     try:
-        return all(
-            list(inspect.signature(getattr(_server, name)).parameters) == parameters
-            for name, parameters in _PARTS.items()
-        ) and bool(_server._RECEIVE_MESSAGE_TOKEN and _server.cygrpc.ReceiveMessageOperation)
+        return (
+            all(
+                list(inspect.signature(getattr(_server, name)).parameters) == parameters
+                for name, parameters in _PARTS.items()
+            )
+            and vars(_server._RPCState()).keys() >= _STATE
+            and hasattr(_server.cygrpc, "ReceiveMessageOperation")
+            and hasattr(_server, "_RECEIVE_MESSAGE_TOKEN")
+        )
     except (AttributeError, TypeError, ValueError):
         return False
 
@@ -57,6 +67,7 @@ IS_KNOWN = _is_known()
 
 # What waits for the message of a call that has one.
 _WAITS = _server._unary_request(None, None, None).__code__ if IS_KNOWN else None
+_NO_MESSAGE = b"the call ended without the one message that it takes"
 
 
 def _done() -> Future[Any]:
@@ -69,77 +80,143 @@ DONE = _done()
 """For gRPC, which counts calls by their futures where it is told to bound their number, and is not told."""
 
 
-def hold(
-    arguments: tuple[Any, ...], then: Callable[[tuple[Any, ...]], None]
-) -> Callable[[], None] | None:
-    """Have something done when the message of a call has come, or it is known that none will.
+class Status(NamedTuple):
+    """How a call ends.
 
-    Args:
-        arguments: What gRPC submits to a pool, after the function.
-        then: Is given the arguments to submit in their place, by the thread that serves all calls:
-            it must neither wait nor raise.
-
-    Returns:
-        What cancels the call, whose message will then not come; None if nothing will be done, for what
-        is no call of one message need not wait.
-    """
-    if not IS_KNOWN or len(arguments) != 1 + len(_PARTS["_unary_response_in_pool"]):
-        return None
-    work, rpc_event, state, behaviour, wait, *coding = arguments
-    if getattr(wait, "__code__", None) is not _WAITS:
-        return None
-    note = _server._receive_message(state, rpc_event.call, coding[0])
-
-    def taken() -> Any:  # noqa: ANN401 - a request of any method
-        with state.condition:
-            request, state.request = state.request, None
-        # Without a request it ends the call as gRPC would have, and waits for nothing.
-        return wait() if request is None else request
-
-    def received(event: Any) -> Any:  # noqa: ANN401 - both are gRPC's own
-        noted = note(event)
-        then((work, rpc_event, state, behaviour, taken, *coding))
-        return noted
-
-    with state.condition:
-        rpc_event.call.start_server_batch((_server.cygrpc.ReceiveMessageOperation(0),), received)
-        state.due.add(_server._RECEIVE_MESSAGE_TOKEN)
-    cancel: Callable[[], None] = rpc_event.call.cancel
-    return cancel
-
-
-def refuse(
-    arguments: tuple[Any, ...], code: int, details: bytes, metadata: tuple[tuple[str, Any], ...]
-) -> bool:
-    """End a call in this thread, before anything of it is looked at.
-
-    Args:
-        arguments: As of ``hold``.
+    Attributes:
         code: The number of the status code.
-        details: The text of the status, in UTF-8.
+        details: The text, in UTF-8.
         metadata: What comes with it.
+    """
+
+    code: int
+    details: bytes
+    metadata: tuple[tuple[str, str | bytes], ...]
+
+
+class Held:
+    """The calls whose message has not come. For the one thread in which gRPC submits them.
+
+    Args:
+        most: How many are held. If another comes the oldest is ended: the message of a call comes in
+            milliseconds, and what is held takes memory.
+        give_up: Is told of the one that is ended, and says how.
+    """
+
+    def __init__(self, most: int, give_up: Callable[[grpc.HandlerCallDetails], Status]) -> None:
+        self._most = most
+        self._give_up = give_up
+        self._calls: dict[object, tuple[Any, ...]] = {}  # what was submitted, the oldest first
+
+    def __len__(self) -> int:
+        return len(self._calls)
+
+    def hold(self, arguments: tuple[Any, ...], then: Callable[[tuple[Any, ...]], None]) -> bool:
+        """Have something done when the message of a call has come.
+
+        Args:
+            arguments: What gRPC submits to a pool, after the function.
+            then: Is given the arguments to submit in their place. It must neither wait nor raise.
+
+        Returns:
+            Whether that will be seen to. It will not for what is no call of one message: that need
+            not wait.
+        """
+        if not _is_call(arguments):
+            return False
+        work, rpc_event, state, behaviour, wait, *coding = arguments
+        if getattr(wait, "__code__", None) is not _WAITS:
+            return False
+        key = object()
+        note = _server._receive_message(state, rpc_event.call, coding[0])
+
+        def taken() -> Any:  # noqa: ANN401 - a request of any method
+            with state.condition:
+                request, state.request = state.request, None
+                # Of None gRPC makes nothing: nobody waits for the answer any more.
+                return request if _server._is_rpc_state_active(state) else None
+
+        def received(event: Any) -> Any:  # noqa: ANN401 - both are gRPC's own
+            noted = note(event)
+            self._calls.pop(key, None)
+            with state.condition:
+                if not _server._is_rpc_state_active(state):
+                    return noted
+                if state.request is None:
+                    code = _server.cygrpc.StatusCode.unimplemented
+                    _server._abort(state, rpc_event.call, code, _NO_MESSAGE)
+                    return noted
+            then((work, rpc_event, state, behaviour, taken, *coding))
+            return noted
+
+        with state.condition:
+            operations = (_server.cygrpc.ReceiveMessageOperation(0),)
+            rpc_event.call.start_server_batch(operations, received)
+            state.due.add(_server._RECEIVE_MESSAGE_TOKEN)
+        self._calls[key] = arguments
+        if len(self._calls) > self._most:
+            oldest = self._calls.pop(next(iter(self._calls)))
+            refuse(oldest, self._give_up(_details_of(oldest)))
+        return True
+
+
+def refuse(arguments: tuple[Any, ...], status: Status) -> bool:
+    """End a call at once.
+
+    Args:
+        arguments: As of ``Held.hold``.
+        status: How it ends.
 
     Returns:
-        Whether it has been ended.
+        Whether it has been ended. It has not where gRPC is not known.
     """
-    if not IS_KNOWN or len(arguments) != 1 + len(_PARTS["_unary_response_in_pool"]):
+    if not _is_call(arguments):
         return False
     _, rpc_event, state, *_ = arguments
     with state.condition:
-        state.trailing_metadata = metadata
-        _server._abort(state, rpc_event.call, code, details)
+        if _server._is_rpc_state_active(state):
+            state.trailing_metadata = status.metadata
+            _server._abort(state, rpc_event.call, status.code, status.details)
     return True
 
 
+class _Details(NamedTuple):
+    method: str
+    invocation_metadata: tuple[tuple[str, str | bytes], ...]
+
+
+def _details_of(arguments: tuple[Any, ...]) -> grpc.HandlerCallDetails:
+    event = arguments[1]
+    details = _Details(
+        (event.call_details.method or b"").decode("utf-8", "replace"),
+        event.invocation_metadata,
+    )
+    return cast("grpc.HandlerCallDetails", details)
+
+
+def _is_call(arguments: tuple[Any, ...]) -> bool:
+    return IS_KNOWN and len(arguments) == 1 + len(_PARTS["_unary_response_in_pool"])
+
+
 class ReceivingPool(ThreadPoolExecutor):
-    """A pool of threads, none of which waits for the message of a call."""
+    """A pool of threads, none of which waits for the message of a call.
+
+    Args:
+        threads: How many.
+        name: Of the threads.
+        held: The calls whose message has not come.
+    """
+
+    def __init__(self, threads: int, name: str, held: Held) -> None:
+        super().__init__(threads, name)
+        self._held = held
 
     def submit(self, fn: Callable[..., _Result], /, *args: Any, **kwargs: Any) -> Future[_Result]:  # noqa: ANN401
         """See ``Executor``. The future of a call that is held is done already, and has no result."""
         submit = super().submit
 
-        def begin(held: tuple[Any, ...]) -> None:
+        def begin(arguments: tuple[Any, ...]) -> None:
             with contextlib.suppress(RuntimeError):  # the process is about to end
-                submit(fn, *held, **kwargs)
+                submit(fn, *arguments, **kwargs)
 
-        return submit(fn, *args, **kwargs) if hold(args, begin) is None else DONE
+        return DONE if self._held.hold(args, begin) else submit(fn, *args, **kwargs)

@@ -380,7 +380,7 @@ class RecommenderServicer(recommender_pb2_grpc.RecommenderServiceServicer):
     def _finish(self, response: _Response, choice: Choice, state: bytes) -> _Response:
         """Say which model answered, and where the person stands.
 
-        It may run in another call's thread, of which the same engine is asked.
+        It may run outside of the call, with those of others that asked the same engine.
         """
         response.model_version = choice.engine.version
         note_version(choice.engine.version)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import random
 import re
+import threading
 from contextvars import ContextVar
 from time import monotonic
 from typing import TYPE_CHECKING, NamedTuple
 
 from kinrec.engine.stages import ANSWER, ENCODE, READ, SEARCH, TURN, Listener, listener
-from kinrec.server.call_pool import times_of_call
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -45,6 +45,20 @@ refused_as: ContextVar[str] = ContextVar("refused_as", default="")
 """The request id of the running call, if it was refused before a thread took it; else empty."""
 
 _current: ContextVar[Call | None] = ContextVar("call", default=None)
+
+
+class _OfThread(threading.local):
+    """The times of the call that this thread has begun last."""
+
+    times = (0.0, 0.0)
+
+
+_of_thread = _OfThread()
+
+
+def note_times(came: float, received: float) -> None:
+    """Note when the call that this thread begins now came, and when its message, by the monotonic clock."""
+    _of_thread.times = came, received
 
 
 class Call(Listener):
@@ -240,7 +254,7 @@ class Calls:
         if self._wants_times:
             listener.set(call)
             if not is_stream:
-                call.has_waited(*times_of_call())
+                call.has_waited(*_of_thread.times)
         for watcher in self._watchers:
             watcher.begin(call)
         return call
