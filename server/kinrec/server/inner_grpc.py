@@ -16,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import inspect
+import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
@@ -67,6 +68,8 @@ IS_KNOWN = _is_known()
 
 # What waits for the message of a call that has one.
 _WAITS = _server._unary_request(None, None, None).__code__ if IS_KNOWN else None
+_TIME = 0.5  # seconds that a call may be held, however many are
+_TIMES = 10  # as many as are held longer
 _NO_MESSAGE = b"the call ended without the one message that it takes"
 
 
@@ -98,15 +101,17 @@ class Held:
     """The calls whose message has not come. For the one thread in which gRPC submits them.
 
     Args:
-        most: How many are held. If another comes the oldest is ended: the message of a call comes in
-            milliseconds, and what is held takes memory.
+        most: How many are held: what is held takes memory. If another comes the oldest are ended, but
+            not before their time, which is long beside the milliseconds in which the message of a call
+            comes, unless there are many times as many.
         give_up: Is told of the one that is ended, and says how.
     """
 
     def __init__(self, most: int, give_up: Callable[[grpc.HandlerCallDetails], Status]) -> None:
         self._most = most
         self._give_up = give_up
-        self._calls: dict[object, tuple[Any, ...]] = {}  # what was submitted, the oldest first
+        # When each came and what was submitted, the oldest first.
+        self._calls: dict[object, tuple[float, tuple[Any, ...]]] = {}
 
     def __len__(self) -> int:
         return len(self._calls)
@@ -153,11 +158,18 @@ class Held:
             operations = (_server.cygrpc.ReceiveMessageOperation(0),)
             rpc_event.call.start_server_batch(operations, received)
             state.due.add(_server._RECEIVE_MESSAGE_TOKEN)
-        self._calls[key] = arguments
-        if len(self._calls) > self._most:
-            oldest = self._calls.pop(next(iter(self._calls)))
-            refuse(oldest, self._give_up(_details_of(oldest)))
+        self._calls[key] = time.monotonic(), arguments
+        self._end_oldest()
         return True
+
+    def _end_oldest(self) -> None:
+        latest = time.monotonic() - _TIME
+        while len(self._calls) > self._most:
+            key, (came, arguments) = next(iter(self._calls.items()))
+            if came > latest and len(self._calls) <= _TIMES * self._most:
+                break
+            del self._calls[key]
+            refuse(arguments, self._give_up(_details_of(arguments)))
 
 
 def refuse(arguments: tuple[Any, ...], status: Status) -> bool:
