@@ -35,6 +35,7 @@ from pathlib import Path
 from bench import (
     BIN,
     ECHO,
+    ECHO_THREADS,
     EVENTS,
     FIRST_TIME,
     SERVICE,
@@ -104,7 +105,7 @@ def main() -> None:
                 for method, question in zip(methods, asked, strict=True)
             ]
     echo = [f"Q{place}={size}" for place, size in enumerate(sizes)]
-    command = [*_on(1), sys.executable, ECHO, "--threads", "24", *echo]
+    command = [*_on(1), sys.executable, ECHO, "--threads", str(ECHO_THREADS), *echo]
     with serve(command, None) as server:
         methods = [f"/kinrec.benchmark.Echo/Q{place}" for place in range(len(asked))]
         empty = _measure(server, methods, asked, args.calls)

@@ -6,6 +6,7 @@ import pytest
 
 from kinrec.engine import Engine, Event, Query
 from kinrec.engine.stages import ANSWER, ENCODE, READ, SEARCH, TURN, Listener, listener
+from kinrec.engine.together import run_together
 
 
 class Ear(Listener):
@@ -95,3 +96,20 @@ def test_similar_items(engine):
     ear, _ = heard(lambda: engine.similar_items("i7"))
     assert ear.stages == ["", SEARCH, ANSWER]
     assert not ear.reports
+
+
+def test_each_of_the_calls_that_are_run_together_hears_of_its_own_work(engine):
+    """Whether it is worked on with others or, for its many events, alone."""
+    lengths, found = (4, 4, 49), {}
+
+    def call(place, length):
+        events = [Event(f"i{number}", "view") for number in range(length)]
+        return lambda: found.update({place: heard(lambda: engine.recommend(events=events))})
+
+    run_together([call(place, length) for place, length in enumerate(lengths)])
+
+    for place, length in enumerate(lengths):
+        ear, _ = found[place]
+        assert {TURN, READ, ENCODE, SEARCH, ANSWER} <= set(ear.stages)
+        assert [report.received for report in ear.reports] == [length]
+    assert found[2][0].batches == [1]

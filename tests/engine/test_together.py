@@ -7,7 +7,6 @@ from contextvars import ContextVar, copy_context
 import pytest
 
 from kinrec.engine import Event, InvalidFieldError, Query, StaleStateError
-from kinrec.engine.stages import ANSWER, ENCODE, READ, SEARCH, Listener, listener
 from kinrec.engine.together import Batching, run_together
 
 BAD = 1_000
@@ -50,39 +49,6 @@ def test_many_people_get_the_bits_of_one(engine):
     found = answers_of([ask(events) for events in people])
 
     assert found == [ask(events)() for events in people]
-
-
-def test_each_hears_of_its_own_work(engine):
-    """Whether it is worked on with others or, among calls that are run together, alone."""
-
-    class Heard(Listener):
-        def __init__(self):
-            self.stages, self.batches, self.reports = [], [], []
-
-        def enter(self, stage):
-            self.stages.append(stage)
-            return stage
-
-        def note_batch(self, size):
-            self.batches.append(size)
-
-        def note_events(self, report):
-            self.reports.append(report)
-
-    heard = [Heard() for _ in range(3)]
-
-    def ask(number, its):
-        def run():
-            listener.set(its)
-            engine.recommend(events=events_of(number))
-
-        return lambda: copy_context().run(run)
-
-    run_together([ask(number, its) for number, its in zip((1, 1, 16), heard, strict=True)])
-    for number, its in zip((1, 1, 16), heard, strict=True):
-        assert {READ, ENCODE, SEARCH, ANSWER} <= set(its.stages)
-        assert [report.received for report in its.reports] == [len(events_of(number))]
-    assert heard[2].batches == [1]
 
 
 def test_who_makes_an_answer_can_ask(engine):

@@ -116,10 +116,10 @@ def test_a_call_that_nobody_waits_for_any_more_is_forgotten(begin, open_channel,
 def test_of_very_many_those_that_came_first_are_ended(begin, open_channel, monkeypatch, method):
     """So that they take no more memory than that; others are let in however many there are."""
     server, begin_calls, _ = begin
-    monkeypatch.setattr(inner_grpc, "_TIME", 60.0)
+    monkeypatch.setattr(inner_grpc, "_LEAST_SECONDS", 60.0)
     begun = begin_calls(method, count=MOST_HELD + 60)
     assert not any(call.done() for call in begun)  # they may have come at once with their messages
-    monkeypatch.setattr(inner_grpc, "_TIME", 0.0)
+    monkeypatch.setattr(inner_grpc, "_LEAST_SECONDS", 0.0)
     begin_calls(method, count=1)
     channel = open_channel(server)
     assert RecommenderServiceStub(channel).Recommend(REQUEST, timeout=5).recommendations
@@ -138,7 +138,8 @@ def test_a_call_that_is_cancelled_in_line_is_not_worked_on(begin, open_channel, 
     stub = RecommenderServiceStub(open_channel(server))
     first = stub.Recommend.future(REQUEST, timeout=20)
     assert engine.entered.wait(10)
-    others = [stub.SimilarItems.future(pb.SimilarItemsRequest(item_id="i"), timeout=20)] * 5
+    request = pb.SimilarItemsRequest(item_id="i")
+    others = [stub.SimilarItems.future(request, timeout=20) for _ in range(5)]
     time.sleep(0.2)
     for call in others:
         call.cancel()

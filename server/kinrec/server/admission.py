@@ -10,12 +10,12 @@ from __future__ import annotations
 
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import grpc
 
 from kinrec.server import inner_grpc
-from kinrec.server.errors import OverloadedError, failure_of, last_word, set_failure
+from kinrec.server.errors import OverloadedError, failure_of, set_failure, status_of
 from kinrec.server.inner_grpc import DONE, Status
 from kinrec.server.observability.calls import REQUEST_ID, refused_as
 from kinrec.server.pools import in_pool
@@ -76,29 +76,51 @@ class _Refusing(ThreadPoolExecutor):
         return max(_LEAST_TOLD, round(self._pool.expected_wait, 2))
 
 
+class Limit(NamedTuple):
+    """Where calls wait, and how long they may.
+
+    Attributes:
+        pool: Works on them.
+        longest_wait: Gives the longest wait, in seconds, from how long one of them takes.
+    """
+
+    pool: CallPool
+    longest_wait: Callable[[float], float]
+
+    @classmethod
+    def of_calls(cls, pool: CallPool, max_wait: float | None) -> Limit:
+        """Give that of calls: so many seconds, or if None what goes by how long they take."""
+        return cls(pool, _longest_wait if max_wait is None else lambda _step: max_wait)
+
+    @classmethod
+    def of_batches(cls, pool: CallPool, max_wait: float | None) -> Limit:
+        """Give that of batches, of which one may take longer than calls may wait: some wait all the same."""
+        least = _LONGEST_WAIT if max_wait is None else max_wait
+        return cls(pool, lambda step: max(least, _USUAL_BATCHES * step))
+
+    @property
+    def is_full(self) -> bool:
+        """Whether a call that comes now would wait too long."""
+        pool = self.pool
+        return pool.expected_wait > self.longest_wait(pool.step) or pool.waiting > _MOST_WAITING
+
+
 class AdmissionInterceptor(grpc.ServerInterceptor):
     """Refuses calls that would wait too long; those that wait nowhere, as of health, are let by.
 
     Args:
-        pools: Where they would wait, by the full names of the methods.
-        batches: The one of them where batches wait, of which any may take longer than a call may wait:
-            so many may wait as are usual, whatever it is said how long.
-        max_wait: The longest wait, in seconds; None for one that goes by how long calls take.
+        limits: Where they would wait, by the full names of the methods.
         note: Is told of each call that is refused: its details, the code, the reason.
     """
 
     def __init__(
         self,
-        pools: Mapping[str, CallPool],
-        batches: CallPool,
-        max_wait: float | None,
+        limits: Mapping[str, Limit],
         note: Callable[[grpc.HandlerCallDetails, str, str], None],
     ) -> None:
-        self._pools = pools
-        self._batches = batches
+        self._limits = limits
         self._note = note
-        self._max_wait = max_wait
-        self._refusals = {pool: _refusing(pool) for pool in pools.values()}
+        self._refusals = {limit.pool: _refusing(limit.pool) for limit in limits.values()}
 
     def intercept_service(
         self,
@@ -108,18 +130,11 @@ class AdmissionInterceptor(grpc.ServerInterceptor):
         handler_call_details: grpc.HandlerCallDetails,
     ) -> grpc.RpcMethodHandler[_Request, _Response] | None:
         """Return the handler of the call, or one that refuses it."""
-        pool = self._pools.get(handler_call_details.method)
-        if pool is not None and self._is_full(pool):
+        limit = self._limits.get(handler_call_details.method)
+        if limit is not None and limit.is_full:
             self._note(handler_call_details, "RESOURCE_EXHAUSTED", "UNAVAILABLE")
-            return self._refusals[pool]
+            return self._refusals[limit.pool]
         return continuation(handler_call_details)
-
-    def _is_full(self, pool: CallPool) -> bool:
-        if pool is self._batches:
-            longest = max(self._max_wait or _LONGEST_WAIT, _USUAL_BATCHES * pool.step)
-        else:
-            longest = self._max_wait or _longest_wait(pool.step)
-        return pool.expected_wait > longest or pool.waiting > _MOST_WAITING
 
 
 def _refusing(pool: CallPool) -> grpc.RpcMethodHandler[Any, Any]:
@@ -140,4 +155,4 @@ def _longest_wait(step: float) -> float:
 @lru_cache(maxsize=64)
 def _told(wait: float) -> Status:
     """Give what a call is told that would have to wait so many seconds."""
-    return last_word(OverloadedError(_TOLD, wait))
+    return status_of(OverloadedError(_TOLD, wait))

@@ -10,10 +10,10 @@ import grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
 from kinrec.server import inner_grpc, scheduling
-from kinrec.server.admission import AdmissionInterceptor
+from kinrec.server.admission import AdmissionInterceptor, Limit
 from kinrec.server.call_pool import CallPool
 from kinrec.server.config import MAX_REQUEST_BYTES
-from kinrec.server.errors import GIVEN_UP, ErrorInterceptor, last_word
+from kinrec.server.errors import GIVEN_UP, ErrorInterceptor, status_of
 from kinrec.server.health import HealthServicer
 from kinrec.server.observability.calls import REQUEST_ID, refused_as
 from kinrec.server.observability.watching import watch_calls
@@ -129,7 +129,7 @@ class RecommenderServer:
 
     def _give_up(self, details: grpc.HandlerCallDetails) -> Status:
         self._calls.refused(details, "RESOURCE_EXHAUSTED", "UNAVAILABLE")
-        return last_word(GIVEN_UP, (REQUEST_ID, refused_as.get()))
+        return status_of(GIVEN_UP, (REQUEST_ID, refused_as.get()))
 
     def _note_served(self, engines: Engines) -> None:
         self._calls.serves(engines.current.name, engines.current.version)
@@ -157,10 +157,10 @@ def _interceptors(
 ) -> list[grpc.ServerInterceptor]:
     """From the outermost to the innermost."""
     asks = [] if config.tokens is None else [AuthInterceptor(config.tokens, calls.refused)]
-    pools = {
-        f"/{SERVICE_NAME}/{method}": batches if method in _BATCHES else pool for method in METHODS
-    }
-    admission = AdmissionInterceptor(pools, batches, config.max_wait, calls.refused)
+    limits = dict.fromkeys(METHODS, Limit.of_calls(pool, config.max_wait))
+    limits |= dict.fromkeys(_BATCHES, Limit.of_batches(batches, config.max_wait))
+    by_path = {f"/{SERVICE_NAME}/{method}": limit for method, limit in limits.items()}
+    admission = AdmissionInterceptor(by_path, calls.refused)
     return [*asks, admission, ErrorInterceptor(SERVICE_NAME, calls)]
 
 

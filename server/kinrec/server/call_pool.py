@@ -71,6 +71,7 @@ class CallPool(ThreadPoolExecutor):
         self._held = Held(MOST_HELD, give_up)
         self._line = line = _Line(most, on_crowd)
         self._thread_ends = weakref.finalize(self, line.calls.put, None)
+        self._thread_ends.atexit = False  # which _end_all sees to
         line.thread.start()
 
     @property

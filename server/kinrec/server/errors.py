@@ -354,7 +354,7 @@ def abort(
     context.abort(failure.code, failure.message)
 
 
-def last_word(error: BaseException, *metadata: tuple[str, str | bytes]) -> Status:
+def status_of(error: BaseException, *metadata: tuple[str, str | bytes]) -> Status:
     """Give how a call ends with an exception that nobody raises: see ``inner_grpc.refuse``."""
     failure = _look_up(error)
     code: int = failure.code.value[0]

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import grpc
 from grpc_health.v1 import health_pb2
 
-from kinrec.server.errors import GIVEN_UP, OverloadedError, last_word
+from kinrec.server.errors import GIVEN_UP, OverloadedError, status_of
 from kinrec.server.inner_grpc import Held, ReceivingPool
 from kinrec.server.pools import in_pool
 
@@ -39,7 +39,7 @@ class HealthServicer:
         self._max_watches = max_watches
         self._watches: set[_Watch] = set()
         self._lock = threading.Lock()  # over the two above; never held during a send
-        checks, watches = (Held(_MOST_HELD, lambda _call: last_word(GIVEN_UP)) for _ in range(2))
+        checks, watches = (Held(_MOST_HELD, lambda _call: status_of(GIVEN_UP)) for _ in range(2))
         self._check_pool = ReceivingPool(_CHECK_THREADS, "health-check", checks)
         self._watch_pool = ReceivingPool(_WATCH_THREADS, "health-watch", watches)
 

@@ -68,8 +68,8 @@ IS_KNOWN = _is_known()
 
 # What waits for the message of a call that has one.
 _WAITS = _server._unary_request(None, None, None).__code__ if IS_KNOWN else None
-_TIME = 0.5  # seconds that a call may be held, however many are
-_TIMES = 10  # as many as are held longer
+_LEAST_SECONDS = 0.5  # that a call may be held though there are too many, unless there are
+_FAR_TOO_MANY = 10  # times as many
 _NO_MESSAGE = b"the call ended without the one message that it takes"
 
 
@@ -163,10 +163,10 @@ class Held:
         return True
 
     def _end_oldest(self) -> None:
-        latest = time.monotonic() - _TIME
+        latest = time.monotonic() - _LEAST_SECONDS
         while len(self._calls) > self._most:
             key, (came, arguments) = next(iter(self._calls.items()))
-            if came > latest and len(self._calls) <= _TIMES * self._most:
+            if came > latest and len(self._calls) <= _FAR_TOO_MANY * self._most:
                 break
             del self._calls[key]
             refuse(arguments, self._give_up(_details_of(arguments)))
