@@ -358,6 +358,17 @@ def test_bytes_that_are_no_message_are_refused_as_such():
             check(call, outcome)
 
 
+def test_only_a_request_that_is_too_large_may_lose_its_connection():
+    """Closed with bytes unread it is reset; a server that cannot be reached is gone all the same."""
+    large = Call(RECOMMEND, (bytes(MAX_REQUEST_BYTES + 1),))
+    cut_off = Outcome(grpc.StatusCode.UNAVAILABLE, "Stream removed (Socket closed)", b"", (), 0.1)
+    gone = Outcome(grpc.StatusCode.UNAVAILABLE, "failed to connect", b"", (), 0.1)
+    check(large, cut_off)
+    for call, outcome in [(CALL, cut_off), (CALL, gone), (large, gone)]:
+        with pytest.raises(Violation, match="the server is gone"):
+            check(call, outcome)
+
+
 def test_the_documented_errors_are_read():
     """From the page, with their statuses."""
     assert STATUS_OF["UNKNOWN_USER"] == "NOT_FOUND"
