@@ -13,6 +13,7 @@ from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpc_health.v1.health_pb2_grpc import HealthStub
 
 from kinrec.server import admission, call_pool, scheduling
+from kinrec.server.security.tokens import digest_of, new_token
 from kinrec.v1 import recommender_pb2 as pb
 from kinrec.v1.recommender_pb2_grpc import RecommenderServiceStub
 
@@ -76,6 +77,27 @@ def test_calls_that_would_wait_too_long_are_refused_at_once(
         assert stub.Recommend(REQUEST, timeout=10).recommendations
     if scheduling.is_possible():
         assert os.sched_getscheduler(threading.get_native_id()) == os.SCHED_OTHER
+
+
+def test_with_tokens_the_callers_of_refused_calls_are_logged(
+    slow_engine, start_server, open_channel, tmp_path, caplog
+):
+    """And a call without one is told so whatever there is to do."""
+    token, file = new_token(), tmp_path / "tokens.toml"
+    file.write_text(f'[[tokens]]\nname = "web-shop"\nsha256 = "{digest_of(token)}"\n')
+    channel = open_channel(start_server(slow_engine, concurrency=1, max_wait=0.2, tokens=file))
+    stub = RecommenderServiceStub(channel)
+    own = {"metadata": (("authorization", f"Bearer {token}"),), "timeout": 10}
+    for _ in range(5):
+        for future in [stub.Recommend.future(REQUEST, **own) for _ in range(4)]:
+            future.result()
+    futures = [stub.Recommend.future(REQUEST, **own) for _ in range(100)]
+    unknown = stub.Recommend.future(REQUEST, timeout=10).exception(timeout=10)
+    assert unknown.code() == grpc.StatusCode.UNAUTHENTICATED
+    codes = {future.exception(timeout=10).code() for future in futures if future.exception()}
+    assert codes == {grpc.StatusCode.RESOURCE_EXHAUSTED}
+    refused = [one for one in caplog.records if getattr(one, "reason", "") == "UNAVAILABLE"]
+    assert {(one.caller, one.method) for one in refused} == {("web-shop", "Recommend")}
 
 
 def test_a_usual_number_of_callers_is_let_in_however_slow_the_model_is(

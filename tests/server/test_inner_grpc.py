@@ -9,6 +9,7 @@ from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpc_health.v1.health_pb2_grpc import HealthStub
 
 from kinrec.server import inner_grpc
+from kinrec.server.admission import Limit
 from kinrec.server.call_pool import MOST_HELD
 from kinrec.v1 import recommender_pb2 as pb
 from kinrec.v1.recommender_pb2_grpc import RecommenderServiceStub
@@ -113,7 +114,9 @@ def test_a_call_that_nobody_waits_for_any_more_is_forgotten(begin, open_channel,
 
 
 @pytest.mark.parametrize("method", [f"{SERVICE}/Recommend", "/grpc.health.v1.Health/Check"])
-def test_of_very_many_those_that_came_first_are_ended(begin, open_channel, monkeypatch, method):
+def test_of_very_many_those_that_came_first_are_ended(
+    begin, open_channel, monkeypatch, caplog, method
+):
     """So that they take no more memory than that; others are let in however many there are."""
     server, begin_calls, _ = begin
     monkeypatch.setattr(inner_grpc, "_LEAST_SECONDS", 60.0)
@@ -129,6 +132,8 @@ def test_of_very_many_those_that_came_first_are_ended(begin, open_channel, monke
     assert {call.exception().code() for call in ended} == {grpc.StatusCode.RESOURCE_EXHAUSTED}
     assert "the message of this call had not" in ended[0].exception().details()
     assert "grpc-status-details-bin" in dict(ended[0].exception().trailing_metadata())
+    logged = {one.method for one in caplog.records if getattr(one, "reason", "") == "UNAVAILABLE"}
+    assert logged == ({"Recommend"} if method.startswith(SERVICE) else set())
 
 
 def test_a_call_that_is_cancelled_in_line_is_not_worked_on(begin, open_channel, engine):
@@ -148,6 +153,20 @@ def test_a_call_that_is_cancelled_in_line_is_not_worked_on(begin, open_channel, 
     assert first.result(10).recommendations
     assert stub.Recommend(REQUEST, timeout=5).recommendations
     assert len(engine.asked) == 2
+
+
+def test_a_gate_that_fails_lets_calls_in(begin, open_channel, monkeypatch, caplog):
+    """Nothing is read any more once the thread ends that asks it."""
+    server, _, _ = begin
+
+    def fail(_limits):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(Limit, "is_full", property(fail))
+    stub = RecommenderServiceStub(open_channel(server))
+    for _ in range(2):
+        assert stub.Recommend(REQUEST, timeout=5).recommendations
+    assert "whether a call is let in could not be told" in caplog.text
 
 
 def test_a_server_that_stops_ends_them(begin):

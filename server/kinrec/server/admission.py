@@ -8,25 +8,19 @@ answer would, so a server that is offered more than it can do goes on doing what
 
 from __future__ import annotations
 
-from concurrent.futures import Future, ThreadPoolExecutor
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple
 
-import grpc
-
-from kinrec.server import inner_grpc
-from kinrec.server.errors import OverloadedError, failure_of, set_failure, status_of
-from kinrec.server.inner_grpc import DONE, Status
-from kinrec.server.observability.calls import REQUEST_ID, refused_as
-from kinrec.server.pools import in_pool
+from kinrec.server.errors import OverloadedError, status_of
+from kinrec.server.inner_grpc import Status
+from kinrec.server.observability.calls import REQUEST_ID
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Mapping
+
+    import grpc
 
     from kinrec.server.call_pool import CallPool
-
-    _Request = TypeVar("_Request")
-    _Response = TypeVar("_Response")
 
 _MOST_WAITING = 10_000  # whatever the speed, for each holds memory
 # Unless it is said how long calls may wait: as long as so many take, within these bounds, so that
@@ -36,44 +30,6 @@ _TOLD = "the server has more calls than it can answer in time"
 _LEAST_TOLD = 0.01  # seconds after which to come again
 _USUAL_BATCHES = 32  # and so many batches, however long they take
 _SHORTEST_WAIT, _LONGEST_WAIT = 0.05, 0.25
-
-
-class _Refusing(ThreadPoolExecutor):
-    """Refuses what is submitted, in the thread that submits it: no thread to wait for, none to wake.
-
-    Args:
-        pool: Where it would have waited.
-    """
-
-    def __init__(self, pool: CallPool) -> None:
-        super().__init__(1)
-        self._pool = pool
-
-    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:  # noqa: ANN401
-        fn(self._refuse, *args, **kwargs)  # which runs it in the context of the call
-        return DONE
-
-    def _refuse(self, *args: Any) -> None:  # noqa: ANN401
-        code, details, metadata = _told(self._wait())
-        status = Status(code, details, (*metadata, (REQUEST_ID, refused_as.get())))
-        if not inner_grpc.refuse(args, status):
-            work, *rest = args
-            work(*rest)
-
-    def behave(
-        self,
-        _requests: Iterator[bytes],
-        context: grpc.ServicerContext,
-        send: Callable[[None], None],
-    ) -> None:
-        """Do the same in gRPC's own way, where there is no other."""
-        failure = failure_of(OverloadedError(_TOLD, self._wait()))
-        set_failure(context, failure, (REQUEST_ID, refused_as.get()))
-        send(None)
-
-    def _wait(self) -> float:
-        """Give what a call would have to wait, in seconds, rounded, so that many are told the same."""
-        return max(_LEAST_TOLD, round(self._pool.expected_wait, 2))
 
 
 class Limit(NamedTuple):
@@ -104,48 +60,43 @@ class Limit(NamedTuple):
         pool = self.pool
         return pool.expected_wait > self.longest_wait(pool.step) or pool.waiting > _MOST_WAITING
 
+    @property
+    def told_wait(self) -> float:
+        """How long a call that comes now would wait, in seconds, rounded, so that many are told the same."""
+        return max(_LEAST_TOLD, round(self.pool.expected_wait, 2))
 
-class AdmissionInterceptor(grpc.ServerInterceptor):
+
+class Admission:
     """Refuses calls that would wait too long; those that wait nowhere, as of health, are let by.
 
     Args:
         limits: Where they would wait, by the full names of the methods.
-        note: Is told of each call that is refused: its details, the code, the reason.
+        note: Is told of each call that is refused: its details, the code, the reason, who calls. It
+            gives the id of the call.
+        caller_of: Says who calls; None if the call will be refused for that.
     """
 
     def __init__(
         self,
         limits: Mapping[str, Limit],
-        note: Callable[[grpc.HandlerCallDetails, str, str], None],
+        note: Callable[[grpc.HandlerCallDetails, str, str, str], str],
+        caller_of: Callable[[grpc.HandlerCallDetails], str | None],
     ) -> None:
         self._limits = limits
         self._note = note
-        self._refusals = {limit.pool: _refusing(limit.pool) for limit in limits.values()}
+        self._caller_of = caller_of
 
-    def intercept_service(
-        self,
-        continuation: Callable[
-            [grpc.HandlerCallDetails], grpc.RpcMethodHandler[_Request, _Response] | None
-        ],
-        handler_call_details: grpc.HandlerCallDetails,
-    ) -> grpc.RpcMethodHandler[_Request, _Response] | None:
-        """Return the handler of the call, or one that refuses it."""
-        limit = self._limits.get(handler_call_details.method)
-        if limit is not None and limit.is_full:
-            self._note(handler_call_details, "RESOURCE_EXHAUSTED", "UNAVAILABLE")
-            return self._refusals[limit.pool]
-        return continuation(handler_call_details)
-
-
-def _refusing(pool: CallPool) -> grpc.RpcMethodHandler[Any, Any]:
-    """Give a handler that refuses calls that would wait in a pool.
-
-    To gRPC it takes a stream of requests, of which it reads none before the behaviour asks, and gives
-    one of responses that the behaviour ends: to fail by an exception takes longer.
-    """
-    refusing = _Refusing(pool)
-    behaviour = in_pool(refusing, refusing.behave, non_blocking=True)
-    return grpc.stream_stream_rpc_method_handler(behaviour)
+    def refuse(self, details: grpc.HandlerCallDetails) -> Status | None:
+        """Say how a call ends; None if it is let in."""
+        limit = self._limits.get(details.method)
+        if limit is None or not limit.is_full:
+            return None
+        caller = self._caller_of(details)
+        if caller is None:
+            return None
+        code, text, metadata = _told(limit.told_wait)
+        request_id = self._note(details, "RESOURCE_EXHAUSTED", "UNAVAILABLE", caller)
+        return Status(code, text, (*metadata, (REQUEST_ID, request_id)))
 
 
 def _longest_wait(step: float) -> float:

@@ -10,12 +10,12 @@ import grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
 from kinrec.server import inner_grpc, scheduling
-from kinrec.server.admission import AdmissionInterceptor, Limit
+from kinrec.server.admission import Admission, Limit
 from kinrec.server.call_pool import CallPool
 from kinrec.server.config import MAX_REQUEST_BYTES
 from kinrec.server.errors import GIVEN_UP, ErrorInterceptor, status_of
 from kinrec.server.health import HealthServicer
-from kinrec.server.observability.calls import REQUEST_ID, refused_as
+from kinrec.server.observability.calls import REQUEST_ID
 from kinrec.server.observability.watching import watch_calls
 from kinrec.server.pools import in_pool
 from kinrec.server.port import PortError, check_port
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from kinrec.server.config import ServerConfig
     from kinrec.server.engines import Engines
     from kinrec.server.inner_grpc import Status
-    from kinrec.server.observability.calls import Calls
 
 _log = logging.getLogger(__name__)
 
@@ -68,9 +67,20 @@ class RecommenderServer:
         # Each is many calls in one, and the calls would wait for it.
         batches = CallPool(1, self._give_up)
         self._calls = watch_calls(config.observing, SERVICE_NAME, METHODS, [pool, batches])
+        auth = (
+            None if config.tokens is None else AuthInterceptor(config.tokens, self._calls.refused)
+        )
+        pool.gate = Admission(
+            _limits(config, pool, batches),
+            self._calls.refused,
+            (lambda _details: "") if auth is None else auth.caller_of,
+        ).refuse
         self._server = grpc.server(
             pool,
-            interceptors=_interceptors(config, pool, batches, self._calls),
+            interceptors=[
+                *([] if auth is None else [auth]),
+                ErrorInterceptor(SERVICE_NAME, self._calls),
+            ],
             options=_options(config),
         )
         self._health = HealthServicer(("", SERVICE_NAME), max_watches=config.max_watches)
@@ -128,8 +138,8 @@ class RecommenderServer:
         self._note_served(engines)
 
     def _give_up(self, details: grpc.HandlerCallDetails) -> Status:
-        self._calls.refused(details, "RESOURCE_EXHAUSTED", "UNAVAILABLE")
-        return status_of(GIVEN_UP, (REQUEST_ID, refused_as.get()))
+        request_id = self._calls.refused(details, "RESOURCE_EXHAUSTED", "UNAVAILABLE")
+        return status_of(GIVEN_UP, (REQUEST_ID, request_id))
 
     def _note_served(self, engines: Engines) -> None:
         self._calls.serves(engines.current.name, engines.current.version)
@@ -152,16 +162,11 @@ class RecommenderServer:
         return stopped
 
 
-def _interceptors(
-    config: ServerConfig, pool: CallPool, batches: CallPool, calls: Calls
-) -> list[grpc.ServerInterceptor]:
-    """From the outermost to the innermost."""
-    asks = [] if config.tokens is None else [AuthInterceptor(config.tokens, calls.refused)]
+def _limits(config: ServerConfig, pool: CallPool, batches: CallPool) -> dict[str, Limit]:
+    """Where the calls of each method wait."""
     limits = dict.fromkeys(METHODS, Limit.of_calls(pool, config.max_wait))
     limits |= dict.fromkeys(_BATCHES, Limit.of_batches(batches, config.max_wait))
-    by_path = {f"/{SERVICE_NAME}/{method}": limit for method, limit in limits.items()}
-    admission = AdmissionInterceptor(by_path, calls.refused)
-    return [*asks, admission, ErrorInterceptor(SERVICE_NAME, calls)]
+    return {f"/{SERVICE_NAME}/{method}": limit for method, limit in limits.items()}
 
 
 def _on_crowd() -> Callable[[bool], None] | None:

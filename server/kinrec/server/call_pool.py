@@ -8,18 +8,18 @@ import logging
 import threading
 import time
 import weakref
-from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from kinrec.engine.together import run_together
 from kinrec.server import inner_grpc
-from kinrec.server.inner_grpc import DONE, Held
+from kinrec.server.inner_grpc import DONE, GatedPool, Held
 from kinrec.server.observability.calls import note_times
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from concurrent.futures import Future
 
     import grpc
 
@@ -48,7 +48,7 @@ MOST_HELD = 128
 """How many calls a pool holds whose message has not come, which can take the memory of the largest."""
 
 
-class CallPool(ThreadPoolExecutor):
+class CallPool(GatedPool):
     """A thread that works on calls, together on those that wait at the same time.
 
     It is for gRPC alone: to whoever submits a call it does not say what became of it. A call begins to

@@ -4,7 +4,7 @@ A call is held until its message has come. gRPC takes a thread as soon as it kno
 thread then waits for the message: as many callers as there are threads bring a server to a halt by
 beginning calls and sending no more. And a thread that waits has to be woken, for every call.
 
-A call is refused without what gRPC makes for one that is answered, so that a flood costs less.
+A call is refused before gRPC makes anything for it, so that a flood costs less.
 
 Where gRPC is made otherwise than is known here, neither is done.
 """
@@ -14,8 +14,10 @@ Where gRPC is made otherwise than is known here, neither is done.
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib
 import inspect
+import logging
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
@@ -27,7 +29,16 @@ if TYPE_CHECKING:
 
 _Result = TypeVar("_Result")
 
+_log = logging.getLogger(__name__)
+
 _PARTS = {
+    "_handle_call": [
+        "rpc_event",
+        "method_with_handler",
+        "interceptor_pipeline",
+        "thread_pool",
+        "concurrency_exceeded",
+    ],
     "_unary_request": ["rpc_event", "state", "request_deserializer"],
     "_receive_message": ["state", "call", "request_deserializer"],
     "_abort": ["state", "call", "code", "details"],
@@ -42,6 +53,12 @@ _PARTS = {
     ],
 }
 
+_OPERATIONS = (
+    "ReceiveMessage",
+    "ReceiveCloseOnServer",
+    "SendInitialMetadata",
+    "SendStatusFromServer",
+)
 _STATE = {"client", "condition", "due", "request", "trailing_metadata"}
 
 _server: Any = importlib.import_module("grpc._server")
@@ -56,7 +73,7 @@ def _is_known() -> bool:
                 for name, parameters in _PARTS.items()
             )
             and vars(_server._RPCState()).keys() >= _STATE
-            and hasattr(_server.cygrpc, "ReceiveMessageOperation")
+            and all(hasattr(_server.cygrpc, f"{name}Operation") for name in _OPERATIONS)
             and hasattr(_server, "_RECEIVE_MESSAGE_TOKEN")
         )
     except (AttributeError, TypeError, ValueError):
@@ -169,27 +186,18 @@ class Held:
             if came > latest and len(self._calls) <= _FAR_TOO_MANY * self._most:
                 break
             del self._calls[key]
-            refuse(arguments, self._give_up(_details_of(arguments)))
+            _, event, state, *_ = arguments
+            # In the context of the call, which knows who calls.
+            _end(arguments, state.context.run(self._give_up, _details_of(event)))
 
 
-def refuse(arguments: tuple[Any, ...], status: Status) -> bool:
-    """End a call at once.
-
-    Args:
-        arguments: As of ``Held.hold``.
-        status: How it ends.
-
-    Returns:
-        Whether it has been ended. It has not where gRPC is not known.
-    """
-    if not _is_call(arguments):
-        return False
+def _end(arguments: tuple[Any, ...], status: Status) -> None:
+    """End a call that gRPC has submitted, unless it has ended."""
     _, rpc_event, state, *_ = arguments
     with state.condition:
         if _server._is_rpc_state_active(state):
             state.trailing_metadata = status.metadata
             _server._abort(state, rpc_event.call, status.code, status.details)
-    return True
 
 
 class _Details(NamedTuple):
@@ -197,17 +205,66 @@ class _Details(NamedTuple):
     invocation_metadata: tuple[tuple[str, str | bytes], ...]
 
 
-def _details_of(arguments: tuple[Any, ...]) -> grpc.HandlerCallDetails:
-    event = arguments[1]
-    details = _Details(
-        (event.call_details.method or b"").decode("utf-8", "replace"),
-        event.invocation_metadata,
-    )
-    return cast("grpc.HandlerCallDetails", details)
+def _details_of(event: Any) -> grpc.HandlerCallDetails:  # noqa: ANN401 - gRPC's own
+    # A method that gRPC was told of beforehand names its calls in the other way.
+    method = event.call_details.method.decode("utf-8", "replace") or event.tag
+    return cast("grpc.HandlerCallDetails", _Details(method, event.invocation_metadata))
 
 
 def _is_call(arguments: tuple[Any, ...]) -> bool:
     return IS_KNOWN and len(arguments) == 1 + len(_PARTS["_unary_response_in_pool"])
+
+
+class GatedPool(ThreadPoolExecutor):
+    """A pool for the calls of a server, in front of which some are refused.
+
+    Attributes:
+        gate: Is told of each call of the server before anything is made of it, in the one thread that
+            reads calls, and says how it ends; None for a call that is let in. Not asked where gRPC is
+            not known.
+    """
+
+    gate: Callable[[grpc.HandlerCallDetails], Status | None] | None = None
+
+
+def _handle_gated(handle: Callable[..., Any]) -> Callable[..., Any]:
+    """Have calls pass the gates of their servers before gRPC handles them."""
+
+    @functools.wraps(handle)
+    def handle_call(event: Any, method: Any, pipeline: Any, pool: Any, *rest: Any) -> Any:  # noqa: ANN401
+        gate = pool.gate if isinstance(pool, GatedPool) else None
+        if gate is not None and event.success:
+            try:
+                status = gate(_details_of(event))
+            except Exception:  # noqa: BLE001 - this thread must go on
+                _log.exception("whether a call is let in could not be told")
+                status = None
+            if status is not None:
+                return _refuse(event, status), None
+        return handle(event, method, pipeline, pool, *rest)
+
+    return handle_call
+
+
+def _refuse(event: Any, status: Status) -> object:  # noqa: ANN401 - gRPC's own
+    """End a call of which gRPC has made nothing yet.
+
+    Returns:
+        What stands for the call among those that have not ended.
+    """
+    call = object()
+    cygrpc = _server.cygrpc
+    operations = (
+        cygrpc.SendInitialMetadataOperation(None, 0),
+        cygrpc.ReceiveCloseOnServerOperation(0),
+        cygrpc.SendStatusFromServerOperation(status.metadata, status.code, status.details, 0),
+    )
+    event.call.start_server_batch(operations, lambda _event: (call, ()))
+    return call
+
+
+if IS_KNOWN:
+    _server._handle_call = _handle_gated(_server._handle_call)
 
 
 class ReceivingPool(ThreadPoolExecutor):

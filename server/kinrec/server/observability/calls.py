@@ -41,9 +41,6 @@ _TRACE = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}.*")
 caller: ContextVar[str] = ContextVar("caller", default="")
 """The name of the token with which the running call came; empty if it has none."""
 
-refused_as: ContextVar[str] = ContextVar("refused_as", default="")
-"""The request id of the running call, if it was refused before a thread took it; else empty."""
-
 _current: ContextVar[Call | None] = ContextVar("call", default=None)
 
 
@@ -282,23 +279,29 @@ class Calls:
         # It holds the variable that holds the call: nothing of either would go before a collection.
         del call.context
 
-    def refused(self, details: grpc.HandlerCallDetails, code: str, reason: str) -> None:
-        """Note that a call was refused before a thread took it, and give it its id, ``refused_as``.
+    def refused(
+        self, details: grpc.HandlerCallDetails, code: str, reason: str, name: str = ""
+    ) -> str:
+        """Note that a call was refused before a thread took it.
 
         Args:
             details: What was called, which need not exist, and with what.
             code: The status code.
             reason: As of ``end``.
+            name: Of the token with which it came; if empty that of the running call.
+
+        Returns:
+            Its request id.
         """
         method = details.method.rpartition("/")[2]
         if method not in self._methods:
             method = UNKNOWN_METHOD
         metadata = details.invocation_metadata
         request_id = _request_id_of(metadata)
-        refused_as.set(request_id)
-        refused = Refused(method, code, reason, caller.get(), request_id, metadata)
+        refused = Refused(method, code, reason, name or caller.get(), request_id, metadata)
         for watcher in self._watchers:
             watcher.refused(refused)
+        return request_id
 
     def unknown_method(self) -> None:
         """Note that a method was called that the server does not have."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import grpc
 
 from kinrec.server.errors import Failure, abort
-from kinrec.server.observability.calls import REQUEST_ID, caller, refused_as
+from kinrec.server.observability.calls import REQUEST_ID, caller
 from kinrec.server.pools import in_pool
 from kinrec.server.security.tokens import read_tokens
 from kinrec.server.security.watched import Watched
@@ -77,19 +77,29 @@ class AuthInterceptor(grpc.ServerInterceptor):
 
     Args:
         path: The file of tokens.
-        note: Is told of each call that is refused: its details, the code, the reason.
+        note: Is told of each call that is refused: its details, the code, the reason. It gives the id
+            of the call.
 
     Raises:
         FlagFileError: The file cannot be used.
     """
 
     def __init__(
-        self, path: Path, note: Callable[[grpc.HandlerCallDetails, str, str], None]
+        self, path: Path, note: Callable[[grpc.HandlerCallDetails, str, str], str]
     ) -> None:
         self._note = note
         self._tokens = Watched([path], lambda: read_tokens(path))
         self._buckets: dict[tuple[str, float, int], TokenBucket] = {}
         self._pool = ThreadPoolExecutor(_REFUSAL_THREADS, "refusal")
+
+    def caller_of(self, details: grpc.HandlerCallDetails) -> str | None:
+        """Give the name of the token with which a call comes; None for a call that will be refused."""
+        try:
+            token = self._token_of(details)
+            _check_allowed(token, details.method)
+        except _RefusedError:
+            return None
+        return token.name
 
     def intercept_service(
         self,
@@ -106,10 +116,12 @@ class AuthInterceptor(grpc.ServerInterceptor):
             token = self._token_of(handler_call_details)
             # gRPC runs interceptors and the handler of a call in one context of its own.
             caller.set(token.name)
-            self._check(token, method)
+            _check_allowed(token, method)
+            self._check_rate(token)
         except _RefusedError as error:
-            self._note(handler_call_details, error.failure.code.name, error.failure.reason)
-            return self._refusing(error.failure)
+            failure = error.failure
+            request_id = self._note(handler_call_details, failure.code.name, failure.reason)
+            return self._refusing(failure, request_id)
         return continuation(handler_call_details)
 
     def _token_of(self, details: grpc.HandlerCallDetails) -> Token:
@@ -124,11 +136,7 @@ class AuthInterceptor(grpc.ServerInterceptor):
             raise _RefusedError(_INVALID)
         return token
 
-    def _check(self, token: Token, method: str) -> None:
-        if method.rpartition("/")[2] not in token.rpcs:
-            text = f"the token {token.name} is not allowed to make this call"
-            failure = Failure(grpc.StatusCode.PERMISSION_DENIED, "RPC_NOT_ALLOWED", text)
-            raise _RefusedError(failure)
+    def _check_rate(self, token: Token) -> None:
         if token.rate is None:
             return
         key = (token.name, token.rate, token.burst)
@@ -141,13 +149,22 @@ class AuthInterceptor(grpc.ServerInterceptor):
             code = grpc.StatusCode.RESOURCE_EXHAUSTED
             raise _RefusedError(Failure(code, "RATE_LIMITED", text, retry_delay=wait))
 
-    def _refusing(self, failure: Failure) -> grpc.RpcMethodHandler[_Request, _Response]:
+    def _refusing(
+        self, failure: Failure, request_id: str
+    ) -> grpc.RpcMethodHandler[_Request, _Response]:
         def refuse(_requests: Iterator[_Request], context: grpc.ServicerContext) -> Never:
-            abort(context, failure, (REQUEST_ID, refused_as.get()))
+            abort(context, failure, (REQUEST_ID, request_id))
 
         # Of a stream, whatever the method is: gRPC waits for the request of one that takes a single one,
         # and holds a thread until it comes.
         return grpc.stream_stream_rpc_method_handler(in_pool(self._pool, refuse))
+
+
+def _check_allowed(token: Token, method: str) -> None:
+    if method.rpartition("/")[2] not in token.rpcs:
+        text = f"the token {token.name} is not allowed to make this call"
+        failure = Failure(grpc.StatusCode.PERMISSION_DENIED, "RPC_NOT_ALLOWED", text)
+        raise _RefusedError(failure)
 
 
 class TokenBucket:
