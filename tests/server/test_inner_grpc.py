@@ -162,7 +162,7 @@ def test_a_gate_that_fails_lets_calls_in(begin, open_channel, monkeypatch, caplo
     def fail(_limits):
         raise ZeroDivisionError
 
-    monkeypatch.setattr(Limit, "is_full", property(fail))
+    monkeypatch.setattr(Limit, "excessive_wait", fail)
     stub = RecommenderServiceStub(open_channel(server))
     for _ in range(2):
         assert stub.Recommend(REQUEST, timeout=5).recommendations

@@ -54,16 +54,13 @@ class Limit(NamedTuple):
         least = _LONGEST_WAIT if max_wait is None else max_wait
         return cls(pool, lambda step: max(least, _USUAL_BATCHES * step))
 
-    @property
-    def is_full(self) -> bool:
-        """Whether a call that comes now would wait too long."""
+    def excessive_wait(self) -> float:
+        """Give how long a call that comes now would wait, in seconds, if that is too long; else 0."""
         pool = self.pool
-        return pool.expected_wait > self.longest_wait(pool.step) or pool.waiting > _MOST_WAITING
-
-    @property
-    def told_wait(self) -> float:
-        """How long a call that comes now would wait, in seconds, rounded, so that many are told the same."""
-        return max(_LEAST_TOLD, round(self.pool.expected_wait, 2))
+        wait = pool.expected_wait
+        if wait > self.longest_wait(pool.step) or pool.waiting > _MOST_WAITING:
+            return max(wait, _LEAST_TOLD)
+        return 0.0
 
 
 class Admission:
@@ -89,12 +86,13 @@ class Admission:
     def refuse(self, details: grpc.HandlerCallDetails) -> Status | None:
         """Say how a call ends; None if it is let in."""
         limit = self._limits.get(details.method)
-        if limit is None or not limit.is_full:
+        wait = 0.0 if limit is None else limit.excessive_wait()
+        if not wait:
             return None
         caller = self._caller_of(details)
         if caller is None:
             return None
-        code, text, metadata = _told(limit.told_wait)
+        code, text, metadata = _told(round(wait, 2))
         request_id = self._note(details, "RESOURCE_EXHAUSTED", "UNAVAILABLE", caller)
         return Status(code, text, (*metadata, (REQUEST_ID, request_id)))
 
