@@ -39,16 +39,17 @@ def transitions():
 
 def test_transitions(transitions):
     """What followed the last item counts whole, what followed the one before it half."""
-    shares = summed(transitions.shares(transitions.followers(history(0, 1)), half_life=1.0), 3)
+    followers = transitions.followers(history(0, 1), half_life=1.0)
+    shares = summed((followers.items, followers.shares), 3)
 
     np.testing.assert_allclose(shares, np.array([0.4, 0.25, 0.125]) / 0.775, rtol=1e-6)
 
 
 def test_transitions_to_nowhere(transitions):
     """A history of items that nothing followed names no items."""
-    numbers, values = transitions.shares(transitions.followers(history(2, 2)), half_life=1.0)
+    followers = transitions.followers(history(2, 2), half_life=1.0)
 
-    assert (len(numbers), len(values)) == (0, 0)
+    assert (len(followers.items), len(followers.shares)) == (0, 0)
 
 
 @pytest.fixture

@@ -67,6 +67,7 @@ class Person:
         self._followers: Followers | None = None
         self._neighbours: dict[int, Found] = {}
         self._next_items: dict[int, Found] = {}
+        self._next_shares: dict[int, Shares] = {}
         self.history = history
         self.user = user
         self.search = USUAL
@@ -157,9 +158,10 @@ class Person:
 
     @property
     def followers(self) -> Followers:
-        """What people did within a few events of the last items of the history."""
+        """What people did within a few events of the last items of the history, and its shares."""
         if self._followers is None:
-            self._followers = self._model.transitions.followers(self.history)
+            half_life = self._model.manifest.blend.transition_half_life
+            self._followers = self._model.transitions.followers(self.history, half_life)
         return self._followers
 
     def neighbours(self, count: int) -> Found:
@@ -192,6 +194,13 @@ class Person:
             found = self._model.item_index.search(self.vector, count, self._search_of_all)
             self._next_items[count] = found
         return self._next_items[count]
+
+    def next_shares(self, count: int) -> Shares:
+        """Give the shares of those."""
+        if count not in self._next_shares:
+            temperature = self._model.manifest.blend.sequence_temperature
+            self._next_shares[count] = softmax(self.next_items(count), temperature)
+        return self._next_shares[count]
 
     def next_items_within(self, count: int) -> Found:
         """Find those the encoder scores highest of the items that are searched among."""
@@ -260,10 +269,10 @@ def search_together(
 
 
 def _sequence(_model: Model, person: Person, blend: Blend, count: int) -> Shares:
-    found, temperature = person.next_items(count), blend.sequence_temperature
     if person.search.within is None:
-        return softmax(found, temperature)
-    return softmax(person.next_items_within(count), temperature, among=found)
+        return person.next_shares(count)
+    within, found = person.next_items_within(count), person.next_items(count)
+    return softmax(within, blend.sequence_temperature, among=found)
 
 
 def _similar_users(model: Model, person: Person, blend: Blend, _count: int) -> Shares:
@@ -274,8 +283,8 @@ def _factors(model: Model, person: Person, _blend: Blend, count: int) -> Shares:
     return model.factor_scores.shares(person.factors, count, person.search)
 
 
-def _transitions(model: Model, person: Person, blend: Blend, _count: int) -> Shares:
-    return model.transitions.shares(person.followers, blend.transition_half_life)
+def _transitions(_model: Model, person: Person, _blend: Blend, _count: int) -> Shares:
+    return person.followers.items, person.followers.shares
 
 
 def _history(model: Model, person: Person, blend: Blend, _count: int) -> Shares:

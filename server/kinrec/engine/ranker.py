@@ -21,7 +21,6 @@ from kinrec.engine.sources import (
     SEQUENCE,
     SIMILAR_USERS,
     TRANSITIONS,
-    softmax,
 )
 
 if TYPE_CHECKING:
@@ -65,7 +64,7 @@ _LEAST = np.array([[LEAST_SHARE]] * len(_SHARES) + [[LEAST_COUNT]] * 4, np.float
 EXAMINED_DEPTH = 100
 LEAST_EXAMINED = 2e-4
 GREATEST = np.float32(5.0)  # of the logarithm of a factor
-LIMIT = np.float32(4.0)  # of a feature, in standard deviations
+LIMIT = 4.0  # of a feature, in standard deviations
 
 
 def check_ranker(spec: Spec) -> str | None:
@@ -112,19 +111,22 @@ class Ranker:
 
     def __init__(self, spec: Spec) -> None:
         self.include_seen = spec.include_seen
+        means, deviations = np.array(spec.means), np.array(spec.deviations)
+        # The weights are of features in standard deviations from their means. To reckon that into them
+        # once leaves less to do for each item.
+        weights = np.array(spec.hidden_weights).reshape(len(FEATURES), -1).T / deviations
+        biases = np.array(spec.hidden_biases) - weights @ means
         # Features stand in rows: each is then one piece of memory.
-        self._means = np.array(spec.means, np.float32)[:, np.newaxis]
-        self._scale = np.float32(1.0) / np.array(spec.deviations, np.float32)[:, np.newaxis]
-        self._biases = np.array(spec.hidden_biases, np.float32)[:, np.newaxis]
-        hidden = np.array(spec.hidden_weights, np.float32).reshape(len(FEATURES), -1)
-        self._hidden = np.ascontiguousarray(hidden.T)
+        self._least = _column(means - LIMIT * deviations)
+        self._greatest = _column(means + LIMIT * deviations)
+        self._biases = _column(biases)
+        self._hidden = np.ascontiguousarray(weights, np.float32)
         self._output = np.array(spec.output_weights, np.float32)
 
     def factors(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
         """Give what scores are multiplied by, (n,), from ``features_of`` their items."""
-        inputs = features - self._means
-        inputs *= self._scale
-        np.minimum(np.maximum(inputs, -LIMIT, out=inputs), LIMIT, out=inputs)
+        inputs = np.maximum(features, self._least)
+        np.minimum(inputs, self._greatest, out=inputs)
         hidden = self._hidden @ inputs
         hidden += self._biases
         logarithms = self._output @ np.maximum(hidden, 0.0, out=hidden)
@@ -148,12 +150,15 @@ class Ranker:
         return np.asarray(scores * factors, np.float32)
 
 
+def _column(values: NDArray[np.float64]) -> NDArray[np.float32]:
+    return values.astype(np.float32)[:, np.newaxis]
+
+
 def least_examined(blended: Blended) -> np.float32:
     """Give the least score of an item that is looked at."""
     model, person, weights, _ = blended
-    blend = model.manifest.blend
-    numbers, shares = softmax(person.next_items(blend.candidates), blend.sequence_temperature)
-    place = min(EXAMINED_DEPTH, len(numbers)) - 1
+    _, shares = person.next_shares(model.manifest.blend.candidates)
+    place = min(EXAMINED_DEPTH, len(shares)) - 1
     return np.float32(max(LEAST_EXAMINED, weights.get(SEQUENCE, 0.0) * float(shares[place])))
 
 
@@ -171,12 +176,18 @@ def features_of(
     np.log(scores + LEAST_SCORE, out=features[_BLEND])
     counts = features[_COUNTS]
     counts[: len(_SHARES)] = 0.0
+    followers = person.followers
+    places = place_of.take(followers.items)
+    among = (places != 0).nonzero()[0]
+    places = places.take(among) - np.int16(1)
+    counts[len(_SHARES) :] = model.evidence.of(followers, among, places, count)
     for source, (numbers, values) in parts:
-        if source in _SHARES:
+        if source == TRANSITIONS:
+            shares = np.bincount(places, followers.shares.take(among), count)
+            counts[_SHARES.index(source)] = shares
+        elif source in _SHARES:
             shares = np.bincount(place_of.take(numbers), values, count + 1)[1:]
             np.multiply(shares, 1.0 / weights[source], out=counts[_SHARES.index(source)])
-    half_life = model.manifest.blend.transition_half_life
-    counts[len(_SHARES) :] = model.evidence.of(person.followers, half_life, place_of, count)
     counts += _LEAST
     np.log(counts, out=counts)
 

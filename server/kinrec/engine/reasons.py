@@ -141,9 +141,8 @@ def _events(
     if TRANSITIONS in shares:
         followers = person.followers
         owners = np.arange(len(followers.lengths)).repeat(followers.lengths)
-        values = model.transitions.weigh(followers, half_life)
         hits, places = _among(followers.items, place_of)
-        np.add.at(counts, (owners.take(hits), places), values.take(hits))
+        np.add.at(counts, (owners.take(hits), places), followers.shares.take(hits))
         counts *= shares[TRANSITIONS] / np.maximum(counts.sum(axis=0), 1e-300)
     if SEQUENCE in shares:
         vectors = model.item_vectors

@@ -188,26 +188,21 @@ class Transitions:
         for name, array in zip(TRANSITION_FILES, arrays, strict=True):
             np.save(directory / name, array)
 
-    def shares(self, followers: Followers, half_life: float) -> Shares:
-        """Give each follower's share; an item can come more than once.
+    def followers(self, history: History, half_life: float) -> Followers:
+        """Find the followers of the last events of a history.
 
         Args:
-            followers: Of a history.
+            history: What the person did.
             half_life: The number of later events after which an event counts half.
         """
-        return _to_shares(followers.items, self.weigh(followers, half_life))
-
-    def weigh(self, followers: Followers, half_life: float) -> NDArray[np.float32]:
-        """Give what each follower counts, (n,). See ``shares``."""
-        return self.weights.take(followers.places) * followers.decay(half_life)
-
-    def followers(self, history: History) -> Followers:
-        """Find the followers of the last events of a history."""
         recent = history.items[-MAX_TRANSITION_EVENTS:][::-1].astype(np.int64)
         starts = self.offsets.take(recent)
         lengths = self.offsets.take(recent + 1) - starts
         places = ranges(starts, lengths)
-        return Followers(lengths, self.items.take(places).astype(np.int64), places)
+        decay = decay_by(half_life, len(recent)).repeat(lengths)
+        items = self.items.take(places).astype(np.int64)
+        _, shares = _to_shares(items, self.weights.take(places) * decay)
+        return Followers(lengths, items, places, decay, shares)
 
 
 class Followers(NamedTuple):
@@ -217,15 +212,15 @@ class Followers(NamedTuple):
         lengths: int64, (events,), how many each event has.
         items: int64, (n,), their numbers, of which one can come more than once.
         places: int64, (n,), where each stands among the followers of all items.
+        decay: float32, (n,), what the event of each counts.
+        shares: float32, (n,), the share of each.
     """
 
     lengths: NDArray[np.int64]
     items: NDArray[np.int64]
     places: NDArray[np.int64]
-
-    def decay(self, half_life: float) -> NDArray[np.float32]:
-        """Give what the event of each follower counts, (n,)."""
-        return decay_by(half_life, len(self.lengths)).repeat(self.lengths)
+    decay: NDArray[np.float32]
+    shares: NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,28 +237,29 @@ class Evidence:
     counts: NDArray[np.float32]
 
     def of(
-        self, followers: Followers, half_life: float, place_of: NDArray[np.int16], count: int
+        self,
+        followers: Followers,
+        among: NDArray[np.int64],
+        place_of: NDArray[np.int16],
+        count: int,
     ) -> NDArray[np.float64]:
         """Add up what is known of some items and the last events of a history.
 
         Args:
             followers: Of the history.
-            half_life: The number of later events after which an event counts half.
-            place_of: (items,), the place of each item among those asked about, from 1; 0 for others.
+            among: Which of the followers are such an item.
+            place_of: Beside each of these the place of the item among those asked about.
             count: How many are asked about.
 
         Returns:
             (4, count): the three counts, decayed, and how many of the events an item follows.
         """
-        rows = place_of.take(followers.items)
-        kept = (rows != 0).nonzero()[0]
-        rows = rows.take(kept)
-        decay = followers.decay(half_life).take(kept)
-        counts = self.counts.take(followers.places.take(kept), axis=0)
+        decay = followers.decay.take(among)
+        counts = self.counts.take(followers.places.take(among), axis=0)
         found = np.empty((4, count))
         for row, values in zip(found, counts.T, strict=False):
-            row[:] = np.bincount(rows, values * decay, count + 1)[1:]
-        found[3] = np.bincount(rows, minlength=count + 1)[1:]
+            row[:] = np.bincount(place_of, values * decay, count)
+        found[3] = np.bincount(place_of, minlength=count)
         return found
 
 
