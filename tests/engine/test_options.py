@@ -20,6 +20,7 @@ from kinrec.engine import (
 from kinrec.engine.blend import Person
 from kinrec.engine.mixture import Scope, mix
 from kinrec.engine.reasons import find_reasons
+from kinrec.engine.steps import finish
 
 
 @pytest.fixture
@@ -166,7 +167,7 @@ def test_the_voters_of_a_reason_did_something_with_the_item(model, users):
     weights = {"similar_users": 1.0}
     discount = np.ones(len(model.items), np.float32)
     scope = Scope(None, np.zeros(0, np.int64), 10, 10)
-    mixture = mix(model, person, weights, scope, discount)
+    mixture = finish(mix(model, person, weights, scope, discount))
     items, _ = mixture.best(15)
     neighbours, cosines = person.neighbours(model.manifest.blend.neighbours)
     for item, reason in zip(

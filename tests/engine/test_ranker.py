@@ -21,6 +21,7 @@ from kinrec.engine.ranker import (
     least_examined,
 )
 from kinrec.engine.sources import softmax
+from kinrec.engine.steps import finish
 
 INPUTS = len(FEATURES)
 WEIGHTS = {"sequence": 0.5, "transitions": 0.3, "similar_users": 0.2}
@@ -51,7 +52,7 @@ def blended(model, users):
     """Some person, and what the sources say to it."""
     person = Person.stored(model, model.encoder, model.users.get(users[3]))
     nothing = np.zeros(0, np.int64)
-    mixture = mix(model, person, WEIGHTS, Scope(None, nothing, 10, 0))
+    mixture = finish(mix(model, person, WEIGHTS, Scope(None, nothing, 10, 0)))
     return Blended(model, person, WEIGHTS, mixture.parts), mixture
 
 

@@ -26,6 +26,7 @@ from kinrec.engine.questions import Questions
 from kinrec.engine.recommender import Recommender
 from kinrec.engine.similar import Neighbours, find_similar_items, find_similar_users
 from kinrec.engine.stages import ANSWER, READ, SEARCH, listener
+from kinrec.engine.steps import finish, finish_together
 from kinrec.engine.subject import Subject, read_subject
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from kinrec.engine._types import Event
     from kinrec.engine.conditions import Condition
     from kinrec.engine.recommender import Plan
+    from kinrec.engine.steps import Steps
 
 _Read = TypeVar("_Read")
 _Made = TypeVar("_Made")
@@ -148,9 +150,13 @@ class Engine:
             query: Of which the user id, the events and the state count.
             then: Its errors are raised here as they are.
         """
-        return self._questions.ask(
-            query, self._read_person, lambda plan, subject: then(self._encoding(plan, subject))
-        )
+
+        def answer(_plan: None, subject: Subject) -> Steps[_Made]:
+            encoding = self._encoding(subject)
+            yield
+            return then(encoding)
+
+        return self._questions.ask(query, self._read_person, answer)
 
     def similar_users(
         self,
@@ -189,11 +195,12 @@ class Engine:
         Options(search_effort=search_effort, exact=exact).check()
         search = Search(None, search_effort, exact)
 
-        def answer(_plan: None, subject: Subject) -> SimilarUsers:
+        def answer(_plan: None, subject: Subject) -> Steps[SimilarUsers]:
             subject.person.search = search
             found = Neighbours([], [], [])
             if subject.has_history:
                 found = find_similar_users(self._model, subject.person, limit, shared_items)
+            yield
             return SimilarUsers(
                 found.user_ids,
                 found.similarities,
@@ -242,9 +249,13 @@ class Engine:
 
     def recommend_for(self, query: Query, then: Callable[[Recommendations], _Made]) -> _Made:
         """Recommend as ``recommend`` does, and give what ``then`` makes of it; see ``encode_for``."""
-        return self._questions.ask(
-            query, self._read, lambda plan, subject: then(self._recommend(plan, subject))
-        )
+
+        def answer(plan: Plan, subject: Subject) -> Steps[_Made]:
+            found = yield from self._recommend(plan, subject)
+            yield
+            return then(found)
+
+        return self._questions.ask(query, self._read, answer)
 
     def recommend_many(self, queries: Sequence[Query]) -> list[Recommendations | EngineError]:
         """Recommend for many people, who are encoded together.
@@ -264,7 +275,9 @@ class Engine:
         self._recommender.search_together(
             (plan, subject.person) for plan, subject in read if subject.has_history
         )
-        return [one if isinstance(one, EngineError) else self._recommend(*one) for one in asked]
+        heard_by = listener.get()
+        found = iter(finish_together((heard_by, self._recommend(*one)) for one in read))
+        return [one if isinstance(one, EngineError) else _or_raise(next(found)) for one in asked]
 
     def encode_many(self, queries: Sequence[Query]) -> list[Encoding | EngineError]:
         """Encode many people's behaviour together.
@@ -280,7 +293,7 @@ class Engine:
         """
         asked = _try_each(queries, self._read_person)
         self._encode_together(one[1] for one in asked if not isinstance(one, EngineError))
-        return [one if isinstance(one, EngineError) else self._encoding(*one) for one in asked]
+        return [one if isinstance(one, EngineError) else self._encoding(one[1]) for one in asked]
 
     def rank(
         self,
@@ -364,7 +377,7 @@ class Engine:
         state = person.state
         return b"" if state is None else self._model.states.pack(state)
 
-    def _encoding(self, _plan: None, subject: Subject) -> Encoding:
+    def _encoding(self, subject: Subject) -> Encoding:
         vector = subject.person.vector if subject.has_history else np.zeros(0, np.float32)
         listener.get().enter(ANSWER)
         return Encoding(vector, subject.report, subject.is_known, self._state(subject.person))
@@ -374,10 +387,11 @@ class Engine:
         people = [subject.person for subject in subjects if subject.has_history]
         encode_together(self._model.encoder, people)
 
-    def _recommend(self, plan: Plan, subject: Subject) -> Recommendations:
+    def _recommend(self, plan: Plan, subject: Subject) -> Steps[Recommendations]:
         heard_by = listener.get()
         heard_by.enter(SEARCH)
-        found = self._recommender.recommend(plan, subject.person)
+        found = yield from self._recommender.recommend(plan, subject.person)
+        yield
         heard_by.enter(ANSWER)
         items = found.items.tolist()
         return Recommendations(
@@ -401,7 +415,7 @@ class Engine:
             history = self._model.histories.user(user, 50)
             person = Person(self._model, self._model.encoder, history)
             plan = self._recommender.plan(Query(include_seen=True))
-            items = self._recommender.recommend(plan, person).items
+            items = finish(self._recommender.recommend(plan, person)).items
             person.neighbours(10)
         except Exception as error:
             raise BundleError(f"{self.name} {self.version}: cannot answer") from error
@@ -411,6 +425,12 @@ class Engine:
 
 def _itself(answer: _Made) -> _Made:
     return answer
+
+
+def _or_raise(made: _Made | Exception) -> _Made:
+    if isinstance(made, Exception):
+        raise made
+    return made
 
 
 def _try_each(

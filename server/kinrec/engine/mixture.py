@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from kinrec.engine.model import Model
     from kinrec.engine.ranker import Ranker
     from kinrec.engine.sources import Shares
+    from kinrec.engine.steps import Steps
 
 # Of popular items that no source names: far below every share that decides anything.
 _LEAST = np.float32(1e-9)
@@ -73,8 +74,8 @@ def mix(  # noqa: PLR0917 - whose scores, and what is done to them, in this orde
     scope: Scope,
     discount: NDArray[np.float32] | None = None,
     ranker: Ranker | None = None,
-) -> Mixture:
-    """Mix the shares of the sources.
+) -> Steps[Mixture]:
+    """Mix the shares of the sources, of which each is asked in a step.
 
     Args:
         model: The model.
@@ -94,6 +95,7 @@ def mix(  # noqa: PLR0917 - whose scores, and what is done to them, in this orde
             keep = allowed[numbers]
             numbers, shares = numbers[keep], shares[keep]
         parts.append((source, (numbers, shares * np.float32(weight))))
+        yield
     scores = np.bincount(
         np.concatenate([numbers for _, (numbers, _) in parts]),
         np.concatenate([values for _, (_, values) in parts]),
@@ -104,6 +106,7 @@ def mix(  # noqa: PLR0917 - whose scores, and what is done to them, in this orde
     found = scores.take(items).astype(np.float32)
     if weights:
         if ranker is not None:
+            yield
             found = ranker.correct(Blended(model, person, weights, parts), items, found)
         if discount is not None:
             found *= discount.take(items)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from kinrec.engine.blend import encode_together
 from kinrec.engine.encoder import MAX_BATCH
 from kinrec.engine.stages import ANSWER, ENCODE, TURN, Listener, listener
+from kinrec.engine.steps import finish, finish_together
 from kinrec.engine.together import Batching
 
 if TYPE_CHECKING:
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
     from kinrec.engine.encoder import Encoder
     from kinrec.engine.options import Query
+    from kinrec.engine.steps import Steps
     from kinrec.engine.subject import Subject
     from kinrec.engine.together import Task
 
@@ -28,7 +30,7 @@ class _Question(NamedTuple):
 
     query: Query
     read: Callable[[Query], tuple[Any, Subject]]
-    answer: Callable[[Any, Subject], Any]
+    answer: Callable[[Any, Subject], Steps[Any]]
     heard_by: Listener
 
     def is_close(self, other: _Question) -> bool:
@@ -54,7 +56,7 @@ class Questions:
         self,
         query: Query,
         read: Callable[[Query], tuple[_Plan, Subject]],
-        answer: Callable[[_Plan, Subject], _Answer],
+        answer: Callable[[_Plan, Subject], Steps[_Answer]],
     ) -> _Answer:
         """Answer a question.
 
@@ -79,7 +81,7 @@ class Questions:
             if len(tasks) == 1:
                 (task,) = tasks
                 listener.set(task.asked.heard_by)
-                task.answer = task.asked.answer(*task.asked.read(task.asked.query))
+                task.answer = finish(task.asked.answer(*task.asked.read(task.asked.query)))
             else:
                 self._work_together(tasks, own)
         finally:
@@ -97,10 +99,9 @@ class Questions:
         listener.set(own)
         people = [subject.person for _, (_, subject) in read if subject.has_history]
         encode_together(self._encoder, people)
-        for task, found in read:
-            listener.set(task.asked.heard_by)
-            try:
-                task.answer = task.asked.answer(*found)
-            except Exception as error:  # noqa: BLE001 - as above
-                task.error = error
-            task.asked.heard_by.enter(TURN)
+        each = [(task.asked.heard_by, task.asked.answer(*found)) for task, found in read]
+        for (task, _), made in zip(read, finish_together(each), strict=True):
+            if isinstance(made, Exception):
+                task.error = made
+            else:
+                task.answer = made

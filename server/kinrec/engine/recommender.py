@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from kinrec.engine.model import Model
     from kinrec.engine.options import Options, Query
     from kinrec.engine.reasons import Reason
+    from kinrec.engine.steps import Steps
 
 
 NONE: NDArray[np.int64] = np.zeros(0, np.int64)
@@ -141,8 +142,8 @@ class Recommender:
         for (count, sources), people in alike.items():
             search_together(self._model, people, count, sources=sources)
 
-    def recommend(self, plan: Plan, person: Person) -> Found:
-        """Give the page that a plan asks for."""
+    def recommend(self, plan: Plan, person: Person) -> Steps[Found]:
+        """Find the page that a plan asks for."""
         model, options = self._model, plan.options
         person.search = plan.search
         weights = self._weights(plan, person)
@@ -161,7 +162,8 @@ class Recommender:
             fills.append(model.manifest.item_count)
         for fill in fills:
             scope = Scope(plan.allowed, blocked, plan.depth, fill, options.min_score)
-            mixture = mix(model, person, weights, scope, self._discount, ranker)
+            mixture = yield from mix(model, person, weights, scope, self._discount, ranker)
+            yield
             items, scores = arrange(
                 mixture,
                 plan.stop + 1,
@@ -175,6 +177,7 @@ class Recommender:
         page = slice(options.skip, plan.stop)
         reasons: list[Reason] = []
         if options.reasons:
+            yield
             reasons = find_reasons(model, person, weights, mixture, items[page])
         return Found(items[page], scores[page], len(items) > plan.stop, reasons)
 

@@ -21,6 +21,7 @@ from kinrec.bundle.v1 import manifest_pb2
 from kinrec.engine.blend import Mixes
 from kinrec.engine.mixture import Scope, mix
 from kinrec.engine.ranker import FEATURES, GREATEST, LIMIT, Blended, features_of, least_examined
+from kinrec.engine.steps import finish
 from kinrec.trainer.blend import people_of
 from kinrec.trainer.metrics import ndcg
 
@@ -208,7 +209,7 @@ def _ask(
     weights = mixes.of(len(person.history), include_seen=include_seen)
     own = person.history.items
     scope = Scope(None, own[:0] if include_seen else own, CUTOFF, fill=0)
-    found = mix(model, person, weights, scope)
+    found = finish(mix(model, person, weights, scope))
     # A target that is not among the best is no candidate: it would be told by its low score.
     chosen = np.argsort(-found.scores, kind="stable")[:CANDIDATES]
     blend = Blended(model, person, weights, found.parts)
