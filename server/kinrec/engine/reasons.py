@@ -76,17 +76,15 @@ def find_reasons(
     if SIMILAR_USERS in weights:
         voted = _voters(model, person, len(items), place_of)
     events = _events(model, person, shares, items, place_of)
+    of_each = zip(*[values.tolist() for values in shares.values()], strict=True)
     return [
         Reason(
-            {source: values[place] for source, values in shares.items() if values[place] > 0.0},
-            len(voted[place]),
-            [
-                (model.users.key(user), min(cosine, 1.0))
-                for user, cosine in voted[place][:MAX_NEIGHBOURS]
-            ],
-            events[place],
+            {source: share for source, share in zip(shares, said, strict=True) if share > 0.0},
+            len(voters),
+            [(model.users.key(user), min(cosine, 1.0)) for user, cosine in voters[:MAX_NEIGHBOURS]],
+            named,
         )
-        for place in range(len(items))
+        for said, voters, named in zip(of_each, voted, events, strict=True)
     ]
 
 
@@ -119,12 +117,14 @@ def _voters(
     owners, numbers = model.votes.voted(neighbours)
     hits, places = _among(numbers, place_of)
     voters: list[list[tuple[int, float]]] = [[] for _ in range(count)]
+    users, alike = neighbours.tolist(), cosines.tolist()
     # Neighbours come most similar first; one votes once for an item, however often it was there.
     seen = set()
-    for place, owner in zip(places.tolist(), owners[hits].tolist(), strict=True):
-        if (place, owner) not in seen and cosines[owner] > 0.0:
-            seen.add((place, owner))
-            voters[place].append((int(neighbours[owner]), float(cosines[owner])))
+    for vote in zip(places.tolist(), owners[hits].tolist(), strict=True):
+        place, owner = vote
+        if vote not in seen and alike[owner] > 0.0:
+            seen.add(vote)
+            voters[place].append((users[owner], alike[owner]))
     return voters
 
 
@@ -136,26 +136,31 @@ def _events(
     place_of: NDArray[np.int16],
 ) -> list[list[tuple[str, float]]]:
     recent = person.history.items[-MAX_TRANSITION_EVENTS:][::-1].astype(np.int64)
-    counts = np.zeros((len(recent), len(items)))
+    count = len(items)
+    counts = np.zeros((len(recent), count))
     half_life = model.manifest.blend.transition_half_life
     if TRANSITIONS in shares:
         followers = person.followers
         owners = np.arange(len(followers.lengths)).repeat(followers.lengths)
         hits, places = _among(followers.items, place_of)
-        np.add.at(counts, (owners.take(hits), places), followers.shares.take(hits))
+        cells = owners.take(hits) * count + places
+        counts += np.bincount(cells, followers.shares.take(hits), counts.size).reshape(counts.shape)
         counts *= shares[TRANSITIONS] / np.maximum(counts.sum(axis=0), 1e-300)
     if SEQUENCE in shares:
         vectors = model.item_vectors
         near = np.maximum(vectors[recent] @ vectors[items].T, 0.0)
         near *= decay_by(half_life, len(recent))[:, np.newaxis]
         counts += near * (shares[SEQUENCE] / np.maximum(near.sum(axis=0), 1e-300))
-    named: list[list[tuple[str, float]]] = []
-    for column in counts.T:
-        total = column.sum()
-        by_item: dict[int, float] = {}
-        for item, count in zip(recent.tolist(), column.tolist(), strict=True):
-            if count > 0.0:
-                by_item[item] = by_item.get(item, 0.0) + count / total
-        best = sorted(by_item.items(), key=lambda pair: -pair[1])[:MAX_EVENTS_NAMED]
-        named.append([(model.items.key(item), share) for item, share in best])
-    return named
+    # An item that came several times counts for all its events, and of equals the later comes first.
+    places_of: dict[int, int] = {}
+    rows = [places_of.setdefault(item, len(places_of)) for item in recent.tolist()]
+    said = np.zeros((len(places_of), count))
+    np.add.at(said, rows, counts)
+    said /= np.maximum(counts.sum(axis=0), 1e-300)
+    best = (-said).argsort(axis=0, kind="stable")[:MAX_EVENTS_NAMED]
+    shares_of_best = np.take_along_axis(said, best, axis=0)
+    keys = model.items.keys_of(places_of)
+    return [
+        [(keys[row], share) for row, share in zip(chosen, its, strict=True) if share > 0.0]
+        for chosen, its in zip(best.T.tolist(), shares_of_best.T.tolist(), strict=True)
+    ]
