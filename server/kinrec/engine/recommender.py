@@ -209,11 +209,13 @@ def _numbers(model: Model, field: str, item_ids: Sequence[str]) -> NDArray[np.in
     if len(item_ids) > MAX_LISTED_ITEMS:
         rule = f"at most {MAX_LISTED_ITEMS} are allowed, got {len(item_ids)}"
         raise InvalidFieldError(field, rule)
-    found = model.items.get_all(item_ids)
-    if None in found and not are_short(item_ids):  # known ids keep the rules
-        for position, item_id in enumerate(item_ids):
-            check_id(f"{field}[{position}]", item_id)
-    return np.array([number for number in found if number is not None], np.int64)
+    numbers = model.items.get_all(item_ids)
+    if None in numbers:
+        if not are_short(item_ids):  # known ids keep the rules
+            for position, item_id in enumerate(item_ids):
+                check_id(f"{field}[{position}]", item_id)
+        numbers = [number for number in numbers if number is not None]
+    return np.fromiter(numbers, np.int64, len(numbers))
 
 
 def _cap(plan: Plan) -> Capped | None:
