@@ -59,6 +59,15 @@ def test_who_makes_an_answer_can_ask(engine):
     assert everything(first) == everything(second) == everything(engine.encode(events=events_of(3)))
 
 
+def test_what_is_made_of_an_answer_can_be_nothing(engine):
+    """A function that only looks at it gives none."""
+    seen = []
+    query = Query(events=events_of(2))
+    assert engine.recommend_for(query, seen.append) is None
+    assert answers_of([lambda: engine.recommend_for(query, seen.append)] * 2) == [None, None]
+    assert [one.item_ids for one in seen] == [engine.recommend(events=events_of(2)).item_ids] * 3
+
+
 def test_each_gets_its_own_error(engine):
     """What is wrong with one question is told to nobody else."""
     stale = bytearray(engine.encode(events=events_of(1)).state)

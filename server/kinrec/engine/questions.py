@@ -48,7 +48,7 @@ class Questions:
 
     def __init__(self, encoder: Encoder) -> None:
         self._encoder = encoder
-        self._together: Batching[_Question, Any] = Batching(
+        self._together: Batching[_Question, tuple[Any]] = Batching(
             self._work, _Question.is_close, MAX_BATCH
         )
 
@@ -70,25 +70,27 @@ class Questions:
         """
         heard_by = listener.get()
         heard_by.enter(TURN)
-        found: _Answer = self._together.ask(_Question(query, read, answer, heard_by))
+        made: _Answer
+        (made,) = self._together.ask(_Question(query, read, answer, heard_by))
         heard_by.enter(ANSWER)
-        return found
+        return made
 
-    def _work(self, tasks: Sequence[Task[_Question, Any]]) -> None:
+    def _work(self, tasks: Sequence[Task[_Question, tuple[Any]]]) -> None:
         """Read all people, encode them together, and then make an answer for each."""
         own = listener.get()
         try:
             if len(tasks) == 1:
                 (task,) = tasks
                 listener.set(task.asked.heard_by)
-                task.answer = finish(task.asked.answer(*task.asked.read(task.asked.query)))
+                steps = task.asked.answer(*task.asked.read(task.asked.query))
+                task.answer = (finish(steps),)
             else:
                 self._work_together(tasks, own)
         finally:
             listener.set(own)
 
-    def _work_together(self, tasks: Sequence[Task[_Question, Any]], own: Listener) -> None:
-        read: list[tuple[Task[_Question, Any], tuple[Any, Subject]]] = []
+    def _work_together(self, tasks: Sequence[Task[_Question, tuple[Any]]], own: Listener) -> None:
+        read: list[tuple[Task[_Question, tuple[Any]], tuple[Any, Subject]]] = []
         for task in tasks:
             listener.set(task.asked.heard_by)
             try:
@@ -104,4 +106,4 @@ class Questions:
             if isinstance(made, Exception):
                 task.error = made
             else:
-                task.answer = made
+                task.answer = (made,)

@@ -12,11 +12,12 @@ if TYPE_CHECKING:
     from kinrec.engine._types import EventReport
 
 TURN = "turn"
-"""The question waits for those that are worked on before it, or together with it."""
+"""The question waits for those that are worked on before it."""
 READ = "read"
 """The person is read: the request is checked, ids are looked up, histories joined."""
 ENCODE = "encode"
-"""The encoder runs, or is waited for."""
+"""The encoder runs, or is waited for. Of questions that are worked on together this stage and the next
+are those of all, who take each step one after the other."""
 SEARCH = "search"
 """Indexes are searched, and what the sources say is mixed and arranged."""
 ANSWER = "answer"
