@@ -64,10 +64,10 @@ class Person:
         # no two people would be encoded at the same time.
         self._encoded: Encoded | None = None
         self._factors: NDArray[np.float32] | None = None
-        self._followers: Followers | None = None
+        self._followers: dict[float, Followers] = {}
         self._neighbours: dict[int, Found] = {}
         self._next_items: dict[int, Found] = {}
-        self._next_shares: dict[int, Shares] = {}
+        self._next_shares: dict[tuple[int, float], Shares] = {}
         self.history = history
         self.user = user
         self.search = USUAL
@@ -156,13 +156,16 @@ class Person:
             return np.asarray(self._model.user_factors[self._stored])
         return self._model.fold_in.user(self.history, self.vector)
 
-    @property
-    def followers(self) -> Followers:
-        """What people did within a few events of the last items of the history, and its shares."""
-        if self._followers is None:
-            half_life = self._model.manifest.blend.transition_half_life
-            self._followers = self._model.transitions.followers(self.history, half_life)
-        return self._followers
+    def followers(self, half_life: float) -> Followers:
+        """Find what people did within a few events of the last items of the history.
+
+        Args:
+            half_life: The number of later events after which an event counts half.
+        """
+        if half_life not in self._followers:
+            found = self._model.transitions.followers(self.history, half_life)
+            self._followers[half_life] = found
+        return self._followers[half_life]
 
     def neighbours(self, count: int) -> Found:
         """Find the users with the nearest factors, without the person itself."""
@@ -195,12 +198,12 @@ class Person:
             self._next_items[count] = found
         return self._next_items[count]
 
-    def next_shares(self, count: int) -> Shares:
-        """Give the shares of those."""
-        if count not in self._next_shares:
-            temperature = self._model.manifest.blend.sequence_temperature
-            self._next_shares[count] = softmax(self.next_items(count), temperature)
-        return self._next_shares[count]
+    def next_shares(self, count: int, temperature: float) -> Shares:
+        """Give the shares of those; see ``softmax``."""
+        key = count, temperature
+        if key not in self._next_shares:
+            self._next_shares[key] = softmax(self.next_items(count), temperature)
+        return self._next_shares[key]
 
     def next_items_within(self, count: int) -> Found:
         """Find those the encoder scores highest of the items that are searched among."""
@@ -269,10 +272,11 @@ def search_together(
 
 
 def _sequence(_model: Model, person: Person, blend: Blend, count: int) -> Shares:
+    temperature = blend.sequence_temperature
     if person.search.within is None:
-        return person.next_shares(count)
+        return person.next_shares(count, temperature)
     within, found = person.next_items_within(count), person.next_items(count)
-    return softmax(within, blend.sequence_temperature, among=found)
+    return softmax(within, temperature, among=found)
 
 
 def _similar_users(model: Model, person: Person, blend: Blend, _count: int) -> Shares:
@@ -283,8 +287,9 @@ def _factors(model: Model, person: Person, _blend: Blend, count: int) -> Shares:
     return model.factor_scores.shares(person.factors, count, person.search)
 
 
-def _transitions(_model: Model, person: Person, _blend: Blend, _count: int) -> Shares:
-    return person.followers.items, person.followers.shares
+def _transitions(_model: Model, person: Person, blend: Blend, _count: int) -> Shares:
+    followers = person.followers(blend.transition_half_life)
+    return followers.items, followers.shares
 
 
 def _history(model: Model, person: Person, blend: Blend, _count: int) -> Shares:

@@ -18,6 +18,7 @@ from kinrec.engine._types import (
     SimilarUsers,
 )
 from kinrec.engine.blend import Person, encode_together
+from kinrec.engine.encoder import MAX_BATCH
 from kinrec.engine.events import check_id
 from kinrec.engine.index import Search
 from kinrec.engine.model import Model
@@ -31,7 +32,7 @@ from kinrec.engine.subject import Subject, read_subject
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from kinrec.bundle.v1.manifest_pb2 import Manifest
     from kinrec.engine._types import Event
@@ -275,9 +276,8 @@ class Engine:
         self._recommender.search_together(
             (plan, subject.person) for plan, subject in read if subject.has_history
         )
-        heard_by = listener.get()
-        found = iter(finish_together((heard_by, self._recommend(*one)) for one in read))
-        return [one if isinstance(one, EngineError) else _or_raise(next(found)) for one in asked]
+        found = self._recommend_together(read)
+        return [one if isinstance(one, EngineError) else next(found) for one in asked]
 
     def encode_many(self, queries: Sequence[Query]) -> list[Encoding | EngineError]:
         """Encode many people's behaviour together.
@@ -387,6 +387,16 @@ class Engine:
         people = [subject.person for subject in subjects if subject.has_history]
         encode_together(self._model.encoder, people)
 
+    def _recommend_together(self, read: list[tuple[Plan, Subject]]) -> Iterator[Recommendations]:
+        """Recommend to some at a time: what is found of each stays until all of them are answered."""
+        heard_by = listener.get()
+        for start in range(0, len(read), MAX_BATCH):
+            part = read[start : start + MAX_BATCH]
+            for made in finish_together((heard_by, self._recommend(*one)) for one in part):
+                if isinstance(made, Exception):
+                    raise made
+                yield made
+
     def _recommend(self, plan: Plan, subject: Subject) -> Steps[Recommendations]:
         heard_by = listener.get()
         heard_by.enter(SEARCH)
@@ -425,12 +435,6 @@ class Engine:
 
 def _itself(answer: _Made) -> _Made:
     return answer
-
-
-def _or_raise(made: _Made | Exception) -> _Made:
-    if isinstance(made, Exception):
-        raise made
-    return made
 
 
 def _try_each(

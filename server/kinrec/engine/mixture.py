@@ -106,7 +106,6 @@ def mix(  # noqa: PLR0917 - whose scores, and what is done to them, in this orde
     found = scores.take(items).astype(np.float32)
     if weights:
         if ranker is not None:
-            yield
             found = ranker.correct(Blended(model, person, weights, parts), items, found)
         if discount is not None:
             found *= discount.take(items)

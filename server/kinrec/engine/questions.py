@@ -103,6 +103,7 @@ class Questions:
         encode_together(self._encoder, people)
         each = [(task.asked.heard_by, task.asked.answer(*found)) for task, found in read]
         for (task, _), made in zip(read, finish_together(each), strict=True):
+            task.asked.heard_by.enter(TURN)  # others may be worked on before it goes on
             if isinstance(made, Exception):
                 task.error = made
             else:

@@ -111,22 +111,21 @@ class Ranker:
 
     def __init__(self, spec: Spec) -> None:
         self.include_seen = spec.include_seen
-        means, deviations = np.array(spec.means), np.array(spec.deviations)
-        # The weights are of features in standard deviations from their means. To reckon that into them
-        # once leaves less to do for each item.
-        weights = np.array(spec.hidden_weights).reshape(len(FEATURES), -1).T / deviations
-        biases = np.array(spec.hidden_biases) - weights @ means
+        deviations = np.array(spec.deviations)
         # Features stand in rows: each is then one piece of memory.
-        self._least = _column(means - LIMIT * deviations)
-        self._greatest = _column(means + LIMIT * deviations)
-        self._biases = _column(biases)
+        self._means = _column(np.array(spec.means))
+        # The weights are of features in standard deviations from the means. To divide them once leaves
+        # less to do for each item.
+        weights = np.array(spec.hidden_weights).reshape(len(FEATURES), -1).T / deviations
         self._hidden = np.ascontiguousarray(weights, np.float32)
+        self._limits = _column(LIMIT * deviations)
+        self._biases = _column(np.array(spec.hidden_biases))
         self._output = np.array(spec.output_weights, np.float32)
 
     def factors(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
         """Give what scores are multiplied by, (n,), from ``features_of`` their items."""
-        inputs = np.maximum(features, self._least)
-        np.minimum(inputs, self._greatest, out=inputs)
+        inputs = features - self._means
+        np.minimum(np.maximum(inputs, -self._limits, out=inputs), self._limits, out=inputs)
         hidden = self._hidden @ inputs
         hidden += self._biases
         logarithms = self._output @ np.maximum(hidden, 0.0, out=hidden)
@@ -157,7 +156,8 @@ def _column(values: NDArray[np.float64]) -> NDArray[np.float32]:
 def least_examined(blended: Blended) -> np.float32:
     """Give the least score of an item that is looked at."""
     model, person, weights, _ = blended
-    _, shares = person.next_shares(model.manifest.blend.candidates)
+    blend = model.manifest.blend
+    _, shares = person.next_shares(blend.candidates, blend.sequence_temperature)
     place = min(EXAMINED_DEPTH, len(shares)) - 1
     return np.float32(max(LEAST_EXAMINED, weights.get(SEQUENCE, 0.0) * float(shares[place])))
 
@@ -176,7 +176,7 @@ def features_of(
     np.log(scores + LEAST_SCORE, out=features[_BLEND])
     counts = features[_COUNTS]
     counts[: len(_SHARES)] = 0.0
-    followers = person.followers
+    followers = person.followers(model.manifest.blend.transition_half_life)
     places = place_of.take(followers.items)
     among = (places != 0).nonzero()[0]
     places = places.take(among) - np.int16(1)

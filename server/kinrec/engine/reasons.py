@@ -140,7 +140,7 @@ def _events(
     counts = np.zeros((len(recent), count))
     half_life = model.manifest.blend.transition_half_life
     if TRANSITIONS in shares:
-        followers = person.followers
+        followers = person.followers(half_life)
         owners = np.arange(len(followers.lengths)).repeat(followers.lengths)
         hits, places = _among(followers.items, place_of)
         cells = owners.take(hits) * count + places
@@ -150,7 +150,7 @@ def _events(
         vectors = model.item_vectors
         near = np.maximum(vectors[recent] @ vectors[items].T, 0.0)
         near *= decay_by(half_life, len(recent))[:, np.newaxis]
-        counts += near * (shares[SEQUENCE] / np.maximum(near.sum(axis=0), 1e-300))
+        counts += near * (shares[SEQUENCE] / np.maximum(near.sum(axis=0, dtype=np.float64), 1e-300))
     # An item that came several times counts for all its events, and of equals the later comes first.
     places_of: dict[int, int] = {}
     rows = [places_of.setdefault(item, len(places_of)) for item in recent.tolist()]

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from kinrec.engine._types import EventReport
 
 TURN = "turn"
-"""The question waits for those that are worked on before it."""
+"""The question waits for those that are worked on before it, or answered with it."""
 READ = "read"
 """The person is read: the request is checked, ids are looked up, histories joined."""
 ENCODE = "encode"

@@ -355,7 +355,7 @@ def abort(
 
 
 def status_of(error: BaseException, *metadata: tuple[str, str | bytes]) -> Status:
-    """Give how a call ends with an exception that nobody raises: see ``inner_grpc.refuse``."""
+    """Give how a call ends with an exception that nobody raises: see ``inner_grpc``."""
     failure = _look_up(error)
     code: int = failure.code.value[0]
     told = ((_DETAILS_KEY, failure.details()), *metadata)

@@ -59,7 +59,7 @@ _OPERATIONS = (
     "SendInitialMetadata",
     "SendStatusFromServer",
 )
-_STATE = {"client", "condition", "due", "request", "trailing_metadata"}
+_STATE = {"client", "context", "condition", "due", "request", "trailing_metadata"}
 
 _server: Any = importlib.import_module("grpc._server")
 
@@ -236,29 +236,34 @@ def _handle_gated(handle: Callable[..., Any]) -> Callable[..., Any]:
         if gate is not None and event.success:
             try:
                 status = gate(_details_of(event))
+                operations = None if status is None else _ends_with(status)
             except Exception:  # noqa: BLE001 - this thread must go on
                 _log.exception("whether a call is let in could not be told")
-                status = None
-            if status is not None:
-                return _refuse(event, status), None
+                operations = None
+            if operations is not None:
+                return _end_new(event, operations), None
         return handle(event, method, pipeline, pool, *rest)
 
     return handle_call
 
 
-def _refuse(event: Any, status: Status) -> object:  # noqa: ANN401 - gRPC's own
+def _ends_with(status: Status) -> tuple[Any, ...]:
+    """Give what is to be done with a call of which nothing is known but how it ends."""
+    cygrpc = _server.cygrpc
+    return (
+        cygrpc.SendInitialMetadataOperation(None, 0),
+        cygrpc.ReceiveCloseOnServerOperation(0),
+        cygrpc.SendStatusFromServerOperation(status.metadata, status.code, status.details, 0),
+    )
+
+
+def _end_new(event: Any, operations: tuple[Any, ...]) -> object:  # noqa: ANN401 - gRPC's own
     """End a call of which gRPC has made nothing yet.
 
     Returns:
         What stands for the call among those that have not ended.
     """
     call = object()
-    cygrpc = _server.cygrpc
-    operations = (
-        cygrpc.SendInitialMetadataOperation(None, 0),
-        cygrpc.ReceiveCloseOnServerOperation(0),
-        cygrpc.SendStatusFromServerOperation(status.metadata, status.code, status.details, 0),
-    )
     event.call.start_server_batch(operations, lambda _event: (call, ()))
     return call
 

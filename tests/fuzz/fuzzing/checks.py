@@ -67,8 +67,6 @@ def check(call: Call, outcome: Outcome) -> None:
     Raises:
         Violation: It did not.
     """
-    if _is_too_large(call) and _is_cut_off(outcome):
-        return
     for what in _problems(call, outcome):
         raise Violation(what, call, outcome)
 
@@ -76,13 +74,14 @@ def check(call: Call, outcome: Outcome) -> None:
 def _problems(call: Call, outcome: Outcome) -> Iterator[str]:
     if outcome.seconds >= DEADLINE:
         yield f"the call took {outcome.seconds:.0f} s"
-    if outcome.code in _FAULTS:
-        yield _FAULTS[outcome.code]
     is_stream = call.method.client_streaming  # may end before the request at fault
-    if _is_too_large(call) and (
-        outcome.code is grpc.StatusCode.RESOURCE_EXHAUSTED or not is_stream
-    ):
-        if outcome.code is not grpc.StatusCode.RESOURCE_EXHAUSTED:
+    is_too_large = any(len(payload) > MAX_REQUEST_BYTES for payload in call.payloads)
+    is_cut_off = is_too_large and _is_cut_off(outcome)
+    is_refused = is_cut_off or outcome.code is grpc.StatusCode.RESOURCE_EXHAUSTED
+    if outcome.code in _FAULTS and not is_cut_off:
+        yield _FAULTS[outcome.code]
+    if is_too_large and (is_refused or not is_stream):
+        if not is_refused:
             yield "a request beyond the limit of bytes was taken"
     elif outcome.code is not grpc.StatusCode.OK:
         yield from _error_problems(call, outcome)
@@ -96,17 +95,13 @@ def _problems(call: Call, outcome: Outcome) -> Iterator[str]:
         yield from _answer_problems(call, answer)
 
 
-def _is_too_large(call: Call) -> bool:
-    """Whether a request of a call has more bytes than the server takes."""
-    return any(len(payload) > MAX_REQUEST_BYTES for payload in call.payloads)
-
-
 def _is_cut_off(outcome: Outcome) -> bool:
     """Whether the connection ended under a call.
 
     gRPC refuses a message that is too large without reading it. If the connection is then due to
     end for its age, closing it with bytes unread makes the kernel reset it, and the status that
-    was sent is lost. Had the server gone with it, the next call would not reach it.
+    was sent is lost. Had the server gone with it, the next call would not reach it: there is one
+    process.
     """
     is_unavailable = outcome.code is grpc.StatusCode.UNAVAILABLE
     return is_unavailable and outcome.text.startswith("Stream removed")
