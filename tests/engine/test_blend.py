@@ -6,7 +6,7 @@ import pytest
 from kinrec.bundle.v1.manifest_pb2 import Blend, Mix
 from kinrec.engine.blend import Mixes, Person, ask
 from kinrec.engine.model import Model
-from kinrec.engine.sources import HISTORY, SEQUENCE, SOURCES
+from kinrec.engine.sources import HISTORY, SEQUENCE, SIMILAR_USERS, SOURCES, TRANSITIONS
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +51,35 @@ def test_weights_with_and_without_seen_items():
 
     assert mixes.of(3, include_seen=False) == {SEQUENCE: 1.0}
     assert mixes.of(3, include_seen=True) == {HISTORY: 1.0}
+
+
+@pytest.mark.parametrize(
+    ("source", "shapes"),
+    [
+        (SEQUENCE, [{"sequence_temperature": value} for value in (1.0, 2.0, 4.0)]),
+        (TRANSITIONS, [{"transition_half_life": value} for value in (1.0, 2.0, 8.0)]),
+        (HISTORY, [{"history_half_life": value} for value in (1.0, 2.0, 8.0)]),
+        (SIMILAR_USERS, [{"vote_half_life": value} for value in (1.0, 2.0, 8.0)]),
+    ],
+)
+def test_a_source_is_asked_in_the_shape_of_the_blend_that_is_given(model, source, shapes):
+    """Whatever the shape in which the same person was asked about before."""
+
+    def shares(person, shape):
+        blend = Blend(candidates=100, neighbours=20, sequence_temperature=1.0)
+        blend.transition_half_life = blend.history_half_life = blend.vote_half_life = 2.0
+        for name, value in shape.items():
+            setattr(blend, name, value)
+        return ask(source, model, person, blend, 100)[1]
+
+    def someone():
+        return Person.stored(model, model.encoder, 3)
+
+    person = someone()
+    found = [shares(person, shape) for shape in shapes]
+    for one, shape in zip(found, shapes, strict=True):
+        np.testing.assert_array_equal(one, shares(someone(), shape))
+    assert len({one.tobytes() for one in found}) == len(shapes)
 
 
 def test_a_person_is_encoded_once(model):

@@ -113,3 +113,5 @@ def test_each_of_the_calls_that_are_run_together_hears_of_its_own_work(engine):
         assert {TURN, READ, ENCODE, SEARCH, ANSWER} <= set(ear.stages)
         assert [report.received for report in ear.reports] == [length]
     assert found[2][0].batches == [1]
+    # While the long one is worked on the short ones wait for it.
+    assert [found[place][0].stages[-2] for place in (0, 1)] == [TURN, TURN]

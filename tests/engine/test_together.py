@@ -1,7 +1,9 @@
 """Calls that are run together: worked on together, and answered as each would be alone."""
 
+import contextlib
 import gc
 import threading
+import weakref
 from contextvars import ContextVar, copy_context
 
 import pytest
@@ -243,5 +245,41 @@ def test_an_error_leaves_nothing_for_a_collection(engine):
             fail()
         run_together([fail] * 25)
         assert gc.collect() < 50
+    finally:
+        gc.enable()
+
+
+class Made:
+    """What is made of an answer."""
+
+    def __init__(self, answer):
+        self.answer = answer
+
+
+@pytest.mark.parametrize("failing", [3, 7])
+def test_an_error_in_the_middle_keeps_nothing_of_the_others(engine, failing):
+    """The answers of all are freed at once, also if the last of them fails."""
+    answers = []
+
+    def ask(place):
+        def then(answer):
+            if place == failing:
+                raise ZeroDivisionError
+            made = Made(answer)
+            answers.append(weakref.ref(made))
+            return made
+
+        def run():
+            with contextlib.suppress(ZeroDivisionError):
+                engine.recommend_for(Query(events=events_of(1)), then)
+
+        return run
+
+    gc.collect()
+    gc.disable()
+    try:
+        run_together([ask(place) for place in range(8)])
+        assert len(answers) == 7
+        assert [answer() for answer in answers] == [None] * 7
     finally:
         gc.enable()

@@ -82,9 +82,10 @@ def test_calls_that_would_wait_too_long_are_refused_at_once(
 def test_with_tokens_the_callers_of_refused_calls_are_logged(
     slow_engine, start_server, open_channel, tmp_path, caplog
 ):
-    """And a call without one is told so whatever there is to do."""
+    """And a call without one, or with one that does not allow it, is told so whatever there is to do."""
     token, file = new_token(), tmp_path / "tokens.toml"
-    file.write_text(f'[[tokens]]\nname = "web-shop"\nsha256 = "{digest_of(token)}"\n')
+    entry = f'[[tokens]]\nname = "web-shop"\nsha256 = "{digest_of(token)}"\n'
+    file.write_text(f'{entry}rpcs = ["Recommend"]\n')
     channel = open_channel(start_server(slow_engine, concurrency=1, max_wait=0.2, tokens=file))
     stub = RecommenderServiceStub(channel)
     own = {"metadata": (("authorization", f"Bearer {token}"),), "timeout": 10}
@@ -94,6 +95,8 @@ def test_with_tokens_the_callers_of_refused_calls_are_logged(
     futures = [stub.Recommend.future(REQUEST, **own) for _ in range(100)]
     unknown = stub.Recommend.future(REQUEST, timeout=10).exception(timeout=10)
     assert unknown.code() == grpc.StatusCode.UNAUTHENTICATED
+    not_allowed = stub.GetModel.future(pb.GetModelRequest(), **own).exception(timeout=10)
+    assert not_allowed.code() == grpc.StatusCode.PERMISSION_DENIED
     codes = {future.exception(timeout=10).code() for future in futures if future.exception()}
     assert codes == {grpc.StatusCode.RESOURCE_EXHAUSTED}
     refused = [one for one in caplog.records if getattr(one, "reason", "") == "UNAVAILABLE"]

@@ -11,6 +11,7 @@ from grpc_health.v1.health_pb2_grpc import HealthStub
 from kinrec.server import inner_grpc
 from kinrec.server.admission import Limit
 from kinrec.server.call_pool import MOST_HELD
+from kinrec.server.security.tokens import digest_of, new_token
 from kinrec.v1 import recommender_pb2 as pb
 from kinrec.v1.recommender_pb2_grpc import RecommenderServiceStub
 
@@ -134,6 +135,30 @@ def test_of_very_many_those_that_came_first_are_ended(
     assert "grpc-status-details-bin" in dict(ended[0].exception().trailing_metadata())
     logged = {one.method for one in caplog.records if getattr(one, "reason", "") == "UNAVAILABLE"}
     assert logged == ({"Recommend"} if method.startswith(SERVICE) else set())
+
+
+def test_whose_calls_are_ended_is_logged(  # noqa: PLR0917 - fixtures
+    start_server, engine, open_channel, monkeypatch, caplog, tmp_path
+):
+    """Under the name of the token with which they came."""
+    monkeypatch.setattr(inner_grpc, "_LEAST_SECONDS", 0.0)
+    token, file = new_token(), tmp_path / "tokens.toml"
+    file.write_text(f'[[tokens]]\nname = "web-shop"\nsha256 = "{digest_of(token)}"\n')
+    call = open_channel(start_server(engine, tokens=file)).stream_unary(f"{SERVICE}/Recommend")
+    go_on = threading.Event()
+
+    def nothing():
+        go_on.wait(20)
+        yield from ()
+
+    own = (("authorization", f"Bearer {token}"),)
+    begun = [call.future(nothing(), metadata=own, timeout=20) for _ in range(MOST_HELD + 5)]
+    deadline = time.monotonic() + 10
+    while sum(one.done() for one in begun) < 5 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    go_on.set()
+    logged = {one.caller for one in caplog.records if getattr(one, "reason", "") == "UNAVAILABLE"}
+    assert logged == {"web-shop"}
 
 
 def test_a_call_that_is_cancelled_in_line_is_not_worked_on(begin, open_channel, engine):

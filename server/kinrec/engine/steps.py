@@ -55,8 +55,9 @@ def finish_together(each: Iterable[tuple[Listener, Steps[_Made]]]) -> list[_Made
             except Exception as error:  # noqa: BLE001 - of one, which is not that of the others
                 # Without this frame, which holds all that is found, and so the error: such a ring would
                 # keep the requests and answers of all until a collection.
-                traceback = error.__traceback__
-                found[place] = error.with_traceback(traceback and traceback.tb_next)
+                found[place] = error.with_traceback(
+                    error.__traceback__ and error.__traceback__.tb_next
+                )
             else:
                 ahead.append(one)
         left = ahead
