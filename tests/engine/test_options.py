@@ -199,6 +199,26 @@ def test_an_item_alone_in_the_history_is_the_whole_reason(engine, model):
         assert reason.events == [(item_id, pytest.approx(1.0))]
 
 
+def test_a_follower_has_its_events_as_a_reason_though_it_is_like_none_of_them(model, users):
+    """Of an item whose embedding points away from all of the history the transitions are to be told."""
+    weights, scope = (
+        {"transitions": 0.5, "sequence": 0.5},
+        Scope(None, np.zeros(0, np.int64), 10, 0),
+    )
+    seen = 0
+    for user in users[:40]:
+        person = Person.stored(model, model.encoder, model.users.get(user))
+        mixture = finish(mix(model, person, weights, scope))
+        vectors, own = model.item_vectors, person.history.items[-20:]
+        is_unlike = ((vectors[own] @ vectors[mixture.items].T) <= 0.0).all(axis=0)
+        items = mixture.items[is_unlike]
+        for reason in find_reasons(model, person, weights, mixture, items):
+            if "transitions" in reason.sources:
+                assert reason.events
+                seen += 1
+    assert seen
+
+
 def test_a_ranking_is_the_order_of_the_recommendations(engine, events, some):
     """Given items come in the order in which they would be recommended, seen ones among them."""
     given = [*some[::-1], "no such item", some[0], "nor this"]
