@@ -21,6 +21,7 @@ from kinrec.engine.sources import (
     SEQUENCE,
     SIMILAR_USERS,
     TRANSITIONS,
+    among,
 )
 
 if TYPE_CHECKING:
@@ -177,13 +178,11 @@ def features_of(
     counts = features[_COUNTS]
     counts[: len(_SHARES)] = 0.0
     followers = person.followers(model.manifest.blend.transition_half_life)
-    places = place_of.take(followers.items)
-    among = (places != 0).nonzero()[0]
-    places = places.take(among) - np.int16(1)
-    counts[len(_SHARES) :] = model.evidence.of(followers, among, places, count)
+    hits, places = among(followers.items, place_of)
+    counts[len(_SHARES) :] = model.evidence.of(followers, hits, places, count)
     for source, (numbers, values) in parts:
         if source == TRANSITIONS:
-            shares = np.bincount(places, followers.shares.take(among), count)
+            shares = np.bincount(places, followers.shares.take(hits), count)
             counts[_SHARES.index(source)] = shares
         elif source in _SHARES:
             shares = np.bincount(place_of.take(numbers), values, count + 1)[1:]

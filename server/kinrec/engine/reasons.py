@@ -11,6 +11,7 @@ from kinrec.engine.sources import (
     SEQUENCE,
     SIMILAR_USERS,
     TRANSITIONS,
+    among,
     decay_by,
 )
 
@@ -88,21 +89,12 @@ def find_reasons(
     ]
 
 
-def _among(
-    numbers: NDArray[np.int64], place_of: NDArray[np.int16]
-) -> tuple[NDArray[np.int64], NDArray[np.int16]]:
-    """Give where in ``numbers`` items stand that have a place, and the place of each, from 0."""
-    places = place_of.take(numbers)
-    hits = (places != 0).nonzero()[0]
-    return hits, places.take(hits) - np.int16(1)
-
-
 def _shares_of_sources(
     mixture: Mixture, count: int, place_of: NDArray[np.int16]
 ) -> dict[str, NDArray[np.float64]]:
     found: dict[str, NDArray[np.float64]] = {}
     for source, (numbers, values) in mixture.parts:
-        hits, places = _among(numbers, place_of)
+        hits, places = among(numbers, place_of)
         said = np.bincount(places, values.take(hits), count).astype(np.float64)
         found[source] = found[source] + said if source in found else said
     total = np.maximum(sum(found.values()), 1e-300)
@@ -115,7 +107,7 @@ def _voters(
     """Give for each item the similar users who did something with it lately, most similar first."""
     neighbours, cosines = person.neighbours(model.manifest.blend.neighbours)
     owners, numbers = model.votes.voted(neighbours)
-    hits, places = _among(numbers, place_of)
+    hits, places = among(numbers, place_of)
     voters: list[list[tuple[int, float]]] = [[] for _ in range(count)]
     users, alike = neighbours.tolist(), cosines.tolist()
     # Neighbours come most similar first; one votes once for an item, however often it was there.
@@ -142,7 +134,7 @@ def _events(
     if TRANSITIONS in shares:
         followers = person.followers(half_life)
         owners = np.arange(len(followers.lengths)).repeat(followers.lengths)
-        hits, places = _among(followers.items, place_of)
+        hits, places = among(followers.items, place_of)
         cells = owners.take(hits) * count + places
         counts += np.bincount(cells, followers.shares.take(hits), counts.size).reshape(counts.shape)
         counts *= shares[TRANSITIONS] / np.maximum(counts.sum(axis=0), 1e-300)

@@ -82,6 +82,20 @@ def ranges(starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray[np.
     return within
 
 
+def among(
+    numbers: NDArray[np.int64], place_of: NDArray[np.int16]
+) -> tuple[NDArray[np.int64], NDArray[np.int16]]:
+    """Give where in ``numbers`` items stand that have a place, and the place of each, from 0.
+
+    Args:
+        numbers: (n,), of items, of which one can come more than once.
+        place_of: (items,), the place of each item, from 1; 0 for those without.
+    """
+    places = place_of.take(numbers)
+    hits = (places != 0).nonzero()[0]
+    return hits, places.take(hits) - np.int16(1)
+
+
 class SimilarUserVotes:
     """User-based collaborative filtering: neighbours vote with what they did last.
 
@@ -239,27 +253,27 @@ class Evidence:
     def of(
         self,
         followers: Followers,
-        among: NDArray[np.int64],
-        place_of: NDArray[np.int16],
+        hits: NDArray[np.int64],
+        places: NDArray[np.int16],
         count: int,
     ) -> NDArray[np.float64]:
         """Add up what is known of some items and the last events of a history.
 
         Args:
             followers: Of the history.
-            among: Which of the followers are such an item.
-            place_of: Beside each of these the place of the item among those asked about.
+            hits: Which of the followers are such an item; see ``among``.
+            places: Beside each of these the place of the item among those asked about.
             count: How many are asked about.
 
         Returns:
             (4, count): the three counts, decayed, and how many of the events an item follows.
         """
-        decay = followers.decay.take(among)
-        counts = self.counts.take(followers.places.take(among), axis=0)
+        decay = followers.decay.take(hits)
+        counts = self.counts.take(followers.places.take(hits), axis=0)
         found = np.empty((4, count))
         for row, values in zip(found, counts.T, strict=False):
-            row[:] = np.bincount(place_of, values * decay, count)
-        found[3] = np.bincount(place_of, minlength=count)
+            row[:] = np.bincount(places, values * decay, count)
+        found[3] = np.bincount(places, minlength=count)
         return found
 
 
