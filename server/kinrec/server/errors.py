@@ -350,7 +350,7 @@ def abort(
     context: grpc.ServicerContext, failure: Failure, *metadata: tuple[str, str | bytes]
 ) -> Never:
     """End a call with a failure and its details, and with more trailing metadata."""
-    set_failure(context, failure, *metadata)
+    context.set_trailing_metadata(((_DETAILS_KEY, failure.details()), *metadata))
     context.abort(failure.code, failure.message)
 
 
@@ -360,15 +360,6 @@ def status_of(error: BaseException, *metadata: tuple[str, str | bytes]) -> Statu
     code: int = failure.code.value[0]
     told = ((_DETAILS_KEY, failure.details()), *metadata)
     return Status(code, failure.message.encode(), told)
-
-
-def set_failure(
-    context: grpc.ServicerContext, failure: Failure, *metadata: tuple[str, str | bytes]
-) -> None:
-    """Say how a call will have failed when it ends; see ``abort``."""
-    context.set_trailing_metadata(((_DETAILS_KEY, failure.details()), *metadata))
-    context.set_code(failure.code)
-    context.set_details(failure.message)
 
 
 def _unexpected(error: BaseException) -> Failure:
