@@ -8,17 +8,16 @@ import numpy as np
 
 from kinrec.bundle.v1.manifest_pb2 import Blend, Mix
 from kinrec.engine._errors import BundleError, EngineError, InvalidFieldError
-from kinrec.engine._limits import MAX_LIMIT, MAX_REQUESTS, MAX_SHARED_ITEMS
+from kinrec.engine._limits import MAX_LIMIT, MAX_SHARED_ITEMS
 from kinrec.engine._types import (
-    Basis,
     Encoding,
     Ranking,
     Recommendations,
     SimilarItems,
     SimilarUsers,
 )
-from kinrec.engine.blend import Person, encode_together
-from kinrec.engine.encoder import MAX_BATCH
+from kinrec.engine.answers import Answers, read_each
+from kinrec.engine.blend import Person
 from kinrec.engine.events import check_id
 from kinrec.engine.index import Search
 from kinrec.engine.model import Model
@@ -26,21 +25,19 @@ from kinrec.engine.options import PLAIN, Options, Query, check_limit
 from kinrec.engine.questions import Questions
 from kinrec.engine.recommender import Recommender
 from kinrec.engine.similar import Neighbours, find_similar_items, find_similar_users
-from kinrec.engine.stages import ANSWER, READ, SEARCH, listener
-from kinrec.engine.steps import finish, finish_together
-from kinrec.engine.subject import Subject, read_subject
+from kinrec.engine.steps import finish
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from kinrec.bundle.v1.manifest_pb2 import Manifest
     from kinrec.engine._types import Event
     from kinrec.engine.conditions import Condition
     from kinrec.engine.recommender import Plan
     from kinrec.engine.steps import Steps
+    from kinrec.engine.subject import Subject
 
-_Read = TypeVar("_Read")
 _Made = TypeVar("_Made")
 
 
@@ -56,6 +53,7 @@ class Engine:
         self._model = model
         self._questions = Questions(model.encoder)
         self._recommender = Recommender(model, blend or model.manifest.blend)
+        self._answers = Answers(model, self._recommender)
         self._version = model.manifest.version  # asked for by every call
 
     @classmethod
@@ -153,11 +151,11 @@ class Engine:
         """
 
         def answer(_plan: None, subject: Subject) -> Steps[_Made]:
-            encoding = self._encoding(subject)
+            encoding = self._answers.encoding(subject)
             yield
             return then(encoding)
 
-        return self._questions.ask(query, self._read_person, answer)
+        return self._questions.ask(query, self._answers.read_person, answer)
 
     def similar_users(
         self,
@@ -207,11 +205,11 @@ class Engine:
                 found.similarities,
                 subject.report,
                 subject.is_known,
-                self._state(subject.person),
+                self._answers.state_of(subject.person),
                 found.shared_items,
             )
 
-        return self._questions.ask(Query(user_id, events, state), self._read_person, answer)
+        return self._questions.ask(Query(user_id, events, state), self._answers.read_person, answer)
 
     def recommend(
         self,
@@ -252,11 +250,11 @@ class Engine:
         """Recommend as ``recommend`` does, and give what ``then`` makes of it; see ``encode_for``."""
 
         def answer(plan: Plan, subject: Subject) -> Steps[_Made]:
-            found = yield from self._recommend(plan, subject)
+            found = yield from self._answers.recommendations(plan, subject)
             yield
             return then(found)
 
-        return self._questions.ask(query, self._read, answer)
+        return self._questions.ask(query, self._answers.read, answer)
 
     def recommend_many(self, queries: Sequence[Query]) -> list[Recommendations | EngineError]:
         """Recommend for many people, who are encoded together.
@@ -270,13 +268,9 @@ class Engine:
         Raises:
             InvalidFieldError: There are too many.
         """
-        asked = _try_each(queries, self._read)
+        asked = read_each(queries, self._answers.read)
         read = [one for one in asked if not isinstance(one, EngineError)]
-        self._encode_together(subject for _, subject in read)
-        self._recommender.search_together(
-            (plan, subject.person) for plan, subject in read if subject.has_history
-        )
-        found = self._recommend_together(read)
+        found = self._answers.recommend_together(read)
         return [one if isinstance(one, EngineError) else next(found) for one in asked]
 
     def encode_many(self, queries: Sequence[Query]) -> list[Encoding | EngineError]:
@@ -291,9 +285,10 @@ class Engine:
         Raises:
             InvalidFieldError: There are too many.
         """
-        asked = _try_each(queries, self._read_person)
-        self._encode_together(one[1] for one in asked if not isinstance(one, EngineError))
-        return [one if isinstance(one, EngineError) else self._encoding(one[1]) for one in asked]
+        answers = self._answers
+        asked = read_each(queries, answers.read_person)
+        answers.encode_together(one[1] for one in asked if not isinstance(one, EngineError))
+        return [one if isinstance(one, EngineError) else answers.encoding(one[1]) for one in asked]
 
     def rank(
         self,
@@ -362,61 +357,6 @@ class Engine:
         check_limit(limit)
         return find_similar_items(self._model, item_id, limit, allow_item_ids, conditions)
 
-    def _read_person(self, query: Query) -> tuple[None, Subject]:
-        listener.get().enter(READ)
-        return None, read_subject(
-            self._model, self._model.encoder, query.user_id, query.events, query.state
-        )
-
-    def _read(self, query: Query) -> tuple[Plan, Subject]:
-        listener.get().enter(READ)
-        plan = self._recommender.plan(query)
-        return plan, self._read_person(query)[1]
-
-    def _state(self, person: Person) -> bytes:
-        state = person.state
-        return b"" if state is None else self._model.states.pack(state)
-
-    def _encoding(self, subject: Subject) -> Encoding:
-        vector = subject.person.vector if subject.has_history else np.zeros(0, np.float32)
-        listener.get().enter(ANSWER)
-        return Encoding(vector, subject.report, subject.is_known, self._state(subject.person))
-
-    def _encode_together(self, subjects: Iterable[Subject]) -> None:
-        """Encode everyone who is not yet, in batches of like lengths."""
-        people = [subject.person for subject in subjects if subject.has_history]
-        encode_together(self._model.encoder, people)
-
-    def _recommend_together(self, read: list[tuple[Plan, Subject]]) -> Iterator[Recommendations]:
-        """Recommend to some at a time: what is found of each stays until all of them are answered."""
-        heard_by = listener.get()
-        for start in range(0, len(read), MAX_BATCH):
-            part = read[start : start + MAX_BATCH]
-            for made in finish_together((heard_by, self._recommend(*one)) for one in part):
-                if isinstance(made, Exception):
-                    raise made
-                yield made
-
-    def _recommend(self, plan: Plan, subject: Subject) -> Steps[Recommendations]:
-        heard_by = listener.get()
-        heard_by.enter(SEARCH)
-        found = yield from self._recommender.recommend(plan, subject.person)
-        yield
-        heard_by.enter(ANSWER)
-        items = found.items.tolist()
-        return Recommendations(
-            self._model.items.keys_of(items),
-            found.scores.tolist(),
-            self._model.titles.of(items),
-            Basis.PERSONAL if subject.has_history else Basis.POPULAR,
-            subject.report,
-            subject.is_known,
-            self._state(subject.person),
-            None if plan.allowed is None else int(plan.allowed.sum()),
-            found.more,
-            found.reasons,
-        )
-
     def _warm(self) -> None:
         """Answer once for a stored user, so that a bundle that cannot answer is found at load."""
         lengths = self._model.histories.lengths
@@ -435,19 +375,3 @@ class Engine:
 
 def _itself(answer: _Made) -> _Made:
     return answer
-
-
-def _try_each(
-    queries: Sequence[Query], read: Callable[[Query], _Read]
-) -> list[_Read | EngineError]:
-    """Read each query, and give the error in the place of one that breaks a rule."""
-    if len(queries) > MAX_REQUESTS:
-        rule = f"at most {MAX_REQUESTS} are allowed, got {len(queries)}"
-        raise InvalidFieldError("requests", rule)
-    found: list[_Read | EngineError] = []
-    for query in queries:
-        try:
-            found.append(read(query))
-        except EngineError as error:
-            found.append(error)
-    return found
