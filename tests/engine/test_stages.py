@@ -6,7 +6,7 @@ import pytest
 
 from kinrec.engine import Engine, Event, Query
 from kinrec.engine.stages import ANSWER, ENCODE, READ, SEARCH, TURN, Listener, listener
-from kinrec.engine.together import run_together
+from kinrec.engine.together import Runner
 
 
 class Ear(Listener):
@@ -106,7 +106,7 @@ def test_each_of_the_calls_that_are_run_together_hears_of_its_own_work(engine):
         events = [Event(f"i{number}", "view") for number in range(length)]
         return lambda: found.update({place: heard(lambda: engine.recommend(events=events))})
 
-    run_together([call(place, length) for place, length in enumerate(lengths)])
+    Runner().run([call(place, length) for place, length in enumerate(lengths)])
 
     for place, length in enumerate(lengths):
         ear, _ = found[place]

@@ -9,9 +9,16 @@ from contextvars import ContextVar, copy_context
 import pytest
 
 from kinrec.engine import Event, InvalidFieldError, Query, StaleStateError
-from kinrec.engine.together import Batching, run_together
+from kinrec.engine.together import Batching, Runner
 
 BAD = 1_000
+
+
+def run_together(calls):
+    """Run calls as a server does."""
+    runner = Runner()
+    runner.run(calls)
+    runner.end()
 
 
 def answers_of(asks):
@@ -247,6 +254,43 @@ def test_an_error_leaves_nothing_for_a_collection(engine):
         assert gc.collect() < 50
     finally:
         gc.enable()
+
+
+def test_calls_after_others_are_run_as_the_first_were(batching, doubling):
+    """More or fewer at a time, and after some that failed."""
+    runner, found = Runner(), []
+
+    def call():
+        found.append(batching.ask(5))
+
+    def fail():
+        batching.ask(5)
+        raise ZeroDivisionError
+
+    for count in (3, 5, 2):
+        runner.run([call] * count)
+    with pytest.raises(ZeroDivisionError):
+        runner.run([call, fail, call])
+    runner.run([call] * 4)
+    runner.end()
+    assert [len(batch) for batch in doubling.batches] == [3, 5, 2, 3, 4]
+    assert found == [10] * (3 + 5 + 2 + 1 + 4)
+    runner.run([call] * 2)
+    assert len(found) == 17
+
+
+def test_a_call_is_forgotten_when_it_has_ended(batching):
+    """Though what ran it waits for the next."""
+
+    class Call:
+        def __call__(self):
+            batching.ask(5)
+
+    runner, calls = Runner(), [Call(), Call()]
+    known = [weakref.ref(call) for call in calls]
+    runner.run(calls)
+    del calls
+    assert [call() for call in known] == [None, None]
 
 
 class Made:

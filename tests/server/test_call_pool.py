@@ -1,4 +1,4 @@
-"""The thread that works on calls."""
+"""Calls that wait, and the thread that works on them."""
 
 import subprocess
 import sys
@@ -8,8 +8,7 @@ import time
 import pytest
 
 from kinrec.engine.together import Batching
-from kinrec.server import call_pool
-from kinrec.server.call_pool import CallPool
+from kinrec.server.call_pool import ThreadedCallPool
 from kinrec.server.observability import calls
 
 WAIT = 10
@@ -25,9 +24,8 @@ def make_pool():
     """Make pools; their threads end with the test."""
     pools = []
 
-    def make(*args):
-        most, *rest = args
-        pools.append(CallPool(most, refuse, *rest))
+    def make(most):
+        pools.append(ThreadedCallPool(most, refuse))
         return pools[-1]
 
     yield make
@@ -112,56 +110,19 @@ def test_a_pause_of_the_process_is_none_of_its_speed(make_pool):
     assert pool.step < 2 * before
 
 
-def test_it_says_when_a_crowd_comes_and_goes(make_pool, hold_up, monkeypatch):
-    """Once for each, and by the thread that works."""
-    monkeypatch.setattr(call_pool, "_KEPT", 0.5)
-    said = []
-    pool = make_pool(8, lambda is_crowd: said.append((is_crowd, threading.current_thread().name)))
-    for _ in range(5):
-        assert run_all(pool, [lambda: None])()
-    assert not said
-    gate = hold_up(pool)
-    have_ended = run_all(pool, [lambda: None] * 20)
-    gate.set()
-    assert have_ended()
-    assert said == [(True, "calls")]
-    for _ in range(10):
-        assert run_all(pool, [lambda: None])()
-    assert said == [(True, "calls"), (False, "calls")]
-
-
-def test_a_crowd_is_over_when_nobody_comes(make_pool, hold_up, monkeypatch):
-    """And when the pool ends."""
-    said = []
-    for rest in (0.1, 60.0):
-        monkeypatch.setattr(call_pool, "_REST", rest)
-        pool = make_pool(8, said.append)
-        gate = hold_up(pool)
-        have_ended = run_all(pool, [lambda: None] * 20)
-        gate.set()
-        assert have_ended()
-        if rest > 1:
-            pool.shutdown()
-        deadline = time.monotonic() + WAIT
-        while len(said) < 2 and time.monotonic() < deadline:
-            time.sleep(0.01)
-        assert said == [True, False]
-        said.clear()
-
-
 def test_a_process_ends_well_while_calls_are_worked_on():
     """Its exit code is its own, whatever is in work."""
     script = """
 import threading, time
 from kinrec.engine.together import Batching
-from kinrec.server.call_pool import CallPool
+from kinrec.server.call_pool import ThreadedCallPool
 
 def work(tasks):
     for task in tasks:
         task.answer = True
 
 batching, gate = Batching(work, lambda one, other: True, 32), threading.Event()
-pool = CallPool(32, lambda details: None)
+pool = ThreadedCallPool(32, lambda details: None)
 pool.submit(gate.wait, 5)
 
 def call():
@@ -179,20 +140,6 @@ raise SystemExit(7)
 """
     ended = subprocess.run([sys.executable, "-c", script], timeout=60, check=False)
     assert ended.returncode == 7
-
-
-def test_a_failure_to_say_so_fails_no_call(make_pool, hold_up, caplog):
-    """It is logged."""
-
-    def fail(_is_crowd):
-        raise OSError("the system does not want to know")
-
-    pool = make_pool(8, fail)
-    gate = hold_up(pool)
-    have_ended = run_all(pool, [lambda: None] * 20)
-    gate.set()
-    assert have_ended()
-    assert "does not want to know" in caplog.text
 
 
 def test_a_failure_ends_neither_the_thread_nor_the_calls_beside_it(make_pool, hold_up, caplog):
@@ -232,7 +179,7 @@ def test_a_call_can_ask_when_it_came(make_pool, hold_up):
 def test_its_thread_ends_with_it(hold_up):
     """After the calls that were submitted, whether it was shut down or forgotten."""
     for forget in (False, True):
-        pool, threads = CallPool(3, refuse), []
+        pool, threads = ThreadedCallPool(3, refuse), []
         gate = hold_up(pool)
         have_ended = run_all(pool, [lambda: threads.append(threading.current_thread())] * 5)  # noqa: B023
         if forget:

@@ -2,7 +2,7 @@
 
 Threads that compute side by side on one core take the interpreter's lock and the core's caches from
 each other at every step, and whoever waits for an answer must be woken. So one thread runs the calls
-that came at the same time, each as a greenlet: until it asks; then the next. When all have asked, the
+that came at the same time, each in a greenlet: until it asks; then the next. When all have asked, the
 first step of the work is done for all, then the second for all, and each call goes on with its answer.
 """
 
@@ -119,29 +119,66 @@ class Batching(Generic[_Asked, _Answer]):
             tasks = rest
 
 
-def run_together(calls: Sequence[Callable[[], object]]) -> None:
-    """Run calls in this thread until all have ended.
+class _Strand(greenlet):
+    """Runs one call after the other.
 
-    Args:
-        calls: None of them raises.
+    A greenlet takes pages for its stack from the system when it begins, and gives them back at its end:
+    for each call anew that would be a fiftieth of what one takes.
+
+    Attributes:
+        call: What to run when it is switched to; None when that has ended.
     """
-    if len(calls) == 1:
-        calls[0]()
-        return
-    running = [greenlet(call) for call in calls]
-    while running:
-        run = _of_thread.run = _Run()
-        try:
-            for one in running:
-                one.switch()  # until it asks, or ends
-        finally:
-            _of_thread.run = None
-        running = [one for one in running if not one.dead]
-        of_each: dict[Batching[Any, Any], list[Task[Any, Any]]] = {}
-        for batching, task in run.asked:
-            of_each.setdefault(batching, []).append(task)
-        for batching, tasks in of_each.items():
-            batching._work_on(tasks)  # noqa: SLF001 - of this module
+
+    call: Callable[[], object] | None = None
+
+    def run(self) -> None:
+        """Run what it is given, until it is given nothing."""
+        runner = self.parent or self  # None only of the greenlet that a thread begins with
+        while self.call is not None:
+            self.call()
+            self.call = None
+            runner.switch()
+
+
+class Runner:
+    """Runs calls together. For one thread, which also ends it."""
+
+    def __init__(self) -> None:
+        self._idle: list[_Strand] = []
+
+    def run(self, calls: Sequence[Callable[[], object]]) -> None:
+        """Run calls in this thread until all have ended.
+
+        Args:
+            calls: None of them raises.
+        """
+        if len(calls) == 1:
+            calls[0]()
+            return
+        strands = [self._idle.pop() if self._idle else _Strand() for _ in calls]
+        for strand, call in zip(strands, calls, strict=True):
+            strand.call = call
+        running = strands
+        while running:
+            run = _of_thread.run = _Run()
+            try:
+                for strand in running:
+                    strand.switch()  # until it asks, or ends
+            finally:
+                _of_thread.run = None
+            running = [strand for strand in running if strand.call is not None]
+            of_each: dict[Batching[Any, Any], list[Task[Any, Any]]] = {}
+            for batching, task in run.asked:
+                of_each.setdefault(batching, []).append(task)
+            for batching, tasks in of_each.items():
+                batching._work_on(tasks)  # noqa: SLF001 - of this module
+        self._idle += strands
+
+    def end(self) -> None:
+        """Give back what it keeps for the next calls."""
+        for strand in self._idle:
+            strand.switch()
+        self._idle.clear()
 
 
 def _raise(task: Task[Any, Any]) -> Never:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
-from kinrec.server import inner_grpc, scheduling
+from kinrec.server import inner_grpc
 from kinrec.server.admission import Admission, Limit
-from kinrec.server.call_pool import CallPool
+from kinrec.server.call_pool import CallPool, ThreadedCallPool
 from kinrec.server.config import MAX_REQUEST_BYTES
 from kinrec.server.errors import GIVEN_UP, ErrorInterceptor, status_of
 from kinrec.server.health import HealthServicer
@@ -26,7 +26,6 @@ from kinrec.v1 import recommender_pb2_grpc
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Callable
 
     from kinrec.server.config import ServerConfig
     from kinrec.server.engines import Engines
@@ -63,9 +62,9 @@ class RecommenderServer:
         check_exposure(config)
         if not inner_grpc.IS_KNOWN:
             _log.warning("grpcio %s: %s", grpc.__version__, _UNKNOWN_GRPC)
-        pool = CallPool(config.concurrency, self._give_up, _on_crowd())
+        pool = CallPool(config.concurrency, self._give_up)
         # Each is many calls in one, and the calls would wait for it.
-        batches = CallPool(1, self._give_up)
+        batches = ThreadedCallPool(1, self._give_up)
         self._calls = watch_calls(config.observing, SERVICE_NAME, METHODS, [pool, batches])
         auth = (
             None if config.tokens is None else AuthInterceptor(config.tokens, self._calls.refused)
@@ -167,15 +166,6 @@ def _limits(config: ServerConfig, pool: CallPool, batches: CallPool) -> dict[str
     limits = dict.fromkeys(METHODS, Limit.of_calls(pool, config.max_wait))
     limits |= dict.fromkeys(_BATCHES, Limit.of_batches(batches, config.max_wait))
     return {f"/{SERVICE_NAME}/{method}": limit for method, limit in limits.items()}
-
-
-def _on_crowd() -> Callable[[bool], None] | None:
-    """While many calls come together, who comes must not disturb the one that works.
-
-    Each call that comes wakes a thread of gRPC's. If that takes the core at once, it finds the
-    interpreter's lock taken, and the caches are cold when the work goes on.
-    """
-    return scheduling.set_patience if scheduling.is_possible() else None
 
 
 def _add_reflection(server: grpc.Server) -> None:

@@ -1,4 +1,4 @@
-"""The thread that works on calls, and how long a call that comes now would wait for it."""
+"""Where calls wait, how they are worked on, and how long a call that comes now would wait."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from functools import partial
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from kinrec.engine.together import run_together
+from kinrec.engine.together import Runner
 from kinrec.server import inner_grpc
 from kinrec.server.inner_grpc import DONE, GatedPool, Held
 from kinrec.server.observability.calls import note_times
@@ -34,50 +34,39 @@ _yield_core = ctypes.CDLL(None).sched_yield
 
 _MOST_YIELDS = 16
 _KEPT = 0.97  # of how many came together, with each group of fewer
-# So many that came together lately are a crowd, until there are so few.
-_MANY, _FEW = 4.0, 2.0
 _SMOOTHING = 1 / 64  # what a call counts in the mean time that one takes
 # The most that a group may count, for a pause of the whole process is none of its speed: so many times
 # the mean for each of its calls, and so many seconds at first.
 _LEAP = 32
 _FIRST_STEP = 0.05
 _LAST_SECONDS = 5.0  # for what is worked on when the process ends
-_REST = 1.0  # seconds without a call, after which no crowd is there any more
+_LEAST_READING = 0.005  # seconds for which what comes is read, though calls wait
 
 MOST_HELD = 128
 """How many calls a pool holds whose message has not come, which can take the memory of the largest."""
 
 
 class CallPool(GatedPool):
-    """A thread that works on calls, together on those that wait at the same time.
+    """The calls of a server, worked on by the thread that reads them, together those that have come.
 
     It is for gRPC alone: to whoever submits a call it does not say what became of it. A call begins to
-    wait when its message has come. (Where that cannot be known, as many threads as calls may be worked
-    on together take one each, as gRPC has it, and nothing is known of how long they wait.)
+    wait when its message has come. (Where gRPC is not known, as many threads as calls may be worked on
+    together take one each, as gRPC has it, and nothing is known of how long they wait.)
 
     Args:
         most: How many calls are worked on together.
         give_up: See ``Held``.
-        on_crowd: Is told by the thread when many come together, and when they no longer do.
     """
 
-    def __init__(
-        self,
-        most: int,
-        give_up: Callable[[grpc.HandlerCallDetails], Status],
-        on_crowd: Callable[[bool], None] | None = None,
-    ) -> None:
+    def __init__(self, most: int, give_up: Callable[[grpc.HandlerCallDetails], Status]) -> None:
         super().__init__(most)  # which has no thread until something is submitted to it
         self._held = Held(MOST_HELD, give_up)
-        self._line = line = _Line(most, on_crowd)
-        self._thread_ends = weakref.finalize(self, line.calls.put, None)
-        self._thread_ends.atexit = False  # which _end_all sees to
-        line.thread.start()
+        self.work: Line = Line(most)
 
     @property
     def waiting(self) -> int:
         """How many calls wait."""
-        return self._line.calls.qsize()
+        return self.work.waiting
 
     @property
     def expected_wait(self) -> float:
@@ -87,12 +76,12 @@ class CallPool(GatedPool):
         A few that just pass through the line wait for nobody.
         """
         waiting = self.waiting
-        return (waiting + min(waiting, self._line.working)) * self._line.step
+        return (waiting + min(waiting, self.work.working)) * self.work.step
 
     @property
     def step(self) -> float:
         """The mean time that a call takes of those that are worked on together, in seconds."""
-        return self._line.step
+        return self.work.step
 
     def submit(self, fn: Callable[..., _Result], /, *args: Any, **kwargs: Any) -> Future[_Result]:  # noqa: ANN401
         """Have a call worked on when its turn comes.
@@ -104,127 +93,179 @@ class CallPool(GatedPool):
 
         def wait(arguments: tuple[Any, ...]) -> None:
             call = partial(fn, *arguments, **kwargs)
-            self._line.calls.put(partial(_run, came, time.monotonic(), call))
+            self.work.put(partial(_run, came, time.monotonic(), call))
 
-        if self._held.hold(args, wait):
-            return DONE
-        if inner_grpc.IS_KNOWN:
-            wait(args)
-        else:
+        if not (self.work.has_begun and inner_grpc.IS_KNOWN):
             super().submit(_run, came, came, partial(fn, *args, **kwargs))
+        elif not self._held.hold(args, wait):
+            wait(args)
         return DONE
+
+
+class ThreadedCallPool(CallPool):
+    """Calls that are worked on by a thread of their own; for the rest see ``CallPool``."""
+
+    def __init__(self, most: int, give_up: Callable[[grpc.HandlerCallDetails], Status]) -> None:
+        super().__init__(most, give_up)
+        self._thread = threading.Thread(target=self.work.do_all, name="calls", daemon=True)
+        self._thread_ends = weakref.finalize(self, self.work.stop)
+        self._thread_ends.atexit = False  # which _end_all sees to
+        self.work.has_begun = True
+        self._thread.start()
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: FBT001, FBT002
         """Let the thread end when all that was submitted is done."""
         self._thread_ends()
         super().shutdown(wait, cancel_futures=cancel_futures)
         if wait:
-            self._line.thread.join()
+            self._thread.join()
 
 
-class _Line:
-    """The calls that wait, and how they are worked on. Apart from the pool, so that a pool can go.
+class Line:
+    """The calls that wait, and how they are worked on; see ``inner_grpc.Work``.
+
+    Apart from the pool, so that a pool can go while a thread works.
+
+    Args:
+        most: How many are worked on together.
 
     Attributes:
-        calls: Those that wait, which do not raise; None to end.
-        working: How many are worked on.
+        has_begun: Whether a thread works on them.
+        working: How many are worked on, or were while the calls came that come now.
         step: See ``CallPool``.
-        thread: That works on them.
     """
 
-    def __init__(self, most: int, on_crowd: Callable[[bool], None] | None) -> None:
-        self.calls: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+    def __init__(self, most: int) -> None:
+        self.has_begun = False
         self.working = 0
         self.step = 0.0
-        self.thread = threading.Thread(target=self.work, name="calls", daemon=True)
+        self._calls: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._most = most
-        self._on_crowd = on_crowd
-        self._is_crowded = False
+        self._runner = Runner()
         self._usual = 0.0  # how many came together lately, worked on or waiting for the next turn
+        self._yields = 0
+        self._since = self._due = time.monotonic()
+        # Held while calls are worked on, and for ever once they no longer may be.
+        self._may_work = threading.Lock()
         _lines.add(self)
 
-    def work(self) -> None:
-        """Do what comes, until None does."""
-        while True:
+    @property
+    def waiting(self) -> int:
+        """How many wait."""
+        return self._calls.qsize()
+
+    @property
+    def is_due(self) -> bool:
+        """See ``Work``. After as long a time as the last ones took, so that neither waits for ever."""
+        return bool(self.waiting) and time.monotonic() > self._due
+
+    def put(self, call: Callable[[], None]) -> None:
+        """Let a call wait. It must not raise."""
+        self._calls.put(call)
+
+    def begin(self) -> None:
+        """See ``Work``."""
+        self.has_begun = True
+
+    def rest(self) -> None:
+        """See ``Work``."""
+        self.working = 0
+        self._since = time.monotonic()
+        self._due = self._since + _LEAST_READING
+
+    def expects_more(self) -> bool:
+        """Say whether to wait until as many have come as came together lately, and yield the core.
+
+        They are on their way, and would otherwise make a group of their own, and the next ones too.
+        Where nobody came lately nobody is waited for: another process would have the core, and its
+        caches. Nor are they waited for more than some times.
+        """
+        if self.waiting >= min(self._usual, self._most) or self._yields == _MOST_YIELDS:
+            return False
+        self._yields += 1
+        _yield_core()
+        return True
+
+    def do_some(self, first: Callable[[], None] | None = None) -> None:
+        """Work on the calls that wait, as many as may be worked on together.
+
+        Args:
+            first: A call that was taken already.
+        """
+        with self._may_work:
+            self._yields = 0
             try:
-                call = self.calls.get(timeout=_REST if self._is_crowded else None)
-            except Empty:
-                self._usual = 0.0
-                self._say_crowded(is_crowded=False)
-                continue
-            if call is None:
-                self._say_crowded(is_crowded=False)
-                return
-            try:
-                self._work_from(call)
+                group = self._group(first)
+                if group:
+                    self._work_on(group)
             except BaseException:  # noqa: BLE001 - others come
                 _log.exception("calls failed together")
+
+    def end(self) -> None:
+        """See ``Work``: of the calls that still wait nobody awaits the answers, which they find."""
+        while self.waiting:
+            self.do_some()
+        self.has_begun = False
+        self._runner.end()
+
+    def do_all(self) -> None:
+        """Work on what comes, until ``stop`` was called and all is done."""
+        self.begin()
+        while (call := self._calls.get()) is not None:
+            self.rest()
+            self.do_some(call)
             del call  # and with it the request, which can be large
+        self.end()
 
-    def _work_from(self, first: Callable[[], None]) -> None:
-        group = self._group(first)
-        count = self.working = len(group)
-        began = time.monotonic()
-        try:
-            run_together(group)
-        finally:
-            self.working = 0
-            took = time.monotonic() - began
-            step = min(took, max(count * _LEAP * self.step, _FIRST_STEP)) / count
-            self.step += (step - self.step) * min(1.0, count * _SMOOTHING)
-            self._note_crowd(count + self.calls.qsize())
+    def stop(self) -> None:
+        """Have ``do_all`` end."""
+        self._calls.put(None)
 
-    def _group(self, first: Callable[[], None]) -> list[Callable[[], None]]:
-        """Take the calls that wait.
+    def hold(self, seconds: float) -> None:
+        """Let nothing be worked on from now on.
 
-        Before, it lets go of the core, some times at most, until as many have come as came together
-        lately: they are on their way, and would otherwise make a group of their own, and the next ones
-        too. Where nobody came lately nobody is waited for: another process would have the core, and
-        its caches.
+        Args:
+            seconds: How long to wait for what is worked on now.
         """
-        wanted = min(self._usual, self._most)
-        for _ in range(_MOST_YIELDS):
-            if self.calls.qsize() + 1 >= wanted:
-                break
-            _yield_core()
-        group = [first]
+        self._may_work.acquire(timeout=seconds)
+
+    def _group(self, first: Callable[[], None] | None) -> list[Callable[[], None]]:
+        """Take the calls that wait."""
+        group = [] if first is None else [first]
         while len(group) < self._most:
             try:
-                call = self.calls.get_nowait()
+                call = self._calls.get_nowait()
             except Empty:
                 break
             if call is None:  # for the next turn
-                self.calls.put(None)
+                self._calls.put(None)
                 break
             group.append(call)
         return group
 
-    def _note_crowd(self, count: int) -> None:
-        self._usual = max(count, self._usual * _KEPT)
-        self._say_crowded(is_crowded=self._usual >= (_FEW if self._is_crowded else _MANY))
-
-    def _say_crowded(self, *, is_crowded: bool) -> None:
-        if is_crowded == self._is_crowded:
-            return
-        self._is_crowded = is_crowded
+    def _work_on(self, group: list[Callable[[], None]]) -> None:
+        count = self.working = len(group)
+        began = time.monotonic()
         try:
-            if self._on_crowd is not None:
-                self._on_crowd(is_crowded)
-        except Exception:  # noqa: BLE001 - it is for speed alone
-            _log.exception("whether many calls come together could not be told")
+            self._runner.run(group)
+        finally:
+            now = time.monotonic()
+            # With the reading before, unless there was a rest: a call that waits waits for that as well.
+            took, self._since = now - self._since, now
+            self._due = now + max(now - began, _LEAST_READING)
+            step = min(took, max(count * _LEAP * self.step, _FIRST_STEP)) / count
+            self.step += (step - self.step) * min(1.0, count * _SMOOTHING)
+            self._usual = max(count + self.waiting, self._usual * _KEPT)
 
 
-_lines: weakref.WeakSet[_Line] = weakref.WeakSet()
+_lines: weakref.WeakSet[Line] = weakref.WeakSet()
 
 
 @atexit.register
 def _end_all() -> None:
     """Let what is worked on be done: to be ended within a greenlet would be the end of the process."""
-    lines = [line for line in _lines if line.thread.is_alive()]
-    for line in lines:
-        line.calls.put(None)
-    for line in lines:
-        line.thread.join(_LAST_SECONDS)
+    for line in list(_lines):
+        line.hold(_LAST_SECONDS)
 
 
 def _run(came: float, received: float, call: Callable[[], object]) -> None:

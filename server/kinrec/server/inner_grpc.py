@@ -6,7 +6,11 @@ beginning calls and sending no more. And a thread that waits has to be woken, fo
 
 A call is refused before gRPC makes anything for it, so that a flood costs less.
 
-Where gRPC is made otherwise than is known here, neither is done.
+The thread that reads from the connections works on the calls as well. A thread of its own for that
+would be woken for each call, and would take the core, its caches and the interpreter's lock from the one
+that works whenever something comes.
+
+Where gRPC is made otherwise than is known here, none of this is done.
 """
 
 # ruff: noqa: SLF001 - it is what this module is for
@@ -18,9 +22,10 @@ import functools
 import importlib
 import inspect
 import logging
+import threading
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar, cast
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,6 +48,9 @@ _PARTS = {
     "_receive_message": ["state", "call", "request_deserializer"],
     "_abort": ["state", "call", "code", "details"],
     "_is_rpc_state_active": ["state"],
+    "_serve": ["state"],
+    "_process_event_and_continue": ["state", "event"],
+    "_begin_shutdown_once": ["state"],
     "_unary_response_in_pool": [
         "rpc_event",
         "state",
@@ -75,6 +83,9 @@ def _is_known() -> bool:
             and vars(_server._RPCState()).keys() >= _STATE
             and all(hasattr(_server.cygrpc, f"{name}Operation") for name in _OPERATIONS)
             and hasattr(_server, "_RECEIVE_MESSAGE_TOKEN")
+            and hasattr(_server.cygrpc.CompletionType, "queue_timeout")
+            and {"completion_queue", "server_deallocated", "thread_pool"}
+            <= inspect.get_annotations(_server._ServerState).keys()
         )
     except (AttributeError, TypeError, ValueError):
         return False
@@ -87,6 +98,8 @@ IS_KNOWN = _is_known()
 _WAITS = _server._unary_request(None, None, None).__code__ if IS_KNOWN else None
 _LEAST_SECONDS = 0.5  # that a call may be held though there are too many, unless there are
 _FAR_TOO_MANY = 10  # times as many
+_LONGEST_REST = 1.0  # seconds after which it is looked whether the server is still there
+_LONG, _SHORT = 0.1, 0.005  # seconds of work before another thread reads, and between its looks
 _NO_MESSAGE = b"the call ended without the one message that it takes"
 
 
@@ -215,16 +228,46 @@ def _is_call(arguments: tuple[Any, ...]) -> bool:
     return IS_KNOWN and len(arguments) == 1 + len(_PARTS["_unary_response_in_pool"])
 
 
+class Work(Protocol):
+    """What the thread that reads does besides. For that thread alone."""
+
+    @property
+    def waiting(self) -> int:
+        """How much there is to do."""
+
+    @property
+    def is_due(self) -> bool:
+        """Whether it is to be done now, though more can be read."""
+
+    def begin(self) -> None:
+        """The thread begins."""
+
+    def rest(self) -> None:
+        """All that had come was read and done, and now something else has come, or time has passed."""
+
+    def expects_more(self) -> bool:
+        """Say whether more will come at once, and let go of the core so that it can."""
+
+    def do_some(self) -> None:
+        """Do a part of what there is to do. It must not raise."""
+
+    def end(self) -> None:
+        """The thread ends."""
+
+
 class GatedPool(ThreadPoolExecutor):
     """A pool for the calls of a server, in front of which some are refused.
 
+    Nothing of this is used where gRPC is not known.
+
     Attributes:
         gate: Is told of each call of the server before anything is made of it, in the one thread that
-            reads calls, and says how it ends; None for a call that is let in. Not asked where gRPC is
-            not known.
+            reads calls, and says how it ends; None for a call that is let in.
+        work: What the thread that reads does besides; None for nothing.
     """
 
     gate: Callable[[grpc.HandlerCallDetails], Status | None] | None = None
+    work: Work | None = None
 
 
 def _handle_gated(handle: Callable[..., Any]) -> Callable[..., Any]:
@@ -268,8 +311,97 @@ def _end_new(event: Any, operations: tuple[Any, ...]) -> object:  # noqa: ANN401
     return call
 
 
+class _Reader:
+    """Reads what comes to a server, as ``grpc._server._serve`` does, and does the work of its pool.
+
+    While a part of the work takes long another thread reads: health is answered, and calls are refused,
+    cancelled and ended however long that part takes.
+    """
+
+    def __init__(self, state: Any, work: Work) -> None:  # noqa: ANN401 - gRPC's own
+        self._state = state
+        self._work = work
+        self._timeout = _server.cygrpc.CompletionType.queue_timeout
+        self._is_done = False  # whether the server has stopped
+        self._reads = threading.Lock()  # held by the thread that reads
+        self._part = 0  # of the work, odd while one is done
+        self._stand_in = threading.Thread(target=self._read_meanwhile, name="read", daemon=True)
+
+    def read_and_work(self) -> None:
+        """Do both until the server has stopped."""
+        work = self._work
+        work.begin()
+        self._stand_in.start()
+        self._reads.acquire()
+        while not self._is_done:
+            if self._read():
+                if not work.is_due:
+                    continue
+            elif not work.waiting:
+                self._read(_LONGEST_REST)
+                work.rest()
+                continue
+            elif work.expects_more():
+                continue
+            self._part += 1
+            self._reads.release()
+            work.do_some()
+            self._part += 1
+            self._reads.acquire()
+        self._reads.release()
+        work.end()
+
+    def _read(self, seconds: float = 0.0) -> bool:
+        """Read one thing, and have gRPC do what there is to do with it.
+
+        Args:
+            seconds: How long to wait for it.
+
+        Returns:
+            Whether anything came in that time.
+        """
+        state = self._state
+        if self._is_done:
+            return False
+        event = state.completion_queue.poll(time.time() + seconds if seconds else 0)
+        if state.server_deallocated:
+            _server._begin_shutdown_once(state)
+        if event.completion_type == self._timeout:
+            return False
+        if not _server._process_event_and_continue(state, event):
+            self._is_done = True
+        return True
+
+    def _read_meanwhile(self) -> None:
+        """Read while a part of the work takes long."""
+        part = 0
+        while not self._is_done:
+            before, part = part, self._part
+            is_long = part % 2 == 1 and part == before
+            time.sleep(_SHORT if is_long else _LONG)
+            if is_long:
+                with self._reads:
+                    while part == self._part and self._read():
+                        pass
+
+
+def _serve_and_work(serve: Callable[[Any], None]) -> Callable[[Any], None]:
+    """Have the thread that reads do the work of the server's pool, if it has some."""
+
+    @functools.wraps(serve)
+    def serve_and_work(state: Any) -> None:  # noqa: ANN401 - gRPC's own
+        work = state.thread_pool.work if isinstance(state.thread_pool, GatedPool) else None
+        if work is None:
+            serve(state)
+        else:
+            _Reader(state, work).read_and_work()
+
+    return serve_and_work
+
+
 if IS_KNOWN:
     _server._handle_call = _handle_gated(_server._handle_call)
+    _server._serve = _serve_and_work(_server._serve)
 
 
 class ReceivingPool(ThreadPoolExecutor):
