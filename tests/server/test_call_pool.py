@@ -8,7 +8,8 @@ import time
 import pytest
 
 from kinrec.engine.together import Batching
-from kinrec.server.call_pool import ThreadedCallPool
+from kinrec.server import call_pool
+from kinrec.server.call_pool import Line, ThreadedCallPool
 from kinrec.server.observability import calls
 
 WAIT = 10
@@ -115,7 +116,8 @@ def test_a_process_ends_well_while_calls_are_worked_on():
     script = """
 import threading, time
 from kinrec.engine.together import Batching
-from kinrec.server.call_pool import ThreadedCallPool
+from kinrec.server import call_pool
+from kinrec.server.call_pool import Line, ThreadedCallPool
 
 def work(tasks):
     for task in tasks:
@@ -140,6 +142,48 @@ raise SystemExit(7)
 """
     ended = subprocess.run([sys.executable, "-c", script], timeout=60, check=False)
     assert ended.returncode == 7
+
+
+def test_others_are_waited_for_as_long_as_they_may_come():
+    """Until as many have come as came together lately, and some times at most."""
+    line = Line(8)
+    line.put(lambda: None)
+    assert not line.expects_more()  # nobody came lately
+    for _ in range(12):
+        line.put(lambda: None)
+    for left in (5, 0):  # eight at most are run together
+        line.do_some()
+        assert line.waiting == left
+    line.put(lambda: None)
+    assert line.expects_more()
+    for _ in range(7):
+        line.put(lambda: None)
+    assert not line.expects_more()
+    line.do_some()
+    line.put(lambda: None)
+    assert sum(line.expects_more() for _ in range(100)) == call_pool._MOST_YIELDS
+    line.do_some()
+    assert line.expects_more()
+    line.end()
+
+
+def test_neither_reading_nor_work_waits_for_ever():
+    """Calls that wait are due after as long as the last ones took; where none wait nothing is."""
+    line = Line(8)
+    line.rest()
+    assert not line.is_due
+    line.put(lambda: time.sleep(0.2))
+    assert not line.is_due
+    time.sleep(0.02)
+    assert line.is_due
+    line.do_some()
+    line.put(lambda: None)
+    time.sleep(0.1)
+    assert not line.is_due
+    time.sleep(0.12)
+    assert line.is_due
+    line.end()
+    assert not line.waiting
 
 
 def test_a_failure_ends_neither_the_thread_nor_the_calls_beside_it(make_pool, hold_up, caplog):

@@ -180,6 +180,28 @@ def test_a_call_that_is_cancelled_in_line_is_not_worked_on(begin, open_channel, 
     assert len(engine.asked) == 2
 
 
+def test_what_comes_while_a_call_takes_long_is_read(begin, open_channel, engine):
+    """Also if many come; calls are answered in their turn, and what needs no turn is before it."""
+    server, begin_calls, go_on = begin
+    engine.gate.clear()
+    channel = open_channel(server)
+    stub = RecommenderServiceStub(channel)
+    first = stub.Recommend.future(REQUEST, timeout=20)
+    assert engine.entered.wait(10)
+    others = [stub.Recommend.future(REQUEST, timeout=20) for _ in range(40)]
+    begun = begin_calls(f"{SERVICE}/Recommend")
+    check = HealthCheckRequest()
+    for _ in range(3):
+        assert HealthStub(channel).Check(check, timeout=5).status == HealthCheckResponse.SERVING
+    with pytest.raises(grpc.RpcError) as caught:
+        channel.unary_unary(f"{SERVICE}/NoSuchMethod")(b"", timeout=5)
+    assert caught.value.code() == grpc.StatusCode.UNIMPLEMENTED
+    assert not any(call.done() for call in [first, *others, *begun])
+    engine.gate.set()
+    assert all(call.result(10).recommendations for call in [first, *others])
+    go_on.set()
+
+
 def test_a_gate_that_fails_lets_calls_in(begin, open_channel, monkeypatch, caplog):
     """Nothing is read any more once the thread ends that asks it."""
     server, _, _ = begin
