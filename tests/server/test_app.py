@@ -1,5 +1,6 @@
 import socket
 import threading
+import time
 
 import grpc
 import pytest
@@ -75,6 +76,31 @@ def test_a_stop_lets_the_calls_in_flight_end(engine, start_server, open_channel)
     engine.gate.set()
     assert call.result(10).recommendations
     assert stopped.wait(10)
+
+
+def test_a_stop_lets_the_calls_end_that_have_come_and_are_not_read(
+    engine, start_server, open_channel, monkeypatch
+):
+    """Those that came while others were in work are in flight as well."""
+    answer, entered = engine.answer, threading.Event()
+
+    def slowly(query):
+        entered.set()
+        time.sleep(0.09)
+        return answer(query)
+
+    server = start_server(engine)
+    stub = RecommenderServiceStub(open_channel(server))
+    request = pb.RecommendRequest(user_id="u")
+    assert stub.Recommend(request, timeout=5).recommendations
+    monkeypatch.setattr(engine, "answer", slowly)
+    first = stub.Recommend.future(request, timeout=20)
+    assert entered.wait(10)
+    monkeypatch.setattr(engine, "answer", answer)
+    others = [stub.Recommend.future(request, timeout=20) for _ in range(20)]
+    time.sleep(0.05)
+    assert server.stop(10).wait(10)
+    assert all(call.result(10).recommendations for call in [first, *others])
 
 
 def test_a_stop_cancels_what_outlives_the_grace(engine, start_server, open_channel):

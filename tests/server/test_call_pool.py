@@ -178,12 +178,66 @@ def test_neither_reading_nor_work_waits_for_ever():
     assert line.is_due
     line.do_some()
     line.put(lambda: None)
-    time.sleep(0.1)
+    time.sleep(0.04)
     assert not line.is_due
-    time.sleep(0.12)
+    time.sleep(0.08)
     assert line.is_due
     line.end()
     assert not line.waiting
+
+
+def test_what_is_read_while_nobody_waits_is_not_counted_to_the_calls():
+    """What a call takes is from when it waits, or from the end of those before it."""
+    line = Line(1)
+    for _ in range(50):
+        line.put(lambda: time.sleep(0.001))
+        line.do_some()
+    before = line.step
+    for _ in range(5):
+        time.sleep(0.05)
+        line.put(lambda: time.sleep(0.001))
+        line.do_some()
+    assert line.step < 2 * before
+    line.put(lambda: None)
+    line.put(lambda: None)
+    line.do_some()
+    before = line.step
+    time.sleep(0.05)
+    line.do_some()
+    assert line.step > before
+    line.end()
+
+
+def test_a_crowd_is_forgotten_when_nobody_comes(monkeypatch):
+    """Nobody is waited for then."""
+    line = Line(8)
+    for _ in range(8):
+        line.put(lambda: None)
+    line.do_some()
+    line.rest()
+    line.put(lambda: None)
+    assert line.expects_more()
+    line.do_some()
+    monkeypatch.setattr(call_pool, "_LATELY", 0.0)
+    line.rest()
+    line.put(lambda: None)
+    assert not line.expects_more()
+    line.end()
+
+
+def test_at_the_end_of_a_process_nothing_more_is_worked_on(make_pool):
+    """However many calls wait."""
+    pool, done = make_pool(1), []
+    for _ in range(1000):
+        pool.submit(lambda: done.append(time.sleep(0.002)))
+    began = time.monotonic()
+    pool.work.hold(5)
+    assert time.monotonic() - began < 1
+    count = len(done)
+    time.sleep(0.05)
+    assert len(done) == count < 1000
+    pool.work._is_held = False
+    pool.work._may_work.release()
 
 
 def test_a_failure_ends_neither_the_thread_nor_the_calls_beside_it(make_pool, hold_up, caplog):

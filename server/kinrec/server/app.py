@@ -39,6 +39,7 @@ _UNKNOWN_GRPC = (
     "calls are not worked on together, and no number of them is too many"
 )
 _HEALTH_NAME = "grpc.health.v1.Health"
+_LONGEST_READ = 2.0  # seconds
 _REFLECTION_THREADS = 4  # an open reflection stream holds one
 
 
@@ -62,7 +63,7 @@ class RecommenderServer:
         check_exposure(config)
         if not inner_grpc.IS_KNOWN:
             _log.warning("grpcio %s: %s", grpc.__version__, _UNKNOWN_GRPC)
-        pool = CallPool(config.concurrency, self._give_up)
+        self._pool = pool = CallPool(config.concurrency, self._give_up)
         # Each is many calls in one, and the calls would wait for it.
         batches = ThreadedCallPool(1, self._give_up)
         self._calls = watch_calls(config.observing, SERVICE_NAME, METHODS, [pool, batches])
@@ -156,6 +157,8 @@ class RecommenderServer:
         Returns:
             An event that is set when all calls have ended.
         """
+        # gRPC ends calls that it has not read yet, and they have come as well as the others.
+        self._pool.await_read(min(grace, _LONGEST_READ))
         stopped = self._server.stop(grace)
         self._health.end_watches()
         return stopped

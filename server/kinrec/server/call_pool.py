@@ -40,7 +40,10 @@ _SMOOTHING = 1 / 64  # what a call counts in the mean time that one takes
 _LEAP = 32
 _FIRST_STEP = 0.05
 _LAST_SECONDS = 5.0  # for what is worked on when the process ends
-_LEAST_READING = 0.005  # seconds for which what comes is read, though calls wait
+_LATELY = 1.0  # seconds
+# What comes is read for so much of the time that the last calls took, and so many seconds at least, though
+# calls wait.
+_READING_SHARE, _LEAST_READING = 0.5, 0.005
 
 MOST_HELD = 128
 """How many calls a pool holds whose message has not come, which can take the memory of the largest."""
@@ -144,9 +147,10 @@ class Line:
         self._runner = Runner()
         self._usual = 0.0  # how many came together lately, worked on or waiting for the next turn
         self._yields = 0
-        self._since = self._due = time.monotonic()
-        # Held while calls are worked on, and for ever once they no longer may be.
-        self._may_work = threading.Lock()
+        self._since = time.monotonic()  # when those began to wait that are worked on next
+        self._ended = self._due = self._since
+        self._is_at_work = self._is_held = False
+        self._may_work = threading.Lock()  # held while calls are worked on
         _lines.add(self)
 
     @property
@@ -156,11 +160,13 @@ class Line:
 
     @property
     def is_due(self) -> bool:
-        """See ``Work``. After as long a time as the last ones took, so that neither waits for ever."""
+        """See ``Work``. After half of the time that the last ones took, so that neither waits for ever."""
         return bool(self.waiting) and time.monotonic() > self._due
 
     def put(self, call: Callable[[], None]) -> None:
         """Let a call wait. It must not raise."""
+        if not (self._is_at_work or self.waiting):
+            self._since = time.monotonic()
         self._calls.put(call)
 
     def begin(self) -> None:
@@ -169,9 +175,11 @@ class Line:
 
     def rest(self) -> None:
         """See ``Work``."""
+        now = time.monotonic()
         self.working = 0
-        self._since = time.monotonic()
-        self._due = self._since + _LEAST_READING
+        self._due = now + _LEAST_READING
+        if now > self._ended + _LATELY:
+            self._usual = 0.0
 
     def expects_more(self) -> bool:
         """Say whether to wait until as many have come as came together lately, and yield the core.
@@ -192,14 +200,19 @@ class Line:
         Args:
             first: A call that was taken already.
         """
+        while self._is_held:
+            time.sleep(0.1)
         with self._may_work:
             self._yields = 0
+            self._is_at_work = True
             try:
                 group = self._group(first)
                 if group:
                     self._work_on(group)
             except BaseException:  # noqa: BLE001 - others come
                 _log.exception("calls failed together")
+            finally:
+                self._is_at_work = False
 
     def end(self) -> None:
         """See ``Work``: of the calls that still wait nobody awaits the answers, which they find."""
@@ -212,7 +225,6 @@ class Line:
         """Work on what comes, until ``stop`` was called and all is done."""
         self.begin()
         while (call := self._calls.get()) is not None:
-            self.rest()
             self.do_some(call)
             del call  # and with it the request, which can be large
         self.end()
@@ -222,11 +234,12 @@ class Line:
         self._calls.put(None)
 
     def hold(self, seconds: float) -> None:
-        """Let nothing be worked on from now on.
+        """Let nothing be worked on from now on: who would waits for ever.
 
         Args:
             seconds: How long to wait for what is worked on now.
         """
+        self._is_held = True
         self._may_work.acquire(timeout=seconds)
 
     def _group(self, first: Callable[[], None] | None) -> list[Callable[[], None]]:
@@ -249,10 +262,10 @@ class Line:
         try:
             self._runner.run(group)
         finally:
-            now = time.monotonic()
-            # With the reading before, unless there was a rest: a call that waits waits for that as well.
+            self._ended = now = time.monotonic()
+            # With the reading while calls waited, for which a call that waits waits as well.
             took, self._since = now - self._since, now
-            self._due = now + max(now - began, _LEAST_READING)
+            self._due = now + max((now - began) * _READING_SHARE, _LEAST_READING)
             step = min(took, max(count * _LEAP * self.step, _FIRST_STEP)) / count
             self.step += (step - self.step) * min(1.0, count * _SMOOTHING)
             self._usual = max(count + self.waiting, self._usual * _KEPT)

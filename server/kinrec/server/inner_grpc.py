@@ -99,7 +99,9 @@ _WAITS = _server._unary_request(None, None, None).__code__ if IS_KNOWN else None
 _LEAST_SECONDS = 0.5  # that a call may be held though there are too many, unless there are
 _FAR_TOO_MANY = 10  # times as many
 _LONGEST_REST = 1.0  # seconds after which it is looked whether the server is still there
-_LONG, _SHORT = 0.1, 0.005  # seconds of work before another thread reads, and between its looks
+_LOOKS = 2  # that find nothing before all is read: of several sockets gRPC looks at one at a time
+# Seconds between looks at whether a part of the work takes long, and between the looks of who reads then.
+_LONG, _SHORT = 0.1, 0.005
 _NO_MESSAGE = b"the call ended without the one message that it takes"
 
 
@@ -243,7 +245,7 @@ class Work(Protocol):
         """The thread begins."""
 
     def rest(self) -> None:
-        """All that had come was read and done, and now something else has come, or time has passed."""
+        """All that had come was read and done, until now, when something else has come or time has passed."""
 
     def expects_more(self) -> bool:
         """Say whether more will come at once, and let go of the core so that it can."""
@@ -268,6 +270,12 @@ class GatedPool(ThreadPoolExecutor):
 
     gate: Callable[[grpc.HandlerCallDetails], Status | None] | None = None
     work: Work | None = None
+    _reader: _Reader | None = None
+
+    def await_read(self, seconds: float) -> None:
+        """Wait until all that has come to the server is read, but no longer than so many seconds."""
+        if self._reader is not None:
+            self._reader.await_all(seconds)
 
 
 def _handle_gated(handle: Callable[..., Any]) -> Callable[..., Any]:
@@ -325,7 +333,17 @@ class _Reader:
         self._is_done = False  # whether the server has stopped
         self._reads = threading.Lock()  # held by the thread that reads
         self._part = 0  # of the work, odd while one is done
+        self._times_read = 0  # that all which had come was read
+        self._rests = False  # whether it waits for something to come
         self._stand_in = threading.Thread(target=self._read_meanwhile, name="read", daemon=True)
+
+    def await_all(self, seconds: float) -> None:
+        """Wait until all that has come is read, but no longer than so many seconds."""
+        before, end = self._times_read, time.monotonic() + seconds
+        while self._times_read == before and not (self._rests or self._is_done):
+            if time.monotonic() >= end:
+                break
+            time.sleep(_SHORT)
 
     def read_and_work(self) -> None:
         """Do both until the server has stopped."""
@@ -334,15 +352,15 @@ class _Reader:
         self._stand_in.start()
         self._reads.acquire()
         while not self._is_done:
-            if self._read():
-                if not work.is_due:
+            if self._read_all():
+                if not work.waiting:
+                    self._rests = True
+                    self._read(_LONGEST_REST)
+                    self._rests = False
+                    work.rest()
                     continue
-            elif not work.waiting:
-                self._read(_LONGEST_REST)
-                work.rest()
-                continue
-            elif work.expects_more():
-                continue
+                if work.expects_more():
+                    continue
             self._part += 1
             self._reads.release()
             work.do_some()
@@ -350,6 +368,23 @@ class _Reader:
             self._reads.acquire()
         self._reads.release()
         work.end()
+
+    def _read_all(self) -> bool:
+        """Read what has come, until the work is due.
+
+        Returns:
+            Whether all was read.
+        """
+        looks = 0
+        while looks < _LOOKS:
+            if self._read():
+                looks = 0
+                if self._work.is_due:
+                    return False
+            else:
+                looks += 1
+        self._times_read += 1
+        return True
 
     def _read(self, seconds: float = 0.0) -> bool:
         """Read one thing, and have gRPC do what there is to do with it.
@@ -381,8 +416,10 @@ class _Reader:
             time.sleep(_SHORT if is_long else _LONG)
             if is_long:
                 with self._reads:
-                    while part == self._part and self._read():
-                        pass
+                    looks = 0
+                    while part == self._part and looks < _LOOKS:
+                        looks = 0 if self._read() else looks + 1
+                    self._times_read += looks == _LOOKS
 
 
 def _serve_and_work(serve: Callable[[Any], None]) -> Callable[[Any], None]:
@@ -394,7 +431,12 @@ def _serve_and_work(serve: Callable[[Any], None]) -> Callable[[Any], None]:
         if work is None:
             serve(state)
         else:
-            _Reader(state, work).read_and_work()
+            pool = state.thread_pool
+            pool._reader = _Reader(state, work)
+            try:
+                pool._reader.read_and_work()
+            finally:
+                pool._reader = None
 
     return serve_and_work
 
