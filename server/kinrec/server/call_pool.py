@@ -234,7 +234,7 @@ class Line:
         self._calls.put(None)
 
     def hold(self, seconds: float) -> None:
-        """Let nothing be worked on from now on: who would waits for ever.
+        """Let nothing be worked on from now on; whoever would work waits for ever.
 
         Args:
             seconds: How long to wait for what is worked on now.
