@@ -1,6 +1,6 @@
 """A web service that asks the recommender, with one client for all of its requests.
 
-    pip install kinrec fastapi uvicorn
+    pip install PATH-OF-THIS-REPOSITORY fastapi uvicorn
     KINREC_TARGET=localhost:50051 uvicorn --app-dir examples/fastapi app:app
 
 KINREC_TARGET may name several servers, with commas between them.

@@ -175,6 +175,28 @@ def test_a_string_is_no_list_of_items(server, run):
     assert not server.calls
 
 
+@pytest.mark.parametrize("kind", [Client, AsyncClient])
+@pytest.mark.parametrize(
+    ("settings", "has_lost"), [({}, False), ({"keep": 1}, True), ({"state": b"1"}, True)]
+)
+def test_it_says_when_older_events_are_forgotten(server, kind, settings, has_lost):
+    """A state was refused that knew of more than the session keeps, or of one before it."""
+
+    async def ask():
+        client = kind(server.address)
+        session = client.session(**settings)
+        for letter, refusals in (("a", []), ("b", []), ("c", [STALE])):
+            assert not session.has_lost_history
+            server.script = [*refusals, *answers(b"1")]
+            asked = session.recommend([Event(letter)])
+            if kind is AsyncClient:
+                await asked
+        await client.close() if kind is AsyncClient else client.close()
+        return session.has_lost_history
+
+    assert asyncio.run(ask()) == has_lost
+
+
 @pytest.mark.parametrize("refusal", [STALE, INVALID])
 def test_a_refused_state_is_mended_within_the_call(server, run, refusal):
     """The history is sent again without the state, once, and the caller gets an answer."""

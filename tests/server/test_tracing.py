@@ -156,4 +156,4 @@ def test_what_cannot_be_had_is_said_and_left_out(monkeypatch, caplog):
     monkeypatch.setenv("OTEL_TRACES_EXPORTER", "otlp")
     monkeypatch.setitem(sys.modules, "opentelemetry.exporter.otlp.proto.http.trace_exporter", None)
     assert find_tracing(SERVICE) is None
-    assert "pip install 'kinrec[telemetry]'" in caplog.text
+    assert "install kinrec with its extra 'telemetry'" in caplog.text

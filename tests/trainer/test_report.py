@@ -134,6 +134,11 @@ def test_the_verdict_follows_the_interval(evaluation, interval, words):
     assert text.count(". ") == 0
     assert "higher in the list" not in text
     assert "higher in the list" in told((-0.3, -0.1))
+    if interval[0] > 0:
+        assert "recommends better" in text
+        unsure = told((-0.1, 0.1))
+        assert "kinrec finds more here than every method" in unsure
+        assert "where in the list it cannot be told from" in unsure
 
 
 def test_the_split_is_told_with_those_left_out(evaluation):

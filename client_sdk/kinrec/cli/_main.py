@@ -86,7 +86,7 @@ def _run(command: Command, arguments: list[str]) -> int:
     if not command.is_installed():
         return _refuse(
             f"kinrec {command.name} needs the {command.extra}: "
-            f"pip install 'kinrec[{command.extra}]'"
+            f"install kinrec with its extra {command.extra!r}"
         )
     module = command.load()
     parser = _Parser(prog=f"kinrec {command.name}", description=_sentence(command.help))

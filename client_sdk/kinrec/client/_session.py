@@ -48,6 +48,7 @@ class Memory:
         self._events: deque[Event] = deque(maxlen=keep)
         # Of what came before a given state nothing is kept.
         self._taken = 1 if state else 0
+        self.has_lost = False  # whether a state was refused that knew more than is kept
         self._asked: tuple[list[Event], bytes] = ([], b"")
 
     def to_send(self, new: list[Event]) -> list[Event]:
@@ -61,8 +62,14 @@ class Memory:
         return bool(self.user_id or self._events or new)
 
     def forget_state(self) -> None:
-        """Send the history next time."""
+        """Send what is kept of the history next time."""
         self.state = b""
+        self.has_lost |= not self._is_whole
+
+    @property
+    def _is_whole(self) -> bool:
+        """Whether all is kept that the state knows."""
+        return self._taken == len(self._events)
 
     def take(
         self, new: list[Event], asked: tuple[list[Event], bytes], result: PersonResult
@@ -77,8 +84,7 @@ class Memory:
         self._events.extend(new)
         self._taken += len(new)
         # The history is worth sending while all of it is kept; else the state knows more.
-        is_whole = self._taken == len(self._events)
-        self.state = b"" if result.send_history and is_whole else result.state
+        self.state = b"" if result.send_history and self._is_whole else result.state
         if isinstance(result, RecommendResult):
             self._asked = asked
 
@@ -117,6 +123,14 @@ class Session:
     def state(self) -> bytes:
         """The state after the last answer, to go on from in another process; empty if none."""
         return self._memory.state
+
+    @property
+    def has_lost_history(self) -> bool:
+        """Whether a state was refused that knew of more events than the session keeps.
+
+        Of a state that was given none are kept. The answers since then do not know of those events.
+        """
+        return self._memory.has_lost
 
     def encode_sequence(
         self, events: Iterable[Event] = (), *, timeout: float | None = None
@@ -224,6 +238,14 @@ class AsyncSession:
     def state(self) -> bytes:
         """The state after the last answer, to go on from in another process; empty if none."""
         return self._memory.state
+
+    @property
+    def has_lost_history(self) -> bool:
+        """Whether a state was refused that knew of more events than the session keeps.
+
+        Of a state that was given none are kept. The answers since then do not know of those events.
+        """
+        return self._memory.has_lost
 
     async def encode_sequence(
         self, events: Iterable[Event] = (), *, timeout: float | None = None

@@ -67,9 +67,18 @@ def verdict(evaluation: Evaluation) -> str:
     best = max(others, key=lambda result: result.measures["HR@10"])
     ours = evaluation.result(KINREC).measures["HR@10"]
     theirs = best.measures["HR@10"]
+    higher = [one.method for one in others if one.differences["NDCG@10"].interval[1] < 0.0]
+    alike = [
+        one.method
+        for one in others
+        if one.differences["NDCG@10"].interval[0] <= 0.0 and one.method not in higher
+    ]
     if all(result.differences["HR@10"].interval[0] > 0.0 for result in others):
-        start = "kinrec recommends better here than every method it was compared with"
+        does = "finds more" if higher or alike else "recommends better"
+        start = f"kinrec {does} here than every method it was compared with"
         end = "a lead that is more than chance"
+        if alike:
+            end += f", though by where in the list it cannot be told from {' and '.join(alike)}"
     elif best.differences["HR@10"].interval[1] < 0.0:
         start = f"The classic method {best.method} recommends better here than kinrec"
         end = "a lag that is more than chance"
@@ -78,7 +87,6 @@ def verdict(evaluation: Evaluation) -> str:
             f"kinrec and the best of the other methods, {best.method}, cannot be told apart here"
         )
         end = "a difference that may be chance"
-    higher = [one.method for one in others if one.differences["NDCG@10"].interval[1] < 0.0]
     if higher:
         end += f", and {' and '.join(higher)} put what they find higher in the list"
     people = min(evaluation.people, 1_000)
