@@ -114,7 +114,9 @@ def test_a_command_names_the_extra_that_it_needs(installed, name, extra):
     """A command whose libraries are not installed says in one line how to get them."""
     done = run(installed / "kinrec", name, check=False)
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == f"kinrec {name} needs the {extra}: install kinrec with its extra '{extra}'\n"
+    assert (
+        done.stderr == f"kinrec {name} needs the {extra}: install kinrec with its extra '{extra}'\n"
+    )
 
 
 def test_the_version(installed):

@@ -57,7 +57,9 @@ def find_tracing(service: str) -> Tracing | None:
             OTLPSpanExporter,
         )
     except ImportError:
-        _log.warning("no traces: they need the telemetry: install kinrec with its extra 'telemetry'")
+        _log.warning(
+            "no traces: they need the telemetry: install kinrec with its extra 'telemetry'"
+        )
         return None
     # What is left is sent when the process ends, and a collector that is away must not hold that up.
     is_set = any(os.environ.get(variable) for variable in _TIMEOUTS)
