@@ -130,7 +130,7 @@ class Status(NamedTuple):
 
 
 class Held:
-    """The calls whose message has not come. For the one thread in which gRPC submits them.
+    """The calls whose message has not come. For the thread that reads, which one at a time does.
 
     Args:
         most: How many are held: what is held takes memory. If another comes the oldest are ended, but
@@ -263,8 +263,8 @@ class GatedPool(ThreadPoolExecutor):
     Nothing of this is used where gRPC is not known.
 
     Attributes:
-        gate: Is told of each call of the server before anything is made of it, in the one thread that
-            reads calls, and says how it ends; None for a call that is let in.
+        gate: Is told of each call of the server before anything is made of it, in the thread that reads
+            calls, and says how it ends; None for a call that is let in.
         work: What the thread that reads does besides; None for nothing.
     """
 
