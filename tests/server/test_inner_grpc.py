@@ -10,7 +10,7 @@ from grpc_health.v1.health_pb2_grpc import HealthStub
 
 from kinrec.server import inner_grpc
 from kinrec.server.admission import Limit
-from kinrec.server.call_pool import MOST_HELD
+from kinrec.server.call_pool import MOST_HELD, Line
 from kinrec.server.security.tokens import digest_of, new_token
 from kinrec.v1 import recommender_pb2 as pb
 from kinrec.v1.recommender_pb2_grpc import RecommenderServiceStub
@@ -251,3 +251,18 @@ def test_with_a_grpc_that_is_made_otherwise_calls_are_answered_as_it_has_it(
     check = HealthStub(channel).Check(HealthCheckRequest(), timeout=5)
     assert check.status == HealthCheckResponse.SERVING
     assert "not one that is known here" in caplog.text
+
+
+def test_all_is_read_when_it_was_looked_twice(monkeypatch):
+    """Of several sockets gRPC looks at one at a time, so that one look may miss what has come."""
+    line = Line(8)
+    reader = inner_grpc._Reader(None, line)
+    came = iter([True, False, True, True, False, False])
+    monkeypatch.setattr(reader, "_read", lambda: next(came))
+    assert reader._read_all()
+    assert next(came, "all were seen") == "all were seen"
+    line.put(lambda: None)
+    monkeypatch.setattr(line, "_due", 0.0)
+    monkeypatch.setattr(reader, "_read", lambda: True)
+    assert not reader._read_all()
+    line.end()
