@@ -171,17 +171,17 @@ def test_neither_reading_nor_work_waits_for_ever():
     """Calls that wait are due after as long as the last ones took; where none wait nothing is."""
     line = Line(8)
     line.rest()
-    assert not line.is_due
+    assert not line.is_due()
     line.put(lambda: time.sleep(0.2))
-    assert not line.is_due
+    assert not line.is_due()
     time.sleep(0.02)
-    assert line.is_due
+    assert line.is_due()
     line.do_some()
     line.put(lambda: None)
     time.sleep(0.04)
-    assert not line.is_due
+    assert not line.is_due()
     time.sleep(0.08)
-    assert line.is_due
+    assert line.is_due()
     line.end()
     assert not line.waiting
 

@@ -8,9 +8,9 @@ import pytest
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpc_health.v1.health_pb2_grpc import HealthStub
 
-from kinrec.server import inner_grpc
 from kinrec.server.admission import Limit
 from kinrec.server.call_pool import MOST_HELD, Line
+from kinrec.server.inner_grpc import held, known, reader
 from kinrec.server.security.tokens import digest_of, new_token
 from kinrec.v1 import recommender_pb2 as pb
 from kinrec.v1.recommender_pb2_grpc import RecommenderServiceStub
@@ -42,7 +42,7 @@ def begin(start_server, engine, open_channel):
 
 def test_the_installed_grpc_is_known():
     """Otherwise a server goes on as gRPC has it."""
-    assert inner_grpc.IS_KNOWN
+    assert known.IS_KNOWN
 
 
 @pytest.mark.parametrize(
@@ -120,10 +120,10 @@ def test_of_very_many_those_that_came_first_are_ended(
 ):
     """So that they take no more memory than that; others are let in however many there are."""
     server, begin_calls, _ = begin
-    monkeypatch.setattr(inner_grpc, "_LEAST_SECONDS", 60.0)
+    monkeypatch.setattr(held, "_LEAST_SECONDS", 60.0)
     begun = begin_calls(method, count=MOST_HELD + 60)
     assert not any(call.done() for call in begun)  # they may have come at once with their messages
-    monkeypatch.setattr(inner_grpc, "_LEAST_SECONDS", 0.0)
+    monkeypatch.setattr(held, "_LEAST_SECONDS", 0.0)
     begin_calls(method, count=1)
     channel = open_channel(server)
     assert RecommenderServiceStub(channel).Recommend(REQUEST, timeout=5).recommendations
@@ -141,7 +141,7 @@ def test_whose_calls_are_ended_is_logged(  # noqa: PLR0917 - fixtures
     start_server, engine, open_channel, monkeypatch, caplog, tmp_path
 ):
     """Under the name of the token with which they came."""
-    monkeypatch.setattr(inner_grpc, "_LEAST_SECONDS", 0.0)
+    monkeypatch.setattr(held, "_LEAST_SECONDS", 0.0)
     token, file = new_token(), tmp_path / "tokens.toml"
     file.write_text(f'[[tokens]]\nname = "web-shop"\nsha256 = "{digest_of(token)}"\n')
     call = open_channel(start_server(engine, tokens=file)).stream_unary(f"{SERVICE}/Recommend")
@@ -237,7 +237,7 @@ def test_with_a_grpc_that_is_made_otherwise_calls_are_answered_as_it_has_it(
     engine, start_server, open_channel, monkeypatch, caplog
 ):
     """Each takes a thread, and the log says so at the start."""
-    monkeypatch.setattr(inner_grpc, "IS_KNOWN", False)
+    monkeypatch.setattr(known, "IS_KNOWN", False)
     engine.gate.clear()
     channel = open_channel(start_server(engine))
     stub = RecommenderServiceStub(channel)
@@ -256,13 +256,13 @@ def test_with_a_grpc_that_is_made_otherwise_calls_are_answered_as_it_has_it(
 def test_all_is_read_when_it_was_looked_twice(monkeypatch):
     """Of several sockets gRPC looks at one at a time, so that one look may miss what has come."""
     line = Line(8)
-    reader = inner_grpc._Reader(None, line)
+    one = reader.Reader(None, line)
     came = iter([True, False, True, True, False, False])
-    monkeypatch.setattr(reader, "_read", lambda: next(came))
-    assert reader._read_all()
+    monkeypatch.setattr(one, "_read", lambda: next(came))
+    assert one._read_all(line.is_due)
     assert next(came, "all were seen") == "all were seen"
     line.put(lambda: None)
     monkeypatch.setattr(line, "_due", 0.0)
-    monkeypatch.setattr(reader, "_read", lambda: True)
-    assert not reader._read_all()
+    monkeypatch.setattr(one, "_read", lambda: True)
+    assert not one._read_all(line.is_due)
     line.end()

@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 from kinrec.server.errors import OverloadedError, status_of
-from kinrec.server.inner_grpc import Status
+from kinrec.server.inner_grpc.gate import Status
 from kinrec.server.observability.calls import REQUEST_ID
 
 if TYPE_CHECKING:

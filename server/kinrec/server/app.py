@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 import grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
-from kinrec.server import inner_grpc
 from kinrec.server.admission import Admission, Limit
 from kinrec.server.call_pool import CallPool, ThreadedCallPool
 from kinrec.server.config import MAX_REQUEST_BYTES
 from kinrec.server.errors import GIVEN_UP, ErrorInterceptor, status_of
 from kinrec.server.health import HealthServicer
+from kinrec.server.inner_grpc import known
 from kinrec.server.observability.calls import REQUEST_ID
 from kinrec.server.observability.watching import watch_calls
 from kinrec.server.pools import in_pool
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from kinrec.server.config import ServerConfig
     from kinrec.server.engines import Engines
-    from kinrec.server.inner_grpc import Status
+    from kinrec.server.inner_grpc.gate import Status
 
 _log = logging.getLogger(__name__)
 
@@ -61,7 +61,7 @@ class RecommenderServer:
     def __init__(self, engines: Engines, config: ServerConfig) -> None:
         self._config = config
         check_exposure(config)
-        if not inner_grpc.IS_KNOWN:
+        if not known.IS_KNOWN:
             _log.warning("grpcio %s: %s", grpc.__version__, _UNKNOWN_GRPC)
         self._pool = pool = CallPool(config.concurrency, self._give_up)
         # Each is many calls in one, and the calls would wait for it.

@@ -13,8 +13,9 @@ from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from kinrec.engine.together import Runner
-from kinrec.server import inner_grpc
-from kinrec.server.inner_grpc import DONE, GatedPool, Held
+from kinrec.server.inner_grpc import known
+from kinrec.server.inner_grpc.held import DONE, Held
+from kinrec.server.inner_grpc.reader import WorkedPool
 from kinrec.server.observability.calls import note_times
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
     import grpc
 
-    from kinrec.server.inner_grpc import Status
+    from kinrec.server.inner_grpc.gate import Status
 
 _Result = TypeVar("_Result")
 
@@ -49,7 +50,7 @@ MOST_HELD = 128
 """How many calls a pool holds whose message has not come, which can take the memory of the largest."""
 
 
-class CallPool(GatedPool):
+class CallPool(WorkedPool):
     """The calls of a server, worked on by the thread that reads them, together those that have come.
 
     It is for gRPC alone: to whoever submits a call it does not say what became of it. A call begins to
@@ -98,7 +99,7 @@ class CallPool(GatedPool):
             call = partial(fn, *arguments, **kwargs)
             self.work.put(partial(_run, came, time.monotonic(), call))
 
-        if not (self.work.has_begun and inner_grpc.IS_KNOWN):
+        if not (self.work.has_begun and known.IS_KNOWN):
             super().submit(_run, came, came, partial(fn, *args, **kwargs))
         elif not self._held.hold(args, wait):
             wait(args)
@@ -113,7 +114,7 @@ class ThreadedCallPool(CallPool):
         self._thread = threading.Thread(target=self.work.do_all, name="calls", daemon=True)
         self._thread_ends = weakref.finalize(self, self.work.stop)
         self._thread_ends.atexit = False  # which _end_all sees to
-        self.work.has_begun = True
+        self.work.begin()
         self._thread.start()
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: FBT001, FBT002
@@ -125,7 +126,7 @@ class ThreadedCallPool(CallPool):
 
 
 class Line:
-    """The calls that wait, and how they are worked on; see ``inner_grpc.Work``.
+    """The calls that wait, and how they are worked on; see ``inner_grpc.reader.Work``.
 
     Apart from the pool, so that a pool can go while a thread works.
 
@@ -158,7 +159,6 @@ class Line:
         """How many wait."""
         return self._calls.qsize()
 
-    @property
     def is_due(self) -> bool:
         """See ``Work``. After half of the time that the last ones took, so that neither waits for ever."""
         return bool(self.waiting) and time.monotonic() > self._due
@@ -223,7 +223,6 @@ class Line:
 
     def do_all(self) -> None:
         """Work on what comes, until ``stop`` was called and all is done."""
-        self.begin()
         while (call := self._calls.get()) is not None:
             self.do_some(call)
             del call  # and with it the request, which can be large

@@ -34,7 +34,7 @@ from kinrec.engine import (
     UnknownItemError,
     UnknownUserError,
 )
-from kinrec.server.inner_grpc import Status
+from kinrec.server.inner_grpc.gate import Status
 from kinrec.server.observability.call_log import fields_of
 from kinrec.server.observability.calls import REQUEST_ID, Calls, current_call, note_failure
 from kinrec.server.pages import InvalidPageTokenError, StalePageTokenError
@@ -355,7 +355,7 @@ def abort(
 
 
 def status_of(error: BaseException, *metadata: tuple[str, str | bytes]) -> Status:
-    """Give how a call ends with an exception that nobody raises: see ``inner_grpc``."""
+    """Give how a call ends with an exception that nobody raises: see ``inner_grpc.gate``."""
     failure = _look_up(error)
     code: int = failure.code.value[0]
     told = ((_DETAILS_KEY, failure.details()), *metadata)

@@ -16,7 +16,7 @@ import grpc
 from grpc_health.v1 import health_pb2
 
 from kinrec.server.errors import GIVEN_UP, OverloadedError, status_of
-from kinrec.server.inner_grpc import Held, ReceivingPool
+from kinrec.server.inner_grpc.held import Held, ReceivingPool
 from kinrec.server.pools import in_pool
 
 if TYPE_CHECKING:

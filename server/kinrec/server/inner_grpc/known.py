@@ -1,0 +1,68 @@
+"""Says whether gRPC is made as this package knows it."""
+
+# ruff: noqa: SLF001 - it is what this package is for
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from typing import Any
+
+PARTS = {
+    "_handle_call": [
+        "rpc_event",
+        "method_with_handler",
+        "interceptor_pipeline",
+        "thread_pool",
+        "concurrency_exceeded",
+    ],
+    "_unary_request": ["rpc_event", "state", "request_deserializer"],
+    "_receive_message": ["state", "call", "request_deserializer"],
+    "_abort": ["state", "call", "code", "details"],
+    "_is_rpc_state_active": ["state"],
+    "_serve": ["state"],
+    "_process_event_and_continue": ["state", "event"],
+    "_begin_shutdown_once": ["state"],
+    "_unary_response_in_pool": [
+        "rpc_event",
+        "state",
+        "behavior",
+        "argument_thunk",
+        "request_deserializer",
+        "response_serializer",
+    ],
+}
+
+_OPERATIONS = (
+    "ReceiveMessage",
+    "ReceiveCloseOnServer",
+    "SendInitialMetadata",
+    "SendStatusFromServer",
+)
+_STATE = {"client", "context", "condition", "due", "request", "trailing_metadata"}
+
+server: Any = importlib.import_module("grpc._server")
+"""The module of gRPC that is looked into."""
+
+
+def _is_known() -> bool:
+    """Whether all that is used here is there, and takes what it is given."""
+    try:
+        return (
+            all(
+                list(inspect.signature(getattr(server, name)).parameters) == parameters
+                for name, parameters in PARTS.items()
+            )
+            and vars(server._RPCState()).keys() >= _STATE
+            and all(hasattr(server.cygrpc, f"{name}Operation") for name in _OPERATIONS)
+            and hasattr(server, "_RECEIVE_MESSAGE_TOKEN")
+            and hasattr(server.cygrpc.CompletionType, "queue_timeout")
+            and {"completion_queue", "server_deallocated", "thread_pool"}
+            <= inspect.get_annotations(server._ServerState).keys()
+        )
+    except (AttributeError, TypeError, ValueError):
+        return False
+
+
+IS_KNOWN = _is_known()
+"""Whether gRPC is made as is known here."""
