@@ -10,7 +10,7 @@ from google.rpc.status_pb2 import Status
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpc_health.v1.health_pb2_grpc import HealthStub
 
-from kinrec.server import admission, call_pool
+from kinrec.server import admission, line
 from kinrec.server.security.tokens import digest_of, new_token
 from kinrec.v1 import recommender_pb2 as pb
 from kinrec.v1.recommender_pb2_grpc import RecommenderServiceStub
@@ -115,7 +115,7 @@ def test_batches_wait_for_each_other_however_long_they_take(
     slow_engine, start_server, open_channel, monkeypatch, max_wait
 ):
     """And calls do not wait for them."""
-    monkeypatch.setattr(call_pool, "_SMOOTHING", 1.0)  # how long they take is known after the first
+    monkeypatch.setattr(line, "_SMOOTHING", 1.0)  # how long they take is known after the first
     channel = open_channel(start_server(slow_engine, max_wait=max_wait))
     stub = RecommenderServiceStub(channel)
     batch = pb.BatchRecommendRequest(requests=[REQUEST] * 8)  # of .16 s each

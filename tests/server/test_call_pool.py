@@ -8,8 +8,7 @@ import time
 import pytest
 
 from kinrec.engine.together import Batching
-from kinrec.server import call_pool
-from kinrec.server.call_pool import Line, ThreadedCallPool
+from kinrec.server.call_pool import ThreadedCallPool
 from kinrec.server.observability import calls
 
 WAIT = 10
@@ -86,18 +85,18 @@ def test_calls_that_wait_at_the_same_time_are_run_together(make_pool, hold_up, m
 def test_it_knows_what_waits_and_for_how_long(make_pool, hold_up):
     """The wait is the number that waits times what one takes; without a queue it is nothing."""
     pool = make_pool(2)
-    assert (pool.waiting, pool.expected_wait) == (0, 0.0)
+    assert (pool.work.waiting, pool.work.expected_wait) == (0, 0.0)
     gate = hold_up(pool)
-    assert pool.expected_wait == 0.0
+    assert pool.work.expected_wait == 0.0
     have_ended = run_all(pool, [lambda: time.sleep(0.01)] * 5)
-    assert pool.waiting == 5
+    assert pool.work.waiting == 5
     gate.set()
     assert have_ended()
     assert run_all(pool, [lambda: time.sleep(0.01)] * 100)()
-    assert pool.waiting == 0
-    assert 0.005 < pool.step < 0.03
+    assert pool.work.waiting == 0
+    assert 0.005 < pool.work.step < 0.03
     have_ended = run_all(pool, [lambda: time.sleep(0.01)] * 40)
-    assert 0.2 < pool.expected_wait < 1.3
+    assert 0.2 < pool.work.expected_wait < 1.3
     assert have_ended()
 
 
@@ -106,9 +105,9 @@ def test_a_pause_of_the_process_is_none_of_its_speed(make_pool):
     pool = make_pool(8)
     for _ in range(100):
         assert run_all(pool, [lambda: time.sleep(0.001)])()
-    before = pool.step
+    before = pool.work.step
     assert run_all(pool, [lambda: time.sleep(1.0)])()
-    assert pool.step < 2 * before
+    assert pool.work.step < 2 * before
 
 
 def test_a_process_ends_well_while_calls_are_worked_on():
@@ -116,8 +115,7 @@ def test_a_process_ends_well_while_calls_are_worked_on():
     script = """
 import threading, time
 from kinrec.engine.together import Batching
-from kinrec.server import call_pool
-from kinrec.server.call_pool import Line, ThreadedCallPool
+from kinrec.server.call_pool import ThreadedCallPool
 
 def work(tasks):
     for task in tasks:
@@ -142,87 +140,6 @@ raise SystemExit(7)
 """
     ended = subprocess.run([sys.executable, "-c", script], timeout=60, check=False)
     assert ended.returncode == 7
-
-
-def test_others_are_waited_for_as_long_as_they_may_come():
-    """Until as many have come as came together lately, and some times at most."""
-    line = Line(8)
-    line.put(lambda: None)
-    assert not line.expects_more()  # nobody came lately
-    for _ in range(12):
-        line.put(lambda: None)
-    for left in (5, 0):  # eight at most are run together
-        line.do_some()
-        assert line.waiting == left
-    line.put(lambda: None)
-    assert line.expects_more()
-    for _ in range(7):
-        line.put(lambda: None)
-    assert not line.expects_more()
-    line.do_some()
-    line.put(lambda: None)
-    assert sum(line.expects_more() for _ in range(100)) == call_pool._MOST_YIELDS
-    line.do_some()
-    assert line.expects_more()
-    line.end()
-
-
-def test_neither_reading_nor_work_waits_for_ever():
-    """Calls that wait are due after as long as the last ones took; where none wait nothing is."""
-    line = Line(8)
-    line.rest()
-    assert not line.is_due()
-    line.put(lambda: time.sleep(0.2))
-    assert not line.is_due()
-    time.sleep(0.02)
-    assert line.is_due()
-    line.do_some()
-    line.put(lambda: None)
-    time.sleep(0.04)
-    assert not line.is_due()
-    time.sleep(0.08)
-    assert line.is_due()
-    line.end()
-    assert not line.waiting
-
-
-def test_what_is_read_while_nobody_waits_is_not_counted_to_the_calls():
-    """What a call takes is from when it waits, or from the end of those before it."""
-    line = Line(1)
-    for _ in range(50):
-        line.put(lambda: time.sleep(0.001))
-        line.do_some()
-    before = line.step
-    for _ in range(5):
-        time.sleep(0.05)
-        line.put(lambda: time.sleep(0.001))
-        line.do_some()
-    assert line.step < 2 * before
-    line.put(lambda: None)
-    line.put(lambda: None)
-    line.do_some()
-    before = line.step
-    time.sleep(0.05)
-    line.do_some()
-    assert line.step > before
-    line.end()
-
-
-def test_a_crowd_is_forgotten_when_nobody_comes(monkeypatch):
-    """Nobody is waited for then."""
-    line = Line(8)
-    for _ in range(8):
-        line.put(lambda: None)
-    line.do_some()
-    line.rest()
-    line.put(lambda: None)
-    assert line.expects_more()
-    line.do_some()
-    monkeypatch.setattr(call_pool, "_LATELY", 0.0)
-    line.rest()
-    line.put(lambda: None)
-    assert not line.expects_more()
-    line.end()
 
 
 def test_at_the_end_of_a_process_nothing_more_is_worked_on(make_pool):

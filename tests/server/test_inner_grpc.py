@@ -9,8 +9,9 @@ from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpc_health.v1.health_pb2_grpc import HealthStub
 
 from kinrec.server.admission import Limit
-from kinrec.server.call_pool import MOST_HELD, Line
+from kinrec.server.call_pool import MOST_HELD
 from kinrec.server.inner_grpc import held, known, reader
+from kinrec.server.line import Line
 from kinrec.server.security.tokens import digest_of, new_token
 from kinrec.v1 import recommender_pb2 as pb
 from kinrec.v1.recommender_pb2_grpc import RecommenderServiceStub

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     import grpc
 
-    from kinrec.server.call_pool import CallPool
+    from kinrec.server.line import Line
 
 _MOST_WAITING = 10_000  # whatever the speed, for each holds memory
 # Unless it is said how long calls may wait: as long as so many take, within these bounds, so that
@@ -36,29 +36,29 @@ class Limit(NamedTuple):
     """Where calls wait, and how long they may.
 
     Attributes:
-        pool: Works on them.
+        line: The line.
         longest_wait: Gives the longest wait, in seconds, from how long one of them takes.
     """
 
-    pool: CallPool
+    line: Line
     longest_wait: Callable[[float], float]
 
     @classmethod
-    def of_calls(cls, pool: CallPool, max_wait: float | None) -> Limit:
+    def of_calls(cls, line: Line, max_wait: float | None) -> Limit:
         """Give that of calls: so many seconds, or if None what goes by how long they take."""
-        return cls(pool, _longest_wait if max_wait is None else lambda _step: max_wait)
+        return cls(line, _longest_wait if max_wait is None else lambda _step: max_wait)
 
     @classmethod
-    def of_batches(cls, pool: CallPool, max_wait: float | None) -> Limit:
+    def of_batches(cls, line: Line, max_wait: float | None) -> Limit:
         """Give that of batches, of which one may take longer than calls may wait: some wait all the same."""
         least = _LONGEST_WAIT if max_wait is None else max_wait
-        return cls(pool, lambda step: max(least, _USUAL_BATCHES * step))
+        return cls(line, lambda step: max(least, _USUAL_BATCHES * step))
 
     def excessive_wait(self) -> float:
         """Give how long a call that comes now would wait, in seconds, if that is too long; else 0."""
-        pool = self.pool
-        wait = pool.expected_wait
-        if wait > self.longest_wait(pool.step) or pool.waiting > _MOST_WAITING:
+        line = self.line
+        wait = line.expected_wait
+        if wait > self.longest_wait(line.step) or line.waiting > _MOST_WAITING:
             return max(wait, _LEAST_TOLD)
         return 0.0
 

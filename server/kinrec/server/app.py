@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from kinrec.server.config import ServerConfig
     from kinrec.server.engines import Engines
     from kinrec.server.inner_grpc.gate import Status
+    from kinrec.server.line import Line
 
 _log = logging.getLogger(__name__)
 
@@ -66,12 +67,14 @@ class RecommenderServer:
         self._pool = pool = CallPool(config.concurrency, self._give_up)
         # Each is many calls in one, and the calls would wait for it.
         batches = ThreadedCallPool(1, self._give_up)
-        self._calls = watch_calls(config.observing, SERVICE_NAME, METHODS, [pool, batches])
+        self._calls = watch_calls(
+            config.observing, SERVICE_NAME, METHODS, [pool.work, batches.work]
+        )
         auth = (
             None if config.tokens is None else AuthInterceptor(config.tokens, self._calls.refused)
         )
         pool.gate = Admission(
-            _limits(config, pool, batches),
+            _limits(config, pool.work, batches.work),
             self._calls.refused,
             (lambda _details: "") if auth is None else auth.caller_of,
         ).refuse
@@ -164,9 +167,9 @@ class RecommenderServer:
         return stopped
 
 
-def _limits(config: ServerConfig, pool: CallPool, batches: CallPool) -> dict[str, Limit]:
+def _limits(config: ServerConfig, calls: Line, batches: Line) -> dict[str, Limit]:
     """Where the calls of each method wait."""
-    limits = dict.fromkeys(METHODS, Limit.of_calls(pool, config.max_wait))
+    limits = dict.fromkeys(METHODS, Limit.of_calls(calls, config.max_wait))
     limits |= dict.fromkeys(_BATCHES, Limit.of_batches(batches, config.max_wait))
     return {f"/{SERVICE_NAME}/{method}": limit for method, limit in limits.items()}
 

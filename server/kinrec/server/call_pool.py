@@ -1,21 +1,18 @@
-"""Where calls wait, how they are worked on, and how long a call that comes now would wait."""
+"""Takes the calls that gRPC submits, and has them wait in line."""
 
 from __future__ import annotations
 
-import atexit
-import ctypes
 import logging
 import threading
 import time
 import weakref
 from functools import partial
-from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from kinrec.engine.together import Runner
 from kinrec.server.inner_grpc import known
 from kinrec.server.inner_grpc.held import DONE, Held
 from kinrec.server.inner_grpc.reader import WorkedPool
+from kinrec.server.line import Line
 from kinrec.server.observability.calls import note_times
 
 if TYPE_CHECKING:
@@ -29,22 +26,6 @@ if TYPE_CHECKING:
 _Result = TypeVar("_Result")
 
 _log = logging.getLogger(__name__)
-
-# Python's own os.sched_yield holds the interpreter's lock while the others should run.
-_yield_core = ctypes.CDLL(None).sched_yield
-
-_MOST_YIELDS = 16
-_KEPT = 0.97  # of how many came together, with each group of fewer
-_SMOOTHING = 1 / 64  # what a call counts in the mean time that one takes
-# The most that a group may count, for a pause of the whole process is none of its speed: so many times
-# the mean for each of its calls, and so many seconds at first.
-_LEAP = 32
-_FIRST_STEP = 0.05
-_LAST_SECONDS = 5.0  # for what is worked on when the process ends
-_LATELY = 1.0  # seconds
-# What comes is read for so much of the time that the last calls took, and so many seconds at least, though
-# calls wait.
-_READING_SHARE, _LEAST_READING = 0.5, 0.005
 
 MOST_HELD = 128
 """How many calls a pool holds whose message has not come, which can take the memory of the largest."""
@@ -66,26 +47,6 @@ class CallPool(WorkedPool):
         super().__init__(most)  # which has no thread until something is submitted to it
         self._held = Held(MOST_HELD, give_up)
         self.work: Line = Line(most)
-
-    @property
-    def waiting(self) -> int:
-        """How many calls wait."""
-        return self.work.waiting
-
-    @property
-    def expected_wait(self) -> float:
-        """How long a call that comes now would wait, in seconds.
-
-        For the calls before it and for those in work, which are answered together when there are many.
-        A few that just pass through the line wait for nobody.
-        """
-        waiting = self.waiting
-        return (waiting + min(waiting, self.work.working)) * self.work.step
-
-    @property
-    def step(self) -> float:
-        """The mean time that a call takes of those that are worked on together, in seconds."""
-        return self.work.step
 
     def submit(self, fn: Callable[..., _Result], /, *args: Any, **kwargs: Any) -> Future[_Result]:  # noqa: ANN401
         """Have a call worked on when its turn comes.
@@ -123,161 +84,6 @@ class ThreadedCallPool(CallPool):
         super().shutdown(wait, cancel_futures=cancel_futures)
         if wait:
             self._thread.join()
-
-
-class Line:
-    """The calls that wait, and how they are worked on; see ``inner_grpc.reader.Work``.
-
-    Apart from the pool, so that a pool can go while a thread works.
-
-    Args:
-        most: How many are worked on together.
-
-    Attributes:
-        has_begun: Whether a thread works on them.
-        working: How many are worked on, or were while the calls came that come now.
-        step: See ``CallPool``.
-    """
-
-    def __init__(self, most: int) -> None:
-        self.has_begun = False
-        self.working = 0
-        self.step = 0.0
-        self._calls: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
-        self._most = most
-        self._runner = Runner()
-        self._usual = 0.0  # how many came together lately, worked on or waiting for the next turn
-        self._yields = 0
-        self._since = time.monotonic()  # when those began to wait that are worked on next
-        self._ended = self._due = self._since
-        self._is_at_work = self._is_held = False
-        self._may_work = threading.Lock()  # held while calls are worked on
-        _lines.add(self)
-
-    @property
-    def waiting(self) -> int:
-        """How many wait."""
-        return self._calls.qsize()
-
-    def is_due(self) -> bool:
-        """See ``Work``. After half of the time that the last ones took, so that neither waits for ever."""
-        return bool(self.waiting) and time.monotonic() > self._due
-
-    def put(self, call: Callable[[], None]) -> None:
-        """Let a call wait. It must not raise."""
-        if not (self._is_at_work or self.waiting):
-            self._since = time.monotonic()
-        self._calls.put(call)
-
-    def begin(self) -> None:
-        """See ``Work``."""
-        self.has_begun = True
-
-    def rest(self) -> None:
-        """See ``Work``."""
-        now = time.monotonic()
-        self.working = 0
-        self._due = now + _LEAST_READING
-        if now > self._ended + _LATELY:
-            self._usual = 0.0
-
-    def expects_more(self) -> bool:
-        """Say whether to wait until as many have come as came together lately, and yield the core.
-
-        They are on their way, and would otherwise make a group of their own, and the next ones too.
-        Where nobody came lately nobody is waited for: another process would have the core, and its
-        caches. Nor are they waited for more than some times.
-        """
-        if self.waiting >= min(self._usual, self._most) or self._yields == _MOST_YIELDS:
-            return False
-        self._yields += 1
-        _yield_core()
-        return True
-
-    def do_some(self, first: Callable[[], None] | None = None) -> None:
-        """Work on the calls that wait, as many as may be worked on together.
-
-        Args:
-            first: A call that was taken already.
-        """
-        while self._is_held:
-            time.sleep(0.1)
-        with self._may_work:
-            self._yields = 0
-            self._is_at_work = True
-            try:
-                group = self._group(first)
-                if group:
-                    self._work_on(group)
-            except BaseException:  # noqa: BLE001 - others come
-                _log.exception("calls failed together")
-            finally:
-                self._is_at_work = False
-
-    def end(self) -> None:
-        """See ``Work``: of the calls that still wait nobody awaits the answers, which they find."""
-        while self.waiting:
-            self.do_some()
-        self.has_begun = False
-        self._runner.end()
-
-    def do_all(self) -> None:
-        """Work on what comes, until ``stop`` was called and all is done."""
-        while (call := self._calls.get()) is not None:
-            self.do_some(call)
-            del call  # and with it the request, which can be large
-        self.end()
-
-    def stop(self) -> None:
-        """Have ``do_all`` end."""
-        self._calls.put(None)
-
-    def hold(self, seconds: float) -> None:
-        """Let nothing be worked on from now on; whoever would work waits for ever.
-
-        Args:
-            seconds: How long to wait for what is worked on now.
-        """
-        self._is_held = True
-        self._may_work.acquire(timeout=seconds)
-
-    def _group(self, first: Callable[[], None] | None) -> list[Callable[[], None]]:
-        """Take the calls that wait."""
-        group = [] if first is None else [first]
-        while len(group) < self._most:
-            try:
-                call = self._calls.get_nowait()
-            except Empty:
-                break
-            if call is None:  # for the next turn
-                self._calls.put(None)
-                break
-            group.append(call)
-        return group
-
-    def _work_on(self, group: list[Callable[[], None]]) -> None:
-        count = self.working = len(group)
-        began = time.monotonic()
-        try:
-            self._runner.run(group)
-        finally:
-            self._ended = now = time.monotonic()
-            # With the reading while calls waited, for which a call that waits waits as well.
-            took, self._since = now - self._since, now
-            self._due = now + max((now - began) * _READING_SHARE, _LEAST_READING)
-            step = min(took, max(count * _LEAP * self.step, _FIRST_STEP)) / count
-            self.step += (step - self.step) * min(1.0, count * _SMOOTHING)
-            self._usual = max(count + self.waiting, self._usual * _KEPT)
-
-
-_lines: weakref.WeakSet[Line] = weakref.WeakSet()
-
-
-@atexit.register
-def _end_all() -> None:
-    """Let what is worked on be done: to be ended within a greenlet would be the end of the process."""
-    for line in list(_lines):
-        line.hold(_LAST_SECONDS)
 
 
 def _run(came: float, received: float, call: Callable[[], object]) -> None:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from typing import TypeVar
 
     from kinrec.engine import EventReport
-    from kinrec.server.call_pool import CallPool
+    from kinrec.server.line import Line
     from kinrec.server.observability.calls import Call, Refused
 
     _Said = TypeVar("_Said")
@@ -57,11 +57,11 @@ class Metrics(Watcher):
 
     Args:
         methods: The names of the service's methods.
-        pools: Where calls wait.
+        lines: In which calls wait.
     """
 
-    def __init__(self, methods: Iterable[str], pools: Sequence[CallPool]) -> None:
-        self._pools = pools
+    def __init__(self, methods: Iterable[str], lines: Sequence[Line]) -> None:
+        self._lines = lines
         # Of those that are called: each has a hundred values, in each worker.
         self._methods: dict[str, _MethodMetrics] = {}
         for method in methods:
@@ -136,7 +136,7 @@ class Metrics(Watcher):
 
     def update(self) -> None:
         """Bring the metrics up to date. For one thread."""
-        waiting = sum(pool.waiting for pool in self._pools)
+        waiting = sum(line.waiting for line in self._lines)
         if waiting != self._waiting:
             self._waiting = waiting
             families.WAITING.set(waiting)

@@ -11,13 +11,13 @@ from kinrec.server.observability.tracing import find_tracing
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from kinrec.server.call_pool import CallPool
+    from kinrec.server.line import Line
     from kinrec.server.observability.calls import Watcher
     from kinrec.server.observability.observing import Observing
 
 
 def watch_calls(
-    observing: Observing, service: str, methods: Sequence[str], pools: Sequence[CallPool]
+    observing: Observing, service: str, methods: Sequence[str], lines: Sequence[Line]
 ) -> Calls:
     """Give the calls of a service.
 
@@ -25,14 +25,14 @@ def watch_calls(
         observing: What is to be seen.
         service: The full name of the service.
         methods: The names of its methods.
-        pools: Where calls wait.
+        lines: In which calls wait.
     """
     watchers: list[Watcher] = [CallLog(observing)]
     if observing.metrics_address:
         # Imported here: prometheus_client decides by the environment where values are kept.
         from kinrec.server.observability.metrics import Metrics  # noqa: PLC0415
 
-        watchers.append(Metrics(methods, pools))
+        watchers.append(Metrics(methods, lines))
     tracing = find_tracing(service)
     if tracing is not None:
         watchers.append(tracing)
