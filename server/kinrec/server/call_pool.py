@@ -74,7 +74,7 @@ class ThreadedCallPool(CallPool):
         super().__init__(most, give_up)
         self._thread = threading.Thread(target=self.work.do_all, name="calls", daemon=True)
         self._thread_ends = weakref.finalize(self, self.work.stop)
-        self._thread_ends.atexit = False  # which _end_all sees to
+        self._thread_ends.atexit = False  # the line sees to the end of the process
         self.work.begin()
         self._thread.start()
 
