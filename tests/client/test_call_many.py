@@ -103,14 +103,14 @@ def test_a_long_file_is_sent_in_batches(server, call):
     ("line", "words"),
     [
         ("[]", "a query must be a JSON object, not list"),
-        ('{"user": "u"}', "a query has no 'user', but user_id, events, "),
+        ('{"user": "u"}', "a query has no field 'user'; its fields are user_id, events, "),
         ('{"events": {}}', "events must be a list"),
         ('{"events": ["i7"]}', "must be a JSON object with an item_id"),
         ('{"state": "?"}', "state must be in base64"),
         ('{"state": 7}', "state must be in base64"),
         ('{"exclude_item_ids": "i7"}', "exclude_item_ids: must be a sequence of item ids, not str"),
         ('{"conditions": {}}', "conditions must be a list"),
-        ('{"conditions": [{"attribute": "a", "anyof": []}]}', "a condition has no 'anyof'"),
+        ('{"conditions": [{"attribute": "a", "anyof": []}]}', "a condition has no field 'anyof'"),
         ('{"conditions": [{"attribute": "a"}]}', "must have an attribute and one of any_of, "),
         ('{"conditions": [{"min": 1}]}', "must have an attribute and one of any_of, "),
         (

@@ -147,7 +147,9 @@ def test_a_certificate_of_the_client(start, ask, authority, stranger):
     cert, key = stranger.issue("client")
     foreign = tls_credentials(ca=authority.root, cert=cert, key=key)
     for credentials in (tls_credentials(ca=authority.root), foreign):
-        with pytest.raises(UnavailableError, match="closes the connection, as one that wants TLS"):
+        with pytest.raises(
+            UnavailableError, match="closed the connection, as a server does that takes only TLS"
+        ):
             ask(server.address, get_model, credentials=credentials)
     assert len(server.tokens) == 1
 

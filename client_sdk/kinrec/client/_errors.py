@@ -54,7 +54,7 @@ _HANDSHAKES = {
     "Hostname Verification": "its certificate is for another name",
     "is not in peer certificate": "its certificate is for another name",  # of older versions
     "WRONG_VERSION_NUMBER": "it does not speak TLS",
-    "Socket closed": "it closes the connection, as one that wants TLS, or another certificate",
+    "Socket closed": "it closed the connection, as a server does that takes only TLS, or wants another certificate",
 }
 
 

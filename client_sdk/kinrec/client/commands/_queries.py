@@ -95,7 +95,7 @@ def _known(fields: dict[str, Any], names: Iterable[str], what: str) -> Iterator[
     """
     for name, value in fields.items():
         if name not in names:
-            raise RowError(f"{what} has no {name!r}, but {', '.join(names)}")
+            raise RowError(f"{what} has no field {name!r}; its fields are {', '.join(names)}")
         if value is not None:
             yield name, value
 

@@ -117,7 +117,7 @@ def _sections(
                 "popular items",
                 f"divided by (1 + popularity) ^ {manifest.blend.popularity_discount:g}",
             ),
-            ("corrected", _correction(manifest)),
+            ("corrected by", _correction(manifest)),
         ],
     )
     yield _sources(manifest)
@@ -162,10 +162,10 @@ def _sources(manifest: manifest_pb2.Manifest) -> tuple[str, list[tuple[str, str]
 
 def _correction(manifest: manifest_pb2.Manifest) -> str:
     if not manifest.blend.HasField("ranker"):
-        return "by nothing"
+        return "nothing"
     ranker, validation = manifest.blend.ranker, manifest.validation
     return (
-        f"by a network of {len(ranker.hidden_biases)} hidden units, {_seen(included=ranker.include_seen)}: "
+        f"a network of {len(ranker.hidden_biases)} hidden units, {_seen(included=ranker.include_seen)}: "
         f"NDCG@10 {validation.ranked_ndcg_at_10:.4f} with it and {validation.unranked_ndcg_at_10:.4f} "
         "without it, of people it was not fitted to"
     )

@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=200,
         metavar="N",
-        help="people whose events are replayed, at most so many for each length (%(default)s)",
+        help="replay the events of at most N people for each length of history (%(default)s)",
     )
     parser.add_argument(
         "--seed", type=int, default=0, metavar="N", help="another chooses others (%(default)s)"
