@@ -51,8 +51,8 @@ class GatedPool(ThreadPoolExecutor):
 
     Attributes:
         gate: Is told of each call of the server before anything is made of it, in the thread that reads
-            calls, and says how it ends; None for a call that is let in. Not
-            asked where gRPC is not known.
+            calls, and says how it ends; None for a call that is let in. Not asked where gRPC is not
+            known.
     """
 
     gate: Callable[[grpc.HandlerCallDetails], Status | None] | None = None
