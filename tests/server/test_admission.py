@@ -1,5 +1,6 @@
 """What becomes of calls when there are more than a server can answer, and of those nobody waits for."""
 
+import threading
 import time
 from collections import Counter
 
@@ -163,6 +164,85 @@ def test_the_work_of_a_call_that_was_cancelled_is_not_done(engine, start_server,
     assert first.result(10).recommendations
     assert stub.Recommend(REQUEST, timeout=10).recommendations
     assert len(engine.asked) == 2
+
+
+@pytest.fixture
+def ended(caplog):
+    """Wait for calls to be logged, and give how each of a method ended."""
+    caplog.set_level("INFO")
+
+    def wait(method, count):
+        deadline = time.monotonic() + 10
+        found = []
+        while len(found) < count and time.monotonic() < deadline:
+            time.sleep(0.02)
+            found = [one.code for one in caplog.records if getattr(one, "method", "") == method]
+        return Counter(found)
+
+    return wait
+
+
+def test_calls_whose_answers_would_come_after_their_deadlines_are_refused(
+    slow_engine, start_server, open_channel
+):
+    """The others are answered in time, though more come than can be: no work is done for nobody."""
+    stub = RecommenderServiceStub(open_channel(start_server(slow_engine, concurrency=4)))
+    for _ in range(20):
+        for future in [stub.Recommend.future(REQUEST, timeout=10) for _ in range(4)]:
+            future.result()
+    slow_engine.asked.clear()
+    futures, tick = [], time.monotonic()
+    for _ in range(100):  # twice as many as can be answered
+        futures.append(stub.Recommend.future(REQUEST, timeout=0.24))
+        tick += WORK_SECONDS / 2
+        time.sleep(max(0.0, tick - time.monotonic()))
+    codes = Counter(
+        "OK" if (error := future.exception(timeout=10)) is None else error.code().name
+        for future in futures
+    )
+    assert codes["OK"] >= 30
+    assert codes["DEADLINE_EXCEEDED"] <= 10
+    assert codes["RESOURCE_EXHAUSTED"] >= 30
+    assert len(slow_engine.asked) <= codes["OK"] + 10
+
+
+@pytest.mark.parametrize("is_late", [False, True])
+def test_calls_that_end_in_line_are_counted(engine, start_server, open_channel, ended, is_late):
+    """As callers see them: they have gone, or their deadlines have passed."""
+    engine.gate.clear()
+    stub = RecommenderServiceStub(open_channel(start_server(engine, concurrency=1)))
+    first = stub.Recommend.future(REQUEST, timeout=20)
+    assert engine.entered.wait(10)
+    request = pb.SimilarItemsRequest(item_id="i")
+    others = [stub.SimilarItems.future(request, timeout=0.4 if is_late else 20) for _ in range(5)]
+    time.sleep(0.2)
+    for future in others:
+        if not is_late:
+            future.cancel()
+    time.sleep(0.4)
+    engine.gate.set()
+    assert first.result(10).recommendations
+    assert ended("SimilarItems", 5) == {"DEADLINE_EXCEEDED" if is_late else "CANCELLED": 5}
+    assert len(engine.asked) == 1
+
+
+def test_an_answer_that_comes_after_the_deadline_is_not_counted_as_one(
+    engine, start_server, open_channel, ended, monkeypatch
+):
+    """Nor is what comes after it worked on for those whose deadline passes meanwhile."""
+    answer, entered = engine.answer, threading.Event()
+
+    def slowly(query):
+        entered.set()
+        time.sleep(0.09)  # shorter than that somebody reads meanwhile
+        return answer(query)
+
+    monkeypatch.setattr(engine, "answer", slowly)
+    stub = RecommenderServiceStub(open_channel(start_server(engine, concurrency=4)))
+    late = stub.Recommend.future(REQUEST, timeout=0.06)
+    assert entered.wait(10)
+    assert late.exception(timeout=10).code() == grpc.StatusCode.DEADLINE_EXCEEDED
+    assert ended("Recommend", 1) == {"DEADLINE_EXCEEDED": 1}
 
 
 @pytest.mark.parametrize("years", [-30, 30])

@@ -1,6 +1,8 @@
+import gc
 import socket
 import threading
 import time
+import weakref
 
 import grpc
 import pytest
@@ -165,3 +167,22 @@ def test_addresses_are_written_as_grpc_takes_them():
     """An IPv6 address stands in brackets."""
     assert ServerConfig(host="::1", port=1).address() == "[::1]:1"
     assert ServerConfig(host="a", port=1).address(2) == "a:2"
+
+
+def test_a_server_that_is_forgotten_stops(engine):
+    """As one of gRPC's own does."""
+    server = RecommenderServer(Engines(engine), ServerConfig(port=0))
+    server.start()
+    port, gone = server.port, weakref.ref(server)
+    del server
+    gc.collect()
+    assert gone() is None
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        try:
+            socket.create_connection(("127.0.0.1", port), 1).close()
+        except OSError:
+            break
+        time.sleep(0.1)
+    else:
+        pytest.fail("its port is open")

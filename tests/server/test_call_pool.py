@@ -9,14 +9,20 @@ import pytest
 
 from kinrec.engine.together import Batching
 from kinrec.server.call_pool import ThreadedCallPool
+from kinrec.server.line import Line
 from kinrec.server.observability import calls
 
 WAIT = 10
 
 
-def refuse(_details):
+def refuse(_details, **_said):
     """Never asked for: nothing here comes from gRPC."""
     raise AssertionError
+
+
+def pool_of(most):
+    """A pool with a thread that works on so many together."""
+    return ThreadedCallPool(Line(most), refuse, refuse)
 
 
 @pytest.fixture
@@ -25,7 +31,7 @@ def make_pool():
     pools = []
 
     def make(most):
-        pools.append(ThreadedCallPool(most, refuse))
+        pools.append(pool_of(most))
         return pools[-1]
 
     yield make
@@ -83,7 +89,7 @@ def test_calls_that_wait_at_the_same_time_are_run_together(make_pool, hold_up, m
 
 
 def test_it_knows_what_waits_and_for_how_long(make_pool, hold_up):
-    """The wait is the number that waits times what one takes; without a queue it is nothing."""
+    """The wait is how many wait, and are in work, times what one takes; without a queue it is nothing."""
     pool = make_pool(2)
     assert (pool.work.waiting, pool.work.expected_wait) == (0, 0.0)
     gate = hold_up(pool)
@@ -110,24 +116,28 @@ def test_a_pause_of_the_process_is_none_of_its_speed(make_pool):
     assert pool.work.step < 2 * before
 
 
-def test_a_process_ends_well_while_calls_are_worked_on():
-    """Its exit code is its own, whatever is in work."""
-    script = """
+@pytest.mark.parametrize(("last", "code", "said"), [(4.0, 7, ""), (0.1, 1, "do not end")])
+def test_a_process_ends_well_while_calls_are_worked_on(last, code, said):
+    """Its exit code is its own, whatever is in work, unless that does not end in time."""
+    script = f"""
 import threading, time
 from kinrec.engine.together import Batching
+from kinrec.server import line
 from kinrec.server.call_pool import ThreadedCallPool
+
+line._LAST_SECONDS = {last}
 
 def work(tasks):
     for task in tasks:
         task.answer = True
 
 batching, gate = Batching(work, lambda one, other: True, 32), threading.Event()
-pool = ThreadedCallPool(32, lambda details: None)
+pool = ThreadedCallPool(line.Line(32), None, None)
 pool.submit(gate.wait, 5)
 
 def call():
     batching.ask(1)
-    end = time.monotonic() + .3
+    end = time.monotonic() + .6
     while time.monotonic() < end:
         pass
 
@@ -138,8 +148,10 @@ gate.set()
 time.sleep(.1)
 raise SystemExit(7)
 """
-    ended = subprocess.run([sys.executable, "-c", script], timeout=60, check=False)
-    assert ended.returncode == 7
+    command = [sys.executable, "-c", script]
+    ended = subprocess.run(command, timeout=60, check=False, capture_output=True, text=True)
+    assert ended.returncode == code
+    assert said in ended.stderr
 
 
 def test_at_the_end_of_a_process_nothing_more_is_worked_on(make_pool):
@@ -148,7 +160,8 @@ def test_at_the_end_of_a_process_nothing_more_is_worked_on(make_pool):
     for _ in range(1000):
         pool.submit(lambda: done.append(time.sleep(0.002)))
     began = time.monotonic()
-    pool.work.hold(5)
+    pool.work.hold()
+    assert pool.work.await_work(5)
     assert time.monotonic() - began < 1
     count = len(done)
     time.sleep(0.05)
@@ -186,7 +199,7 @@ def test_a_call_can_ask_when_it_came(make_pool, hold_up):
     gate.set()
     assert first()
     assert second()
-    (one, one_received), (two, two_received) = seen
+    (one, one_received, _), (two, two_received, _) = seen
     assert before <= one <= one_received <= one + 0.04
     assert one + 0.05 <= two <= two_received <= time.monotonic()
 
@@ -194,7 +207,7 @@ def test_a_call_can_ask_when_it_came(make_pool, hold_up):
 def test_its_thread_ends_with_it(hold_up):
     """After the calls that were submitted, whether it was shut down or forgotten."""
     for forget in (False, True):
-        pool, threads = ThreadedCallPool(3, refuse), []
+        pool, threads = pool_of(3), []
         gate = hold_up(pool)
         have_ended = run_all(pool, [lambda: threads.append(threading.current_thread())] * 5)  # noqa: B023
         if forget:

@@ -1,5 +1,7 @@
 """Calls whose message does not come: they hold up nobody."""
 
+import subprocess
+import sys
 import threading
 import time
 
@@ -207,7 +209,7 @@ def test_a_gate_that_fails_lets_calls_in(begin, open_channel, monkeypatch, caplo
     """Nothing is read any more once the thread ends that asks it."""
     server, _, _ = begin
 
-    def fail(_limits):
+    def fail(_limits, _deadline):
         raise ZeroDivisionError
 
     monkeypatch.setattr(Limit, "excessive_wait", fail)
@@ -267,3 +269,85 @@ def test_all_is_read_when_it_was_looked_twice(monkeypatch):
     monkeypatch.setattr(one, "_read", lambda: True)
     assert not one._read_all(line.is_due)
     line.end()
+
+
+def test_a_stream_for_which_there_is_no_thread_is_ended(
+    engine, start_server, open_channel, monkeypatch
+):
+    """And nothing else is: calls and health are answered, and streams when there are threads again."""
+    begin_thread, threads = threading.Thread.start, []
+
+    def begin_some(thread):
+        if thread.name.startswith("stream") and len(threads) == 2:
+            raise RuntimeError("can't start new thread")
+        if thread.name.startswith("stream"):
+            threads.append(thread)
+        begin_thread(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", begin_some)
+    channel, go_on = open_channel(start_server(engine, max_streams=8)), threading.Event()
+    stub = RecommenderServiceStub(channel)
+
+    def messages():
+        yield pb.RecommendStreamRequest(start=REQUEST)
+        go_on.wait(20)
+
+    streams = []
+    for _ in range(4):
+        streams.append(stub.RecommendStream(messages(), timeout=20))
+        time.sleep(0.1)
+    codes = [stream.exception().code() for stream in streams if stream.done()]
+    assert codes == [grpc.StatusCode.RESOURCE_EXHAUSTED] * 2
+    assert stub.Recommend(REQUEST, timeout=5).recommendations
+    assert HealthStub(channel).Check(HealthCheckRequest(), timeout=5).status
+    monkeypatch.setattr(threading.Thread, "start", begin_thread)
+    assert next(stub.RecommendStream(messages(), timeout=5))
+    go_on.set()
+
+
+def test_a_process_that_can_read_no_more_calls_ends():
+    """It would live and answer nothing."""
+    script = """
+import time, grpc
+from grpc import _server
+from kinrec.server.call_pool import CallPool
+from kinrec.server.line import Line
+
+server = grpc.server(CallPool(Line(4), None, None))
+address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+server.start()
+
+def fail(state, event):
+    raise MemoryError("of the test")
+
+_server._process_event_and_continue = fail
+channel = grpc.insecure_channel(address)
+call = channel.unary_unary("/a/B").future(b"", timeout=20)
+time.sleep(20)
+"""
+    command = [sys.executable, "-c", script]
+    ended = subprocess.run(command, timeout=60, check=False, capture_output=True, text=True)
+    assert ended.returncode == 1
+    assert "calls can no longer be read" in ended.stderr
+    assert "of the test" in ended.stderr
+
+
+def test_a_stop_waits_for_what_is_being_read(start_server, engine, open_channel):
+    """The thread that reads does not rest when something has come."""
+    server = start_server(engine)
+    stub = RecommenderServiceStub(open_channel(server))
+    assert stub.Recommend(REQUEST, timeout=5).recommendations
+    gate, entered = server._pool.gate, threading.Event()
+
+    def slowly(details, time_left):
+        entered.set()
+        time.sleep(0.05)
+        return gate(details, time_left)
+
+    time.sleep(0.1)  # it rests
+    server._pool.gate = slowly
+    calls = [stub.Recommend.future(REQUEST, timeout=20) for _ in range(10)]
+    assert entered.wait(10)
+    stopped = server.stop(10)
+    assert all(call.result(10).recommendations for call in calls)
+    assert stopped.wait(10)

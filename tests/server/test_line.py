@@ -30,7 +30,7 @@ def test_others_are_waited_for_as_long_as_they_may_come():
 
 
 def test_neither_reading_nor_work_waits_for_ever():
-    """Calls that wait are due after as long as the last ones took; where none wait nothing is."""
+    """Calls that wait are due after half as long as the last ones took; where none wait nothing is."""
     line = Line(8)
     line.rest()
     assert not line.is_due()
@@ -67,6 +67,19 @@ def test_what_is_read_while_nobody_waits_is_not_counted_to_the_calls():
     time.sleep(0.05)
     line.do_some()
     assert line.step > before
+    line.end()
+
+
+def test_when_a_call_would_be_answered_is_known_where_others_wait():
+    """With as many as are worked on, behind those that wait; of one that comes alone nothing is said."""
+    line = Line(8)
+    for _ in range(8):
+        line.put(lambda: time.sleep(0.002))
+    line.do_some()
+    assert (line.waiting, line.expected_answer) == (0, 0.0)
+    for _ in range(3):
+        line.put(lambda: None)
+    assert line.expected_answer == (3 + 8 + 1) * line.step
     line.end()
 
 

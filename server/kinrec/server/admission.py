@@ -1,9 +1,9 @@
 """Admission: how much work may wait, and what is told to the calls beyond that.
 
 What a call costs is known only when it is done, so the queue is bounded by time: by how many calls
-wait and by how fast the calls before them left it, whatever the mix of short and long histories and
-of batches. A call that would wait too long is refused at once, which takes a small part of what its
-answer would, so a server that is offered more than it can do goes on doing what it can.
+wait and by how fast those before them left it, which is an estimate of how fast these will. A call that
+would wait too long, or have its answer after its deadline, is refused at once. That takes a small part of
+what its answer would, so a server that is offered more than it can do goes on doing what it can.
 """
 
 from __future__ import annotations
@@ -54,20 +54,29 @@ class Limit(NamedTuple):
         least = _LONGEST_WAIT if max_wait is None else max_wait
         return cls(line, lambda step: max(least, _USUAL_BATCHES * step))
 
-    def excessive_wait(self) -> float:
-        """Give how long a call that comes now would wait, in seconds, if that is too long; else 0."""
+    def excessive_wait(self, time_left: float) -> float:
+        """Give how long a call that comes now would wait, in seconds, if that is too long; else 0.
+
+        Args:
+            time_left: The seconds in which it must be answered.
+        """
         line = self.line
         wait = line.expected_wait
         if wait > self.longest_wait(line.step) or line.waiting > _MOST_WAITING:
             return max(wait, _LEAST_TOLD)
+        answer = line.expected_answer
+        # To work on it would be for nobody, and make those after it late as well.
+        if answer > time_left:
+            return max(answer, _LEAST_TOLD)
         return 0.0
 
 
 class Admission:
-    """Refuses calls that would wait too long; those that wait nowhere, as of health, are let by.
+    """Refuses calls that would wait too long; those of other services, as of health, are let by.
 
     Args:
-        limits: Where they would wait, by the full names of the methods.
+        limits: Where they would wait, by the full names of the methods. (Streams do not wait, but take
+            of the time of those that do, so there are no more of them when the line of calls is too long.)
         note: Is told of each call that is refused: its details, the code, the reason, who calls. It
             gives the id of the call.
         caller_of: Says who calls; None if the call will be refused for that.
@@ -83,10 +92,10 @@ class Admission:
         self._note = note
         self._caller_of = caller_of
 
-    def refuse(self, details: grpc.HandlerCallDetails) -> Status | None:
-        """Say how a call ends; None if it is let in."""
+    def refuse(self, details: grpc.HandlerCallDetails, time_left: float) -> Status | None:
+        """Say how a call ends; None if it is let in. See ``GatedPool``."""
         limit = self._limits.get(details.method)
-        wait = 0.0 if limit is None else limit.excessive_wait()
+        wait = 0.0 if limit is None else limit.excessive_wait(time_left)
         if not wait:
             return None
         caller = self._caller_of(details)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING
 
 import grpc
@@ -12,9 +12,11 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 from kinrec.server.admission import Admission, Limit
 from kinrec.server.call_pool import CallPool, ThreadedCallPool
 from kinrec.server.config import MAX_REQUEST_BYTES
-from kinrec.server.errors import GIVEN_UP, ErrorInterceptor, status_of
+from kinrec.server.errors import GIVEN_UP, NO_THREAD, ErrorInterceptor, status_of
 from kinrec.server.health import HealthServicer
 from kinrec.server.inner_grpc import known
+from kinrec.server.inner_grpc.held import EndingPool
+from kinrec.server.line import Line
 from kinrec.server.observability.calls import REQUEST_ID
 from kinrec.server.observability.watching import watch_calls
 from kinrec.server.pools import in_pool
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
     from kinrec.server.config import ServerConfig
     from kinrec.server.engines import Engines
     from kinrec.server.inner_grpc.gate import Status
-    from kinrec.server.line import Line
+    from kinrec.server.observability.calls import Calls
 
 _log = logging.getLogger(__name__)
 
@@ -64,25 +66,24 @@ class RecommenderServer:
         check_exposure(config)
         if not known.IS_KNOWN:
             _log.warning("grpcio %s: %s", grpc.__version__, _UNKNOWN_GRPC)
-        self._pool = pool = CallPool(config.concurrency, self._give_up)
-        # Each is many calls in one, and the calls would wait for it.
-        batches = ThreadedCallPool(1, self._give_up)
-        self._calls = watch_calls(
-            config.observing, SERVICE_NAME, METHODS, [pool.work, batches.work]
-        )
-        auth = (
-            None if config.tokens is None else AuthInterceptor(config.tokens, self._calls.refused)
-        )
+        # Each batch is many calls in one, and the calls would wait for it.
+        lines = line, line_of_batches = Line(config.concurrency), Line(1)
+        self._calls = calls = watch_calls(config.observing, SERVICE_NAME, METHODS, lines)
+        # Of no method of this object, which would never be forgotten then.
+        give_up, note_left = partial(_give_up, calls), partial(_note_left, calls)
+        self._pool = pool = CallPool(line, give_up, note_left)
+        batches = ThreadedCallPool(line_of_batches, give_up, note_left)
+        auth = None if config.tokens is None else AuthInterceptor(config.tokens, calls.refused)
         pool.gate = Admission(
-            _limits(config, pool.work, batches.work),
-            self._calls.refused,
+            _limits(config, *lines),
+            calls.refused,
             (lambda _details: "") if auth is None else auth.caller_of,
         ).refuse
         self._server = grpc.server(
             pool,
             interceptors=[
                 *([] if auth is None else [auth]),
-                ErrorInterceptor(SERVICE_NAME, self._calls),
+                ErrorInterceptor(SERVICE_NAME, calls),
             ],
             options=_options(config),
         )
@@ -95,7 +96,7 @@ class RecommenderServer:
             max_streams=config.max_streams,
         )
         # An open stream holds a thread; one thread more tells those who come too many.
-        streams = ThreadPoolExecutor(config.max_streams + 1, "stream")
+        streams = EndingPool(config.max_streams + 1, "stream", status_of(NO_THREAD))
         own = {"RecommendStream": streams, **dict.fromkeys(_BATCHES, batches)}
         for method, its in own.items():  # the mark is on a function
             setattr(self._servicer, method, in_pool(its, getattr(self._servicer, method)))
@@ -140,10 +141,6 @@ class RecommenderServer:
         self._servicer.engines = engines
         self._note_served(engines)
 
-    def _give_up(self, details: grpc.HandlerCallDetails) -> Status:
-        request_id = self._calls.refused(details, "RESOURCE_EXHAUSTED", "UNAVAILABLE")
-        return status_of(GIVEN_UP, (REQUEST_ID, request_id))
-
     def _note_served(self, engines: Engines) -> None:
         self._calls.serves(engines.current.name, engines.current.version)
 
@@ -167,8 +164,17 @@ class RecommenderServer:
         return stopped
 
 
+def _give_up(calls: Calls, details: grpc.HandlerCallDetails) -> Status:
+    request_id = calls.refused(details, "RESOURCE_EXHAUSTED", "UNAVAILABLE")
+    return status_of(GIVEN_UP, (REQUEST_ID, request_id))
+
+
+def _note_left(calls: Calls, details: grpc.HandlerCallDetails, *, is_late: bool) -> None:
+    calls.refused(details, "DEADLINE_EXCEEDED" if is_late else "CANCELLED", "")
+
+
 def _limits(config: ServerConfig, calls: Line, batches: Line) -> dict[str, Limit]:
-    """Where the calls of each method wait."""
+    """Where the calls of each method wait, or, for streams, those beside which they are answered."""
     limits = dict.fromkeys(METHODS, Limit.of_calls(calls, config.max_wait))
     limits |= dict.fromkeys(_BATCHES, Limit.of_batches(batches, config.max_wait))
     return {f"/{SERVICE_NAME}/{method}": limit for method, limit in limits.items()}
@@ -177,7 +183,7 @@ def _limits(config: ServerConfig, calls: Line, batches: Line) -> dict[str, Limit
 def _add_reflection(server: grpc.Server) -> None:
     names = (SERVICE_NAME, _HEALTH_NAME, reflection.SERVICE_NAME)
     servicer = reflection.ReflectionServicer(names)
-    pool = ThreadPoolExecutor(_REFLECTION_THREADS, "reflection")
+    pool = EndingPool(_REFLECTION_THREADS, "reflection", status_of(NO_THREAD))
     servicer.ServerReflectionInfo = in_pool(pool, servicer.ServerReflectionInfo)
     reflection_pb2_grpc.add_ServerReflectionServicer_to_server(servicer, server)
 

@@ -10,9 +10,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from kinrec.server.inner_grpc import known
-from kinrec.server.inner_grpc.held import DONE, Held
+from kinrec.server.inner_grpc.held import DONE, Held, due_of
 from kinrec.server.inner_grpc.reader import WorkedPool
-from kinrec.server.line import Line
 from kinrec.server.observability.calls import note_times
 
 if TYPE_CHECKING:
@@ -22,6 +21,8 @@ if TYPE_CHECKING:
     import grpc
 
     from kinrec.server.inner_grpc.gate import Status
+    from kinrec.server.inner_grpc.held import NoteLeft
+    from kinrec.server.line import Line
 
 _Result = TypeVar("_Result")
 
@@ -39,14 +40,20 @@ class CallPool(WorkedPool):
     together take one each, as gRPC has it, and nothing is known of how long they wait.)
 
     Args:
-        most: How many calls are worked on together.
+        line: In which they wait.
         give_up: See ``Held``.
+        note_left: See ``Held``.
     """
 
-    def __init__(self, most: int, give_up: Callable[[grpc.HandlerCallDetails], Status]) -> None:
-        super().__init__(most)  # which has no thread until something is submitted to it
-        self._held = Held(MOST_HELD, give_up)
-        self.work: Line = Line(most)
+    def __init__(
+        self,
+        line: Line,
+        give_up: Callable[[grpc.HandlerCallDetails], Status],
+        note_left: NoteLeft,
+    ) -> None:
+        super().__init__(line.most)  # which has no thread until something is submitted to it
+        self._held = Held(MOST_HELD, give_up, note_left)
+        self.work: Line = line
 
     def submit(self, fn: Callable[..., _Result], /, *args: Any, **kwargs: Any) -> Future[_Result]:  # noqa: ANN401
         """Have a call worked on when its turn comes.
@@ -55,13 +62,14 @@ class CallPool(WorkedPool):
             A future that is done already and has no result.
         """
         came = time.monotonic()
+        due = due_of(args, came)
 
         def wait(arguments: tuple[Any, ...]) -> None:
             call = partial(fn, *arguments, **kwargs)
-            self.work.put(partial(_run, came, time.monotonic(), call))
+            self.work.put(partial(_run, came, time.monotonic(), due, call))
 
         if not (self.work.has_begun and known.IS_KNOWN):
-            super().submit(_run, came, came, partial(fn, *args, **kwargs))
+            super().submit(_run, came, came, due, partial(fn, *args, **kwargs))
         elif not self._held.hold(args, wait):
             wait(args)
         return DONE
@@ -70,8 +78,13 @@ class CallPool(WorkedPool):
 class ThreadedCallPool(CallPool):
     """Calls that are worked on by a thread of their own; for the rest see ``CallPool``."""
 
-    def __init__(self, most: int, give_up: Callable[[grpc.HandlerCallDetails], Status]) -> None:
-        super().__init__(most, give_up)
+    def __init__(
+        self,
+        line: Line,
+        give_up: Callable[[grpc.HandlerCallDetails], Status],
+        note_left: NoteLeft,
+    ) -> None:
+        super().__init__(line, give_up, note_left)
         self._thread = threading.Thread(target=self.work.do_all, name="calls", daemon=True)
         self._thread_ends = weakref.finalize(self, self.work.stop)
         self._thread_ends.atexit = False  # the line sees to the end of the process
@@ -86,8 +99,8 @@ class ThreadedCallPool(CallPool):
             self._thread.join()
 
 
-def _run(came: float, received: float, call: Callable[[], object]) -> None:
-    note_times(came, received)
+def _run(came: float, received: float, due: float, call: Callable[[], object]) -> None:
+    note_times(came, received, due)
     try:
         call()
     except BaseException:  # noqa: BLE001 - gRPC catches what its methods raise

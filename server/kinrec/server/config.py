@@ -44,7 +44,7 @@ class ServerConfig:
         port: The port, 0 to 65,535; 0 takes a free one.
         concurrency: Calls that are worked on together, 1 to 1,024. Others wait in line.
         max_wait: The longest that a call may have to wait in line, in seconds, .001 to 3,600;
-            one that would wait longer is refused. None for what ``kinrec.server.admission`` finds
+            one that is expected to wait longer is refused. None for what ``kinrec.server.admission`` finds
             from how long calls take.
         drain_wait: Seconds between saying NOT_SERVING and refusing calls, so that load balancers
             have seen it. Not negative.

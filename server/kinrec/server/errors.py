@@ -74,6 +74,10 @@ GIVEN_UP = OverloadedError("others came, and the message of this call had not", 
 """Ends calls whose message does not come, when there are too many."""
 
 
+NO_THREAD = OverloadedError("the server can have no thread for this call", 1.0)
+"""Ends calls for which the system has no thread."""
+
+
 class CallEndedError(Exception):
     """The caller has gone before it was answered."""
 

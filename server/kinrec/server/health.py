@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import grpc
 from grpc_health.v1 import health_pb2
 
-from kinrec.server.errors import GIVEN_UP, OverloadedError, status_of
+from kinrec.server.errors import GIVEN_UP, NO_THREAD, OverloadedError, status_of
 from kinrec.server.inner_grpc.held import Held, ReceivingPool
 from kinrec.server.pools import in_pool
 
@@ -40,8 +40,9 @@ class HealthServicer:
         self._watches: set[_Watch] = set()
         self._lock = threading.Lock()  # over the two above; never held during a send
         checks, watches = (Held(_MOST_HELD, lambda _call: status_of(GIVEN_UP)) for _ in range(2))
-        self._check_pool = ReceivingPool(_CHECK_THREADS, "health-check", checks)
-        self._watch_pool = ReceivingPool(_WATCH_THREADS, "health-watch", watches)
+        told = status_of(NO_THREAD)
+        self._check_pool = ReceivingPool(_CHECK_THREADS, "health-check", told, checks)
+        self._watch_pool = ReceivingPool(_WATCH_THREADS, "health-watch", told, watches)
 
     def add_to(self, server: grpc.Server) -> None:
         """Register the service with a server."""

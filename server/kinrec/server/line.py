@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import ctypes
 import logging
+import os
 import threading
 import time
 import weakref
@@ -28,7 +29,7 @@ _SMOOTHING = 1 / 64  # what a call counts in the mean time that one takes
 # the mean for each of its calls, and so many seconds at first.
 _LEAP = 32
 _FIRST_STEP = 0.05
-_LAST_SECONDS = 5.0  # for what is worked on when the process ends
+_LAST_SECONDS = 4.0  # for what is worked on when the process ends
 _LATELY = 1.0  # seconds
 # What comes is read for so much of the time that the last calls took, and so many seconds at least, though
 # calls wait.
@@ -44,6 +45,7 @@ class Line:
         most: How many are worked on together.
 
     Attributes:
+        most: That.
         has_begun: Whether a thread works on them.
         working: How many are worked on, or were while the calls came that come now.
         step: The mean time that a call takes of those that are worked on together, in seconds.
@@ -53,8 +55,8 @@ class Line:
         self.has_begun = False
         self.working = 0
         self.step = 0.0
+        self.most = most
         self._calls: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
-        self._most = most
         self._runner = Runner()
         self._usual = 0.0  # how many came together lately, worked on or waiting for the next turn
         self._yields = 0
@@ -78,6 +80,15 @@ class Line:
         """
         waiting = self.waiting
         return (waiting + min(waiting, self.working)) * self.step
+
+    @property
+    def expected_answer(self) -> float:
+        """How long until a call that comes now has its answer, in seconds; 0 where none waits.
+
+        It comes with the answers of those that are worked on together with it, likely as many as now.
+        """
+        waiting = self.waiting
+        return (waiting + self.working + 1) * self.step if waiting else 0.0
 
     def is_due(self) -> bool:
         """See ``Work``. After half of the time that the last ones took, so that neither waits for ever."""
@@ -108,7 +119,7 @@ class Line:
         Where nobody came lately nobody is waited for: another process would have the core, and its
         caches. Nor are they waited for more than some times.
         """
-        if self.waiting >= min(self._usual, self._most) or self._yields == _MOST_YIELDS:
+        if self.waiting >= min(self._usual, self.most) or self._yields == _MOST_YIELDS:
             return False
         self._yields += 1
         _yield_core()
@@ -152,19 +163,25 @@ class Line:
         """Have ``do_all`` end."""
         self._calls.put(None)
 
-    def hold(self, seconds: float) -> None:
-        """Let nothing be worked on from now on; whoever would work waits for ever.
+    def hold(self) -> None:
+        """Let nothing more be begun from now on; whoever would work waits for ever."""
+        self._is_held = True
+
+    def await_work(self, seconds: float) -> bool:
+        """Wait for what is worked on now, when the line is held.
 
         Args:
-            seconds: How long to wait for what is worked on now.
+            seconds: How long at most.
+
+        Returns:
+            Whether it was done in that time.
         """
-        self._is_held = True
-        self._may_work.acquire(timeout=seconds)
+        return self._may_work.acquire(timeout=max(seconds, 0.0))
 
     def _group(self, first: Callable[[], None] | None) -> list[Callable[[], None]]:
         """Take the calls that wait."""
         group = [] if first is None else [first]
-        while len(group) < self._most:
+        while len(group) < self.most:
             try:
                 call = self._calls.get_nowait()
             except Empty:
@@ -195,6 +212,11 @@ _lines: weakref.WeakSet[Line] = weakref.WeakSet()
 
 @atexit.register
 def _end_all() -> None:
-    """Let what is worked on be done: to be ended within a greenlet would be the end of the process."""
-    for line in list(_lines):
-        line.hold(_LAST_SECONDS)
+    """Let what is worked on be done, for a while: to go on beside an interpreter that ends is a fault."""
+    lines, end = list(_lines), time.monotonic() + _LAST_SECONDS
+    for line in lines:
+        line.hold()
+    if not all(line.await_work(end - time.monotonic()) for line in lines):
+        _log.critical("calls are worked on that do not end: the process ends without them")
+        logging.shutdown()
+        os._exit(1)

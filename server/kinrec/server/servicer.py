@@ -16,7 +16,7 @@ from kinrec.engine import (
 )
 from kinrec.server import from_wire, to_wire
 from kinrec.server.errors import CallEndedError, Failure, failure_of
-from kinrec.server.observability.calls import note_version
+from kinrec.server.observability.calls import is_late, note_version
 from kinrec.server.pages import (
     InvalidPageTokenError,
     Page,
@@ -95,7 +95,8 @@ def _check_wanted(context: grpc.ServicerContext) -> None:
     Raises:
         CallEndedError: Nobody waits for the answer.
     """
-    if not context.is_active():
+    # To gRPC a call is active after its deadline until it has read that it has passed.
+    if is_late() or not context.is_active():
         raise CallEndedError
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
@@ -46,16 +47,26 @@ def details_of(event: Any) -> grpc.HandlerCallDetails:  # noqa: ANN401 - gRPC's 
     return cast("grpc.HandlerCallDetails", _Details(method, event.invocation_metadata))
 
 
+def time_left(event: Any) -> float:  # noqa: ANN401 - gRPC's own
+    """Give the seconds that are left to answer a call; very many if there is no deadline.
+
+    By the clock that can be set, so it is for when the call has just come: what gRPC says of its deadline
+    is by that clock as well.
+    """
+    left: float = event.call_details.deadline - time.time()
+    return left
+
+
 class GatedPool(ThreadPoolExecutor):
     """A pool for the calls of a server, in front of which some are refused.
 
     Attributes:
         gate: Is told of each call of the server before anything is made of it, in the thread that reads
-            calls, and says how it ends; None for a call that is let in. Not asked where gRPC is not
-            known.
+            calls: its details, and the seconds that are left to answer it. It says how the call ends;
+            None for one that is let in. Not asked where gRPC is not known.
     """
 
-    gate: Callable[[grpc.HandlerCallDetails], Status | None] | None = None
+    gate: Callable[[grpc.HandlerCallDetails, float], Status | None] | None = None
 
 
 def _handle_gated(handle: Callable[..., Any]) -> Callable[..., Any]:
@@ -66,7 +77,7 @@ def _handle_gated(handle: Callable[..., Any]) -> Callable[..., Any]:
         gate = pool.gate if isinstance(pool, GatedPool) else None
         if gate is not None and event.success:
             try:
-                status = gate(details_of(event))
+                status = gate(details_of(event), time_left(event))
                 operations = None if status is None else _ends_with(status)
             except Exception:  # noqa: BLE001 - this thread must go on
                 _log.exception("whether a call is let in could not be told")

@@ -9,13 +9,13 @@ that waits has to be woken, for every call.
 
 from __future__ import annotations
 
-import contextlib
+import math
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from kinrec.server.inner_grpc import known
-from kinrec.server.inner_grpc.gate import details_of
+from kinrec.server.inner_grpc.gate import details_of, time_left
 from kinrec.server.inner_grpc.known import server
 
 if TYPE_CHECKING:
@@ -32,6 +32,17 @@ _WAITS = server._unary_request(None, None, None).__code__ if known.IS_KNOWN else
 _LEAST_SECONDS = 0.5  # that a call may be held though there are too many, unless there are
 _FAR_TOO_MANY = 10  # times as many
 _NO_MESSAGE = b"the call ended without the one message that it takes"
+
+
+class NoteLeft(Protocol):
+    """See ``Held``."""
+
+    def __call__(self, details: grpc.HandlerCallDetails, *, is_late: bool) -> None:
+        """Note it."""
+
+
+def _nobody(details: grpc.HandlerCallDetails, *, is_late: bool) -> None:
+    """Be told of calls, and make nothing of it."""
 
 
 def _done() -> Future[Any]:
@@ -52,11 +63,19 @@ class Held:
             not before their time, which is long beside the milliseconds in which the message of a call
             comes, unless there are many times as many.
         give_up: Is told of the one that is ended, and says how.
+        note_left: Is told of each whose caller has gone before anybody began it, and whether its
+            deadline had passed.
     """
 
-    def __init__(self, most: int, give_up: Callable[[grpc.HandlerCallDetails], Status]) -> None:
+    def __init__(
+        self,
+        most: int,
+        give_up: Callable[[grpc.HandlerCallDetails], Status],
+        note_left: NoteLeft = _nobody,
+    ) -> None:
         self._most = most
         self._give_up = give_up
+        self._note_left = note_left
         # When each came and what was submitted, the oldest first.
         self._calls: dict[object, tuple[float, tuple[Any, ...]]] = {}
 
@@ -82,23 +101,30 @@ class Held:
         key = object()
         note = server._receive_message(state, rpc_event.call, coding[0])
 
+        def note_left() -> None:
+            self._note_left(details_of(rpc_event), is_late=time_left(rpc_event) <= 0.0)
+
         def taken() -> Any:  # noqa: ANN401 - a request of any method
             with state.condition:
                 request, state.request = state.request, None
-                # Of None gRPC makes nothing: nobody waits for the answer any more.
-                return request if server._is_rpc_state_active(state) else None
+                if server._is_rpc_state_active(state):
+                    return request
+            note_left()
+            return None  # of which gRPC makes nothing
 
         def received(event: Any) -> Any:  # noqa: ANN401 - both are gRPC's own
             noted = note(event)
-            self._calls.pop(key, None)
+            was_held = self._calls.pop(key, None) is not None
             with state.condition:
-                if not server._is_rpc_state_active(state):
-                    return noted
-                if state.request is None:
+                is_awaited = server._is_rpc_state_active(state)
+                if is_awaited and state.request is None:
                     code = server.cygrpc.StatusCode.unimplemented
                     server._abort(state, rpc_event.call, code, _NO_MESSAGE)
                     return noted
-            then((work, rpc_event, state, behaviour, taken, *coding))
+            if is_awaited:
+                then((work, rpc_event, state, behaviour, taken, *coding))
+            elif was_held:
+                state.context.run(note_left)
             return noted
 
         with state.condition:
@@ -130,29 +156,66 @@ def _end(arguments: tuple[Any, ...], status: Status) -> None:
             server._abort(state, rpc_event.call, status.code, status.details)
 
 
+def due_of(arguments: tuple[Any, ...], came: float) -> float:
+    """Give the deadline of what has been submitted, as ``time.monotonic`` gives it.
+
+    Args:
+        arguments: What gRPC submits to a pool, after the function.
+        came: When that was.
+    """
+    return came + time_left(arguments[1]) if _is_call(arguments) else math.inf
+
+
 def _is_call(arguments: tuple[Any, ...]) -> bool:
     return known.IS_KNOWN and len(arguments) == 1 + len(known.PARTS["_unary_response_in_pool"])
 
 
-class ReceivingPool(ThreadPoolExecutor):
+class EndingPool(ThreadPoolExecutor):
+    """A pool of threads that ends the calls for which it can have no thread.
+
+    The system may have no more, or the process be about to end. What the pool raises then would end the
+    thread that reads calls.
+
+    Args:
+        threads: How many.
+        name: Of the threads.
+        without_thread: How a call ends then.
+    """
+
+    def __init__(self, threads: int, name: str, without_thread: Status) -> None:
+        super().__init__(threads, name)
+        self._without_thread = without_thread
+
+    def submit(self, fn: Callable[..., _Result], /, *args: Any, **kwargs: Any) -> Future[_Result]:  # noqa: ANN401
+        """See ``Executor``. The future of a call that is ended is done already, and has no result."""
+        try:
+            return super().submit(fn, *args, **kwargs)
+        except RuntimeError:
+            if not _is_call(args):
+                raise
+            _end(args, self._without_thread)
+            return DONE
+
+
+class ReceivingPool(EndingPool):
     """A pool of threads, none of which waits for the message of a call.
 
     Args:
         threads: How many.
         name: Of the threads.
+        without_thread: See ``EndingPool``.
         held: The calls whose message has not come.
     """
 
-    def __init__(self, threads: int, name: str, held: Held) -> None:
-        super().__init__(threads, name)
+    def __init__(self, threads: int, name: str, without_thread: Status, held: Held) -> None:
+        super().__init__(threads, name, without_thread)
         self._held = held
 
     def submit(self, fn: Callable[..., _Result], /, *args: Any, **kwargs: Any) -> Future[_Result]:  # noqa: ANN401
-        """See ``Executor``. The future of a call that is held is done already, and has no result."""
+        """See ``EndingPool``. The future of a call that is held is done already as well."""
         submit = super().submit
 
         def begin(arguments: tuple[Any, ...]) -> None:
-            with contextlib.suppress(RuntimeError):  # the process is about to end
-                submit(fn, *arguments, **kwargs)
+            submit(fn, *arguments, **kwargs)
 
         return DONE if self._held.hold(args, begin) else submit(fn, *args, **kwargs)

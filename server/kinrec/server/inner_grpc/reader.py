@@ -9,6 +9,8 @@ interpreter's lock from the one that works whenever something comes.
 from __future__ import annotations
 
 import functools
+import logging
+import os
 import threading
 import time
 from typing import TYPE_CHECKING, Any, Protocol
@@ -19,6 +21,8 @@ from kinrec.server.inner_grpc.known import server
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+_log = logging.getLogger(__name__)
 
 _LONGEST_REST = 1.0  # seconds after which it is looked whether the server is still there
 _LOOKS = 2  # that find nothing before all is read: of several sockets gRPC looks at one at a time
@@ -64,8 +68,9 @@ class WorkedPool(GatedPool):
 
     def await_read(self, seconds: float) -> None:
         """Wait until all that has come to the server is read, but no longer than so many seconds."""
-        if self._reader is not None:
-            self._reader.await_all(seconds)
+        reader = self._reader
+        if reader is not None:
+            reader.await_all(seconds)
 
 
 class Reader:
@@ -84,7 +89,9 @@ class Reader:
         self._part: object | None = None  # the one of the work that is done now
         self._times_read = 0  # that all which had come was read
         self._rests = False  # whether it waits for something to come
-        self._stand_in = threading.Thread(target=self._read_meanwhile, name="read", daemon=True)
+        self._stand_in = threading.Thread(
+            target=_run_or_end, args=(self._read_meanwhile,), name="read", daemon=True
+        )
 
     def await_all(self, seconds: float) -> None:
         """Wait until all that has come is read, but no longer than so many seconds."""
@@ -105,7 +112,6 @@ class Reader:
                 if not work.waiting:
                     self._rests = True
                     self._read(_LONGEST_REST)
-                    self._rests = False
                     work.rest()
                     continue
                 if work.expects_more():
@@ -148,6 +154,7 @@ class Reader:
         if self._is_done:
             return False
         event = state.completion_queue.poll(time.time() + seconds if seconds else 0)
+        self._rests = False
         if state.server_deallocated:
             server._begin_shutdown_once(state)
         if event.completion_type == self._timeout:
@@ -172,6 +179,19 @@ class Reader:
                 self._read_all(lambda: self._part is not part)
 
 
+def _run_or_end(read: Callable[[], None]) -> None:
+    """Have a thread read calls, and end the process if it no longer can.
+
+    The process would live and answer nothing; whoever started it can start another.
+    """
+    try:
+        read()
+    except BaseException:  # noqa: BLE001 - whatever it is
+        _log.critical("calls can no longer be read: the process ends", exc_info=True)
+        logging.shutdown()
+        os._exit(1)
+
+
 def _serve_and_work(serve: Callable[[Any], None]) -> Callable[[Any], None]:
     """Have the thread that reads do the work of the server's pool, if it has some."""
 
@@ -182,10 +202,8 @@ def _serve_and_work(serve: Callable[[Any], None]) -> Callable[[Any], None]:
             serve(state)
             return
         pool._reader = Reader(state, pool.work)
-        try:
-            pool._reader.read_and_work()
-        finally:
-            pool._reader = None
+        _run_or_end(pool._reader.read_and_work)
+        pool._reader = None
 
     return serve_and_work
 

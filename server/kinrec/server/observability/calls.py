@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import re
 import threading
@@ -47,15 +48,21 @@ _current: ContextVar[Call | None] = ContextVar("call", default=None)
 class _OfThread(threading.local):
     """The times of the call that this thread has begun last."""
 
-    times = (0.0, 0.0)
+    times = (0.0, 0.0, math.inf)
 
 
 _of_thread = _OfThread()
 
 
-def note_times(came: float, received: float) -> None:
-    """Note when the call that this thread begins now came, and when its message, by the monotonic clock."""
-    _of_thread.times = came, received
+def note_times(came: float, received: float, due: float) -> None:
+    """Note of the call that this thread begins now, by the monotonic clock, what became of it before.
+
+    Args:
+        came: When it came.
+        received: When its message did.
+        due: Its deadline.
+    """
+    _of_thread.times = came, received, due
 
 
 class Call(Listener):
@@ -67,7 +74,8 @@ class Call(Listener):
         request: The request, the last one of a stream; None until it is decoded.
         caller: The name of the token with which it came; empty if it has none.
         is_stream: Whether the caller sends several.
-        opened: When it began, as ``time.monotonic`` gives it.
+        due: Its deadline, as ``time.monotonic`` gives it; infinite of a stream, of which gRPC knows it.
+        opened: When it began, likewise.
         begun: When it, or a message of a stream, came, as ``time.monotonic`` gives it.
         ended: When it was answered, likewise; 0 until then.
         marks: The stages that were entered, and when; a stage can be entered several times.
@@ -86,6 +94,7 @@ class Call(Listener):
         "begun",
         "caller",
         "context",
+        "due",
         "ended",
         "is_stream",
         "marks",
@@ -105,6 +114,7 @@ class Call(Listener):
         self.method = method
         self.context = context
         self.is_stream = is_stream
+        self.due = math.inf
         self.caller = caller.get()
         self.model_version = ""
         self.trace_id = ""
@@ -179,12 +189,12 @@ class Call(Listener):
 
 
 class Refused(NamedTuple):
-    """A call that was refused before a thread took it.
+    """A call that ended before it was begun: it was refused, or its caller has gone.
 
     Attributes:
         method: The name of the method; ``UNKNOWN_METHOD`` for all that do not exist.
         code: The status code.
-        reason: As the name of an ``ErrorReason`` without its prefix.
+        reason: As the name of an ``ErrorReason`` without its prefix; empty if its caller has gone.
         caller: The name of the token with which it came; empty if it has none that is known.
         request_id: As of ``Call``.
         metadata: What it came with.
@@ -215,7 +225,7 @@ class Watcher:
         """A call ends with a status code, e.g. ``OK``, and if it fails with a reason."""
 
     def refused(self, refused: Refused) -> None:
-        """A call was refused before a thread took it."""
+        """A call ended before it was begun."""
 
     def unknown_method(self) -> None:
         """A method was called that the server does not have."""
@@ -248,10 +258,13 @@ class Calls:
         """Begin a call in this thread, and make it the current one."""
         call = Call(method, context, is_stream=is_stream)
         _current.set(call)
+        came, received, due = _of_thread.times
+        if not is_stream:
+            call.due = due
         if self._wants_times:
             listener.set(call)
             if not is_stream:
-                call.has_waited(*_of_thread.times)
+                call.has_waited(came, received)
         for watcher in self._watchers:
             watcher.begin(call)
         return call
@@ -273,7 +286,7 @@ class Calls:
         """
         call.ended = monotonic()
         if self._watchers:
-            code = code or _code_of(call.context)
+            code = code or _code_of(call)
             for watcher in self._watchers:
                 watcher.end(call, code, reason)
         # It holds the variable that holds the call: nothing of either would go before a collection.
@@ -282,12 +295,12 @@ class Calls:
     def refused(
         self, details: grpc.HandlerCallDetails, code: str, reason: str, name: str = ""
     ) -> str:
-        """Note that a call was refused before a thread took it.
+        """Note that a call ended before it was begun.
 
         Args:
             details: What was called, which need not exist, and with what.
             code: The status code.
-            reason: As of ``end``.
+            reason: As of ``end``; empty if its caller has gone.
             name: Of the token with which it came; if empty that of the running call.
 
         Returns:
@@ -335,6 +348,12 @@ def current_call() -> Call | None:
     return _current.get()
 
 
+def is_late() -> bool:
+    """Say whether the deadline of the current call has passed."""
+    call = _current.get()
+    return call is not None and monotonic() > call.due
+
+
 def note_failure(reason: str) -> None:
     """Note a failure of the current call, or of one of its parts."""
     call = _current.get()
@@ -368,8 +387,10 @@ def _value_of(metadata: Metadata, key: str) -> str:
     return ""
 
 
-def _code_of(context: grpc.ServicerContext) -> str:
-    """Give how a call ends that did not fail: its caller may have gone meanwhile."""
-    if context.is_active():
+def _code_of(call: Call) -> str:
+    """Give how a call ends that did not fail: its deadline may have passed, or its caller have gone."""
+    if monotonic() > call.due:
+        return "DEADLINE_EXCEEDED"
+    if call.context.is_active():
         return "OK"
-    return "CANCELLED" if context.time_remaining() > 0 else "DEADLINE_EXCEEDED"
+    return "CANCELLED" if call.context.time_remaining() > 0 else "DEADLINE_EXCEEDED"

@@ -112,7 +112,8 @@ class Metrics(Watcher):
     def refused(self, refused: Refused) -> None:
         """Note it."""
         self._refused.append((refused.method, refused.code))
-        self._reasons.append(refused.reason)
+        if refused.reason:
+            self._reasons.append(refused.reason)
 
     def unknown_method(self) -> None:
         """Count it, under one label for all."""

@@ -106,6 +106,10 @@ class Supervisor:
             self._crew.end()
             if self._exporter is not None:
                 self._exporter.close()
+            for (
+                number
+            ) in _SIGNALS:  # at its end Python gives them back to the system, which ends it
+                signal.signal(number, signal.SIG_IGN)
 
     def _reload(self, then: Callable[[Answer], None]) -> None:
         """Look for another version soon, those included that were refused. For other threads."""
