@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
 CALLERS = 64
 SHARES = (0.5, 2.0)  # of the capacity that are offered
-_LAST_ANSWER_SECONDS = 15.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +80,7 @@ def main() -> None:
             found.setdefault("one caller that waits", []).append((lone, capacity))
             found.setdefault(f"{CALLERS} callers that wait", []).append((many, capacity))
             for share in SHARES:
-                offered = _open(*asked, share * capacity, args.seconds)
+                offered = _open(*asked, share * capacity, args.seconds, args.timeout)
                 found.setdefault(f"{share:g} times the capacity", []).append((offered, capacity))
     for name, outcomes in found.items():
         _add(table, name, outcomes)
@@ -96,6 +95,9 @@ def _arguments() -> argparse.Namespace:
     )
     parser.add_argument("--seconds", type=float, default=10.0, help="of each offer (%(default)s)")
     parser.add_argument("--repeats", type=int, default=3, help="of all (%(default)s)")
+    parser.add_argument(
+        "--timeout", type=float, default=15.0, help="of the calls at fixed times (%(default)s)"
+    )
     parser.add_argument("--max-wait", type=float, help="of the server (default: its own)")
     return parser.parse_args()
 
@@ -110,7 +112,7 @@ def _closed(address: str, request: bytes, callers: int, calls: int) -> Outcome:
     return Outcome(rate, rate, *_percentiles(latencies), Counter())
 
 
-def _open(address: str, request: bytes, rate: float, seconds: float) -> Outcome:
+def _open(address: str, request: bytes, rate: float, seconds: float, timeout: float) -> Outcome:
     latencies: list[float] = []
     others: Counter[str] = Counter()
     lock = threading.Lock()
@@ -130,7 +132,7 @@ def _open(address: str, request: bytes, rate: float, seconds: float) -> Outcome:
         for number in range(count):
             time.sleep(max(0.0, start + number / rate - time.perf_counter()))
             began = time.perf_counter()
-            future = call.future(request, timeout=_LAST_ANSWER_SECONDS)
+            future = call.future(request, timeout=timeout)
             future.add_done_callback(lambda done, began=began: note(done, began))
         took = time.perf_counter() - start
         while len(latencies) + others.total() < count:
