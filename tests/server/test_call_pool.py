@@ -9,20 +9,21 @@ import pytest
 
 from kinrec.engine.together import Batching
 from kinrec.server.call_pool import ThreadedCallPool
+from kinrec.server.inner_grpc.held import Held
 from kinrec.server.line import Line
 from kinrec.server.observability import calls
 
 WAIT = 10
 
 
-def refuse(_details, **_said):
+def refuse(_details):
     """Never asked for: nothing here comes from gRPC."""
     raise AssertionError
 
 
 def pool_of(most):
     """A pool with a thread that works on so many together."""
-    return ThreadedCallPool(Line(most), refuse, refuse)
+    return ThreadedCallPool(Line(most), Held(1, refuse))
 
 
 @pytest.fixture
@@ -124,6 +125,7 @@ import threading, time
 from kinrec.engine.together import Batching
 from kinrec.server import line
 from kinrec.server.call_pool import ThreadedCallPool
+from kinrec.server.inner_grpc.held import Held
 
 line._LAST_SECONDS = {last}
 
@@ -132,7 +134,7 @@ def work(tasks):
         task.answer = True
 
 batching, gate = Batching(work, lambda one, other: True, 32), threading.Event()
-pool = ThreadedCallPool(line.Line(32), None, None)
+pool = ThreadedCallPool(line.Line(32), Held(1, None))
 pool.submit(gate.wait, 5)
 
 def call():

@@ -11,7 +11,7 @@ from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpc_health.v1.health_pb2_grpc import HealthStub
 
 from kinrec.server.admission import Limit
-from kinrec.server.call_pool import MOST_HELD
+from kinrec.server.app import MOST_HELD
 from kinrec.server.inner_grpc import held, known, reader
 from kinrec.server.line import Line
 from kinrec.server.security.tokens import digest_of, new_token
@@ -311,9 +311,10 @@ def test_a_process_that_can_read_no_more_calls_ends():
 import time, grpc
 from grpc import _server
 from kinrec.server.call_pool import CallPool
+from kinrec.server.inner_grpc.held import Held
 from kinrec.server.line import Line
 
-server = grpc.server(CallPool(Line(4), None, None))
+server = grpc.server(CallPool(Line(4), Held(1, None)))
 address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
 server.start()
 

@@ -15,7 +15,7 @@ from kinrec.server.config import MAX_REQUEST_BYTES
 from kinrec.server.errors import GIVEN_UP, NO_THREAD, ErrorInterceptor, status_of
 from kinrec.server.health import HealthServicer
 from kinrec.server.inner_grpc import known
-from kinrec.server.inner_grpc.held import EndingPool
+from kinrec.server.inner_grpc.held import EndingPool, Held
 from kinrec.server.line import Line
 from kinrec.server.observability.calls import REQUEST_ID
 from kinrec.server.observability.watching import watch_calls
@@ -35,6 +35,9 @@ if TYPE_CHECKING:
     from kinrec.server.observability.calls import Calls
 
 _log = logging.getLogger(__name__)
+
+MOST_HELD = 128
+"""How many calls a pool holds whose message has not come, which can take the memory of the largest."""
 
 _BATCHES = ("BatchEncode", "BatchRecommend")
 _UNKNOWN_GRPC = (
@@ -71,8 +74,9 @@ class RecommenderServer:
         self._calls = calls = watch_calls(config.observing, SERVICE_NAME, METHODS, lines)
         # Of no method of this object, which would never be forgotten then.
         give_up, note_left = partial(_give_up, calls), partial(_note_left, calls)
-        self._pool = pool = CallPool(line, give_up, note_left)
-        batches = ThreadedCallPool(line_of_batches, give_up, note_left)
+        held, held_batches = (Held(MOST_HELD, give_up, note_left) for _ in lines)
+        self._pool = pool = CallPool(line, held)
+        batches = ThreadedCallPool(line_of_batches, held_batches)
         auth = None if config.tokens is None else AuthInterceptor(config.tokens, calls.refused)
         pool.gate = Admission(
             _limits(config, *lines),

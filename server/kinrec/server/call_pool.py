@@ -10,7 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from kinrec.server.inner_grpc import known
-from kinrec.server.inner_grpc.held import DONE, Held, due_of
+from kinrec.server.inner_grpc.held import DONE, due_of
 from kinrec.server.inner_grpc.reader import WorkedPool
 from kinrec.server.observability.calls import note_times
 
@@ -18,18 +18,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from concurrent.futures import Future
 
-    import grpc
-
-    from kinrec.server.inner_grpc.gate import Status
-    from kinrec.server.inner_grpc.held import NoteLeft
+    from kinrec.server.inner_grpc.held import Held
     from kinrec.server.line import Line
 
 _Result = TypeVar("_Result")
 
 _log = logging.getLogger(__name__)
-
-MOST_HELD = 128
-"""How many calls a pool holds whose message has not come, which can take the memory of the largest."""
 
 
 class CallPool(WorkedPool):
@@ -41,18 +35,12 @@ class CallPool(WorkedPool):
 
     Args:
         line: In which they wait.
-        give_up: See ``Held``.
-        note_left: See ``Held``.
+        held: The calls whose message has not come.
     """
 
-    def __init__(
-        self,
-        line: Line,
-        give_up: Callable[[grpc.HandlerCallDetails], Status],
-        note_left: NoteLeft,
-    ) -> None:
+    def __init__(self, line: Line, held: Held) -> None:
         super().__init__(line.most)  # which has no thread until something is submitted to it
-        self._held = Held(MOST_HELD, give_up, note_left)
+        self._held = held
         self.work: Line = line
 
     def submit(self, fn: Callable[..., _Result], /, *args: Any, **kwargs: Any) -> Future[_Result]:  # noqa: ANN401
@@ -78,13 +66,8 @@ class CallPool(WorkedPool):
 class ThreadedCallPool(CallPool):
     """Calls that are worked on by a thread of their own; for the rest see ``CallPool``."""
 
-    def __init__(
-        self,
-        line: Line,
-        give_up: Callable[[grpc.HandlerCallDetails], Status],
-        note_left: NoteLeft,
-    ) -> None:
-        super().__init__(line, give_up, note_left)
+    def __init__(self, line: Line, held: Held) -> None:
+        super().__init__(line, held)
         self._thread = threading.Thread(target=self.work.do_all, name="calls", daemon=True)
         self._thread_ends = weakref.finalize(self, self.work.stop)
         self._thread_ends.atexit = False  # the line sees to the end of the process

@@ -168,7 +168,7 @@ class Line:
         self._is_held = True
 
     def await_work(self, seconds: float) -> bool:
-        """Wait for what is worked on now, when the line is held.
+        """Wait for what is worked on now, and let nothing be worked on after it. When the line is held.
 
         Args:
             seconds: How long at most.

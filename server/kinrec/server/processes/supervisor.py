@@ -106,9 +106,8 @@ class Supervisor:
             self._crew.end()
             if self._exporter is not None:
                 self._exporter.close()
-            for (
-                number
-            ) in _SIGNALS:  # at its end Python gives them back to the system, which ends it
+            # At its end Python gives its handlers back to the system's, which end the process by a signal.
+            for number in _SIGNALS:
                 signal.signal(number, signal.SIG_IGN)
 
     def _reload(self, then: Callable[[Answer], None]) -> None:
