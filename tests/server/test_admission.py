@@ -229,7 +229,7 @@ def test_calls_that_end_in_line_are_counted(engine, start_server, open_channel, 
 def test_an_answer_that_comes_after_the_deadline_is_not_counted_as_one(
     engine, start_server, open_channel, ended, monkeypatch
 ):
-    """Nor is what comes after it worked on for those whose deadline passes meanwhile."""
+    """Its caller has not seen it."""
     answer, entered = engine.answer, threading.Event()
 
     def slowly(query):
