@@ -2,8 +2,9 @@
 
 One worker on one core, the callers on the others. Its capacity is what callers get who wait for each
 answer before they ask again. Then calls come at fixed times, however many are still unanswered: at
-half of the capacity, and at twice. All is done several times, and the medians are told: the capacity
-of a machine that others use too changes meanwhile.
+half of the capacity, and at twice. The capacity of a machine that others use too changes meanwhile: it
+is found before and after each offer, the mean of both is what the answers are compared with, and all is
+done several times and the medians are told.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ class Outcome:
 
     Attributes:
         offered: Calls per second.
-        answered: Of these, per second.
+        answered: Of these, per second while they were offered.
         p50_ms: The median latency of those answered, in milliseconds.
         p99_ms: The latency that one in a hundred of those answered exceeds.
         others: How many ended with each other status.
@@ -76,11 +77,13 @@ def main() -> None:
         asked = server.address, request.SerializeToString()
         for _ in range(args.repeats):
             lone, many = (_closed(*asked, callers, args.calls) for callers in (1, CALLERS))
-            capacity = many.answered
-            found.setdefault("one caller that waits", []).append((lone, capacity))
-            found.setdefault(f"{CALLERS} callers that wait", []).append((many, capacity))
+            found.setdefault("one caller that waits", []).append((lone, many.answered))
+            found.setdefault(f"{CALLERS} callers that wait", []).append((many, many.answered))
             for share in SHARES:
-                offered = _open(*asked, share * capacity, args.seconds, args.timeout)
+                before = many.answered
+                offered = _open(*asked, share * before, args.seconds, args.timeout)
+                many = _closed(*asked, CALLERS, args.calls)
+                capacity = (before + many.answered) / 2
                 found.setdefault(f"{share:g} times the capacity", []).append((offered, capacity))
     for name, outcomes in found.items():
         _add(table, name, outcomes)
@@ -113,15 +116,15 @@ def _closed(address: str, request: bytes, callers: int, calls: int) -> Outcome:
 
 
 def _open(address: str, request: bytes, rate: float, seconds: float, timeout: float) -> Outcome:
-    latencies: list[float] = []
+    answered: list[tuple[float, float]] = []  # when, and after how long
     others: Counter[str] = Counter()
     lock = threading.Lock()
 
     def note(future: grpc.Future, began: float) -> None:
-        took, code = time.perf_counter() - began, future.code()
+        now, code = time.perf_counter(), future.code()
         with lock:
             if code == grpc.StatusCode.OK:
-                latencies.append(took)
+                answered.append((now, now - began))
             else:
                 others[code.name] += 1
 
@@ -134,11 +137,14 @@ def _open(address: str, request: bytes, rate: float, seconds: float, timeout: fl
             began = time.perf_counter()
             future = call.future(request, timeout=timeout)
             future.add_done_callback(lambda done, began=began: note(done, began))
-        took = time.perf_counter() - start
-        while len(latencies) + others.total() < count:
+        end = time.perf_counter()
+        while len(answered) + others.total() < count:
             time.sleep(0.01)
-    latencies.sort()
-    return Outcome(count / took, len(latencies) / took, *_percentiles(latencies), others)
+    meanwhile = sum(when <= end for when, _ in answered)
+    latencies = sorted(took for _, took in answered)
+    return Outcome(
+        count / (end - start), meanwhile / (end - start), *_percentiles(latencies), others
+    )
 
 
 def _percentiles(latencies: list[float]) -> tuple[float, float]:
