@@ -63,7 +63,7 @@ def details_of(error):
 def test_calls_that_would_wait_too_long_are_refused_at_once(
     slow_engine, start_server, open_channel
 ):
-    """The others are answered in time; the refused are told when to come again; health answers."""
+    """The others are answered; the refused are told when to come again; health answers meanwhile."""
     channel = open_channel(start_server(slow_engine, concurrency=1, max_wait=0.2))
     stub = RecommenderServiceStub(channel)
     first = learn_the_speed_of(slow_engine, stub, timeout=60)
