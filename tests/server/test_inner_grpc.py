@@ -212,7 +212,7 @@ def test_a_gate_that_fails_lets_calls_in(begin, open_channel, monkeypatch, caplo
     def fail(_limits, _deadline):
         raise ZeroDivisionError
 
-    monkeypatch.setattr(Limit, "excessive_wait", fail)
+    monkeypatch.setattr(Limit, "check", fail)
     stub = RecommenderServiceStub(open_channel(server))
     for _ in range(2):
         assert stub.Recommend(REQUEST, timeout=5).recommendations
@@ -340,10 +340,10 @@ def test_a_stop_waits_for_what_is_being_read(start_server, engine, open_channel)
     assert stub.Recommend(REQUEST, timeout=5).recommendations
     gate, entered = server._pool.gate, threading.Event()
 
-    def slowly(details, time_left):
+    def slowly(method, metadata, time_left):
         entered.set()
         time.sleep(0.05)
-        return gate(details, time_left)
+        return gate(method, metadata, time_left)
 
     time.sleep(0.1)  # it rests
     server._pool.gate = slowly

@@ -9,7 +9,7 @@ what its answer would, so a server that is offered more than it can do goes on d
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from kinrec.server.errors import OverloadedError, status_of
 from kinrec.server.inner_grpc.gate import Status
@@ -18,8 +18,7 @@ from kinrec.server.observability.calls import REQUEST_ID
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    import grpc
-
+    from kinrec.server.inner_grpc.gate import Metadata
     from kinrec.server.line import Line
 
 _MOST_WAITING = 10_000  # whatever the speed, for each holds memory
@@ -32,16 +31,19 @@ _USUAL_BATCHES = 32  # and so many batches, however long they take
 _SHORTEST_WAIT, _LONGEST_WAIT = 0.05, 0.25
 
 
-class Limit(NamedTuple):
-    """Where calls wait, and how long they may.
+class Limit:
+    """How long calls may wait in a line.
 
-    Attributes:
+    Args:
         line: The line.
         longest_wait: Gives the longest wait, in seconds, from how long one of them takes.
     """
 
-    line: Line
-    longest_wait: Callable[[float], float]
+    def __init__(self, line: Line, longest_wait: Callable[[float], float]) -> None:
+        self._line = line
+        self._longest_wait = longest_wait
+        # What is told while the line is too long, which it stays until some are worked on.
+        self._full: tuple[int, Status] | None = None
 
     @classmethod
     def of_calls(cls, line: Line, max_wait: float | None) -> Limit:
@@ -54,21 +56,24 @@ class Limit(NamedTuple):
         least = _LONGEST_WAIT if max_wait is None else max_wait
         return cls(line, lambda step: max(least, _USUAL_BATCHES * step))
 
-    def excessive_wait(self, time_left: float) -> float:
-        """Give how long a call that comes now would wait, in seconds, if that is too long; else 0.
+    def check(self, time_left: float) -> Status | None:
+        """Say how a call ends that comes now, if it would wait too long; None for one that may wait.
 
         Args:
             time_left: The seconds in which it must be answered.
         """
-        line = self.line
+        line, full = self._line, self._full
+        turn = line.turn
+        if full is not None and full[0] == turn:
+            return full[1]
         wait = line.expected_wait
-        if wait > self.longest_wait(line.step) or line.waiting > _MOST_WAITING:
-            return max(wait, _LEAST_TOLD)
+        if wait > self._longest_wait(line.step) or line.waiting > _MOST_WAITING:
+            told = _told(wait)
+            self._full = turn, told
+            return told
         answer = line.expected_answer
         # To work on it would be for nobody, and make those after it late as well.
-        if answer > time_left:
-            return max(answer, _LEAST_TOLD)
-        return 0.0
+        return _told(answer) if answer > time_left else None
 
 
 class Admission:
@@ -77,40 +82,44 @@ class Admission:
     Args:
         limits: Where they would wait, by the full names of the methods. (Streams do not wait, but take
             of the time of those that do, so there are no more of them when the line of calls is too long.)
-        note: Is told of each call that is refused: its details, the code, the reason, who calls. It
-            gives the id of the call.
-        caller_of: Says who calls; None if the call will be refused for that.
+        note: Is told of each call that is refused: its method, what it came with, the code, the reason,
+            who calls. It gives the id of the call.
+        caller_of: Says who calls a method with such metadata; None if the call will be refused for that.
+            None where nobody needs to say who they are.
     """
 
     def __init__(
         self,
         limits: Mapping[str, Limit],
-        note: Callable[[grpc.HandlerCallDetails, str, str, str], str],
-        caller_of: Callable[[grpc.HandlerCallDetails], str | None],
+        note: Callable[[str, Metadata, str, str, str], str],
+        caller_of: Callable[[str, Metadata], str | None] | None = None,
     ) -> None:
         self._limits = limits
         self._note = note
         self._caller_of = caller_of
 
-    def refuse(self, details: grpc.HandlerCallDetails, time_left: float) -> Status | None:
-        """Say how a call ends; None if it is let in. See ``GatedPool``."""
-        limit = self._limits.get(details.method)
-        wait = 0.0 if limit is None else limit.excessive_wait(time_left)
-        if not wait:
+    def refuse(self, method: str, metadata: Metadata, time_left: float) -> Status | None:
+        """Say how a call ends; None if it is let in. See ``Gate``."""
+        limit = self._limits.get(method)
+        told = None if limit is None else limit.check(time_left)
+        if told is None:
             return None
-        caller = self._caller_of(details)
+        caller = "" if self._caller_of is None else self._caller_of(method, metadata)
         if caller is None:
             return None
-        code, text, metadata = _told(round(wait, 2))
-        request_id = self._note(details, "RESOURCE_EXHAUSTED", "UNAVAILABLE", caller)
-        return Status(code, text, (*metadata, (REQUEST_ID, request_id)))
+        request_id = self._note(method, metadata, "RESOURCE_EXHAUSTED", "UNAVAILABLE", caller)
+        return Status(told.code, told.details, (*told.metadata, (REQUEST_ID, request_id)))
 
 
 def _longest_wait(step: float) -> float:
     return min(max(_SHORTEST_WAIT, _USUAL_BURST * step), _LONGEST_WAIT)
 
 
-@lru_cache(maxsize=64)
 def _told(wait: float) -> Status:
     """Give what a call is told that would have to wait so many seconds."""
+    return _told_rounded(round(max(wait, _LEAST_TOLD), 2))
+
+
+@lru_cache(maxsize=64)
+def _told_rounded(wait: float) -> Status:
     return status_of(OverloadedError(_TOLD, wait))

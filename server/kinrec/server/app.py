@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from kinrec.server.config import ServerConfig
     from kinrec.server.engines import Engines
-    from kinrec.server.inner_grpc.gate import Status
+    from kinrec.server.inner_grpc.gate import Metadata, Status
     from kinrec.server.observability.calls import Calls
 
 _log = logging.getLogger(__name__)
@@ -79,9 +79,7 @@ class RecommenderServer:
         batches = ThreadedCallPool(line_of_batches, held_batches)
         auth = None if config.tokens is None else AuthInterceptor(config.tokens, calls.refused)
         pool.gate = Admission(
-            _limits(config, *lines),
-            calls.refused,
-            (lambda _details: "") if auth is None else auth.caller_of,
+            _limits(config, *lines), calls.refused, None if auth is None else auth.caller_of
         ).refuse
         self._server = grpc.server(
             pool,
@@ -168,13 +166,13 @@ class RecommenderServer:
         return stopped
 
 
-def _give_up(calls: Calls, details: grpc.HandlerCallDetails) -> Status:
-    request_id = calls.refused(details, "RESOURCE_EXHAUSTED", "UNAVAILABLE")
+def _give_up(calls: Calls, method: str, metadata: Metadata) -> Status:
+    request_id = calls.refused(method, metadata, "RESOURCE_EXHAUSTED", "UNAVAILABLE")
     return status_of(GIVEN_UP, (REQUEST_ID, request_id))
 
 
-def _note_left(calls: Calls, details: grpc.HandlerCallDetails, *, is_late: bool) -> None:
-    calls.refused(details, "DEADLINE_EXCEEDED" if is_late else "CANCELLED", "")
+def _note_left(calls: Calls, method: str, metadata: Metadata, *, is_late: bool) -> None:
+    calls.refused(method, metadata, "DEADLINE_EXCEEDED" if is_late else "CANCELLED", "")
 
 
 def _limits(config: ServerConfig, calls: Line, batches: Line) -> dict[str, Limit]:

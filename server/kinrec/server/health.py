@@ -39,7 +39,7 @@ class HealthServicer:
         self._max_watches = max_watches
         self._watches: set[_Watch] = set()
         self._lock = threading.Lock()  # over the two above; never held during a send
-        checks, watches = (Held(_MOST_HELD, lambda _call: status_of(GIVEN_UP)) for _ in range(2))
+        checks, watches = (Held(_MOST_HELD, lambda *_call: status_of(GIVEN_UP)) for _ in range(2))
         told = status_of(NO_THREAD)
         self._check_pool = ReceivingPool(_CHECK_THREADS, "health-check", told, checks)
         self._watch_pool = ReceivingPool(_WATCH_THREADS, "health-watch", told, watches)

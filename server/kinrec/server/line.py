@@ -48,12 +48,14 @@ class Line:
         most: That.
         has_begun: Whether a thread works on them.
         working: How many are worked on, or were while the calls came that come now.
+        turn: How often calls were taken from the line to be worked on: between that it only gets longer.
         step: The mean time that a call takes of those that are worked on together, in seconds.
     """
 
     def __init__(self, most: int) -> None:
         self.has_begun = False
         self.working = 0
+        self.turn = 0
         self.step = 0.0
         self.most = most
         self._calls: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
@@ -92,7 +94,7 @@ class Line:
 
     def is_due(self) -> bool:
         """See ``Work``. After half of the time that the last ones took, so that neither waits for ever."""
-        return bool(self.waiting) and time.monotonic() > self._due
+        return time.monotonic() > self._due and bool(self.waiting)
 
     def put(self, call: Callable[[], None]) -> None:
         """Let a call wait. It must not raise."""
@@ -190,6 +192,7 @@ class Line:
                 self._calls.put(None)
                 break
             group.append(call)
+        self.turn += 1
         return group
 
     def _work_on(self, group: list[Callable[[], None]]) -> None:

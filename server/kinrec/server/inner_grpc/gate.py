@@ -4,19 +4,16 @@
 
 from __future__ import annotations
 
-import functools
 import logging
 import time
-from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from kinrec.server.inner_grpc import known
 from kinrec.server.inner_grpc.known import server
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Iterable
 
-    import grpc
+    Metadata = Iterable[tuple[str, str | bytes]]
 
 _log = logging.getLogger(__name__)
 
@@ -35,16 +32,24 @@ class Status(NamedTuple):
     metadata: tuple[tuple[str, str | bytes], ...]
 
 
-class _Details(NamedTuple):
-    method: str
-    invocation_metadata: tuple[tuple[str, str | bytes], ...]
+class Gate(Protocol):
+    """Is told of each call of the methods of a server when it has come, in the thread that reads calls."""
+
+    def __call__(self, method: str, metadata: Metadata, time_left: float, /) -> Status | None:
+        """Say how a call ends; None for one that is let in.
+
+        Args:
+            method: The full name of the method.
+            metadata: What the call came with.
+            time_left: The seconds in which it must be answered.
+        """
 
 
-def details_of(event: Any) -> grpc.HandlerCallDetails:  # noqa: ANN401 - gRPC's own
-    """Give what is called, and with what."""
-    # A method that gRPC was told of beforehand names its calls in the other way.
-    method = event.call_details.method.decode("utf-8", "replace") or event.tag
-    return cast("grpc.HandlerCallDetails", _Details(method, event.invocation_metadata))
+def method_of(event: Any) -> str:  # noqa: ANN401 - gRPC's own
+    """Give the full name of the method that a call is of."""
+    # Of a method that gRPC was told of beforehand the event has the name in the other place.
+    method: str = event.call_details.method.decode("utf-8", "replace") or event.tag
+    return method
 
 
 def time_left(event: Any) -> float:  # noqa: ANN401 - gRPC's own
@@ -57,58 +62,62 @@ def time_left(event: Any) -> float:  # noqa: ANN401 - gRPC's own
     return left
 
 
-class GatedPool(ThreadPoolExecutor):
-    """A pool for the calls of a server, in front of which some are refused.
+class _Refused:
+    """A call that was refused, until it has ended. What gRPC calls then."""
 
-    Attributes:
-        gate: Is told of each call of the server before anything is made of it, in the thread that reads
-            calls: its details, and the seconds that are left to answer it. It says how the call ends;
-            None for one that is let in. Not asked where gRPC is not known.
-    """
+    __slots__ = ()
 
-    gate: Callable[[grpc.HandlerCallDetails, float], Status | None] | None = None
+    def __call__(self, _event: object) -> tuple[_Refused, tuple[()]]:
+        return self, ()
 
 
-def _handle_gated(handle: Callable[..., Any]) -> Callable[..., Any]:
-    """Have calls pass the gates of their servers before gRPC handles them."""
+def refuse(state: Any, event: Any, gate: Gate | None) -> bool:  # noqa: ANN401 - gRPC's own
+    """Do what there is to do with something that has come, if it is about a call that is refused.
 
-    @functools.wraps(handle)
-    def handle_call(event: Any, method: Any, pipeline: Any, pool: Any, *rest: Any) -> Any:  # noqa: ANN401
-        gate = pool.gate if isinstance(pool, GatedPool) else None
-        if gate is not None and event.success:
-            try:
-                status = gate(details_of(event), time_left(event))
-                operations = None if status is None else _ends_with(status)
-            except Exception:  # noqa: BLE001 - this thread must go on
-                _log.exception("whether a call is let in could not be told")
-                operations = None
-            if operations is not None:
-                return _end_new(event, operations), None
-        return handle(event, method, pipeline, pool, *rest)
+    It is either a call that the gate does not let in or the end of one. gRPC has made nothing for it, and
+    is left to do what it does otherwise, with what comes while the server stops as well.
 
-    return handle_call
-
-
-def _ends_with(status: Status) -> tuple[Any, ...]:
-    """Give what is to be done with a call of which nothing is known but how it ends."""
-    cygrpc = server.cygrpc
-    return (
-        cygrpc.SendInitialMetadataOperation(None, 0),
-        cygrpc.ReceiveCloseOnServerOperation(0),
-        cygrpc.SendStatusFromServerOperation(status.metadata, status.code, status.details, 0),
-    )
-
-
-def _end_new(event: Any, operations: tuple[Any, ...]) -> object:  # noqa: ANN401 - gRPC's own
-    """End a call of which gRPC has made nothing yet.
+    Args:
+        state: The server.
+        event: What has come.
+        gate: Tells which calls are refused; None for none.
 
     Returns:
-        What stands for the call among those that have not ended.
+        Whether it was; all else is for gRPC.
     """
-    call = object()
-    event.call.start_server_batch(operations, lambda _event: (call, ()))
-    return call
+    tag = event.tag
+    if tag.__class__ is _Refused:
+        with state.lock:
+            if state.stage is not server._ServerStage.STARTED:
+                return False
+            state.rpc_states.remove(tag)
+        return True
+    if gate is None or tag not in state.registered_method_handlers or not event.success:
+        return False
+    with state.lock:
+        is_serving = state.stage is server._ServerStage.STARTED
+        operations = _operations(gate, event) if is_serving else None
+        if operations is not None:
+            refused = _Refused()
+            event.call.start_server_batch(operations, refused)
+            state.rpc_states.add(refused)
+            state.due.remove(tag)
+            server._request_registered_call(state, tag)
+    return operations is not None
 
 
-if known.IS_KNOWN:
-    server._handle_call = _handle_gated(server._handle_call)
+def _operations(gate: Gate, event: Any) -> tuple[Any, ...] | None:  # noqa: ANN401 - gRPC's own
+    """Give what is to be done with a call if it is refused; None for one that is let in."""
+    try:
+        status = gate(event.tag, event.invocation_metadata, time_left(event))
+        if status is None:
+            return None
+        cygrpc = server.cygrpc
+        return (
+            cygrpc.SendInitialMetadataOperation(None, 0),
+            cygrpc.ReceiveCloseOnServerOperation(0),
+            cygrpc.SendStatusFromServerOperation(status.metadata, status.code, status.details, 0),
+        )
+    except Exception:  # noqa: BLE001 - this thread must go on
+        _log.exception("whether a call is let in could not be told")
+        return None

@@ -15,15 +15,13 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from kinrec.server.inner_grpc import known
-from kinrec.server.inner_grpc.gate import details_of, time_left
+from kinrec.server.inner_grpc.gate import method_of, time_left
 from kinrec.server.inner_grpc.known import server
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    import grpc
-
-    from kinrec.server.inner_grpc.gate import Status
+    from kinrec.server.inner_grpc.gate import Metadata, Status
 
 _Result = TypeVar("_Result")
 
@@ -37,11 +35,11 @@ _NO_MESSAGE = b"the call ended without the one message that it takes"
 class NoteLeft(Protocol):
     """See ``Held``."""
 
-    def __call__(self, details: grpc.HandlerCallDetails, *, is_late: bool) -> None:
+    def __call__(self, method: str, metadata: Metadata, *, is_late: bool) -> None:
         """Note it."""
 
 
-def _nobody(details: grpc.HandlerCallDetails, *, is_late: bool) -> None:
+def _nobody(method: str, metadata: Metadata, *, is_late: bool) -> None:
     """Be told of calls, and make nothing of it."""
 
 
@@ -62,15 +60,16 @@ class Held:
         most: How many are held: what is held takes memory. If another comes the oldest are ended, but
             not before their time, which is long beside the milliseconds in which the message of a call
             comes, unless there are many times as many.
-        give_up: Is told of the one that is ended, and says how.
-        note_left: Is told of each whose caller has gone before anybody began it, and whether its
+        give_up: Is told of the one that is ended, by the full name of its method and what it came with,
+            and says how.
+        note_left: Likewise of each whose caller has gone before anybody began it, and whether its
             deadline had passed.
     """
 
     def __init__(
         self,
         most: int,
-        give_up: Callable[[grpc.HandlerCallDetails], Status],
+        give_up: Callable[[str, Metadata], Status],
         note_left: NoteLeft = _nobody,
     ) -> None:
         self._most = most
@@ -102,7 +101,8 @@ class Held:
         note = server._receive_message(state, rpc_event.call, coding[0])
 
         def note_left() -> None:
-            self._note_left(details_of(rpc_event), is_late=time_left(rpc_event) <= 0.0)
+            method, metadata = method_of(rpc_event), rpc_event.invocation_metadata
+            self._note_left(method, metadata, is_late=time_left(rpc_event) <= 0.0)
 
         def taken() -> Any:  # noqa: ANN401 - a request of any method
             with state.condition:
@@ -144,7 +144,8 @@ class Held:
             del self._calls[key]
             _, event, state, *_ = arguments
             # In the context of the call, which knows who calls.
-            _end(arguments, state.context.run(self._give_up, details_of(event)))
+            called = method_of(event), event.invocation_metadata
+            _end(arguments, state.context.run(self._give_up, *called))
 
 
 def _end(arguments: tuple[Any, ...], status: Status) -> None:

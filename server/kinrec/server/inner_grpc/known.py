@@ -9,13 +9,7 @@ import inspect
 from typing import Any
 
 PARTS = {
-    "_handle_call": [
-        "rpc_event",
-        "method_with_handler",
-        "interceptor_pipeline",
-        "thread_pool",
-        "concurrency_exceeded",
-    ],
+    "_request_registered_call": ["state", "method"],
     "_unary_request": ["rpc_event", "state", "request_deserializer"],
     "_receive_message": ["state", "call", "request_deserializer"],
     "_abort": ["state", "call", "code", "details"],
@@ -40,6 +34,16 @@ _OPERATIONS = (
     "SendStatusFromServer",
 )
 _STATE = {"client", "context", "condition", "due", "request", "trailing_metadata"}
+_SERVER_STATE = {
+    "completion_queue",
+    "due",
+    "lock",
+    "registered_method_handlers",
+    "rpc_states",
+    "server_deallocated",
+    "stage",
+    "thread_pool",
+}
 
 server: Any = importlib.import_module("grpc._server")
 """The module of gRPC that is looked into."""
@@ -57,8 +61,8 @@ def _is_known() -> bool:
             and all(hasattr(server.cygrpc, f"{name}Operation") for name in _OPERATIONS)
             and hasattr(server, "_RECEIVE_MESSAGE_TOKEN")
             and hasattr(server.cygrpc.CompletionType, "queue_timeout")
-            and {"completion_queue", "server_deallocated", "thread_pool"}
-            <= inspect.get_annotations(server._ServerState).keys()
+            and hasattr(server._ServerStage, "STARTED")
+            and inspect.get_annotations(server._ServerState).keys() >= _SERVER_STATE
         )
     except (AttributeError, TypeError, ValueError):
         return False

@@ -13,14 +13,17 @@ import logging
 import os
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Protocol
 
 from kinrec.server.inner_grpc import known
-from kinrec.server.inner_grpc.gate import GatedPool
+from kinrec.server.inner_grpc.gate import refuse
 from kinrec.server.inner_grpc.known import server
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from kinrec.server.inner_grpc.gate import Gate
 
 _log = logging.getLogger(__name__)
 
@@ -56,14 +59,16 @@ class Work(Protocol):
         """The thread ends."""
 
 
-class WorkedPool(GatedPool):
+class WorkedPool(ThreadPoolExecutor):
     """A pool of which the thread that reads the calls of its server does the work.
 
     Attributes:
         work: What is done; nothing, where gRPC is not known.
+        gate: Refuses some of the calls before anything is made of them; none, where gRPC is not known.
     """
 
     work: Work
+    gate: Gate | None = None
     _reader: Reader | None = None
 
     def await_read(self, seconds: float) -> None:
@@ -159,7 +164,10 @@ class Reader:
             server._begin_shutdown_once(state)
         if event.completion_type == self._timeout:
             return False
-        if not server._process_event_and_continue(state, event):
+        if not (
+            refuse(state, event, state.thread_pool.gate)
+            or server._process_event_and_continue(state, event)
+        ):
             self._is_done = True
         return True
 

@@ -239,18 +239,20 @@ class Calls:
 
     Args:
         watchers: Are told of them.
-        methods: The names of the service's methods.
+        service: The full name of the service.
+        methods: The names of its methods.
         wants_times: Whether anybody wants to know what takes how long.
     """
 
     def __init__(
         self,
         watchers: Iterable[Watcher] = (),
+        service: str = "",
         methods: Iterable[str] = (),
         *,
         wants_times: bool = False,
     ) -> None:
-        self._methods = frozenset(methods)
+        self._methods = {f"/{service}/{method}": method for method in methods}
         self._watchers = tuple(watchers)
         self._wants_times = wants_times
 
@@ -293,12 +295,13 @@ class Calls:
         del call.context
 
     def refused(
-        self, details: grpc.HandlerCallDetails, code: str, reason: str, name: str = ""
+        self, method: str, metadata: Metadata, code: str, reason: str, name: str = ""
     ) -> str:
         """Note that a call ended before it was begun.
 
         Args:
-            details: What was called, which need not exist, and with what.
+            method: The full name of what was called, which need not exist.
+            metadata: What the call came with.
             code: The status code.
             reason: As of ``end``; empty if its caller has gone.
             name: Of the token with which it came; if empty that of the running call.
@@ -306,10 +309,7 @@ class Calls:
         Returns:
             Its request id.
         """
-        method = details.method.rpartition("/")[2]
-        if method not in self._methods:
-            method = UNKNOWN_METHOD
-        metadata = details.invocation_metadata
+        method = self._methods.get(method, UNKNOWN_METHOD)
         request_id = _request_id_of(metadata)
         refused = Refused(method, code, reason, name or caller.get(), request_id, metadata)
         for watcher in self._watchers:

@@ -77,7 +77,7 @@ class Metrics(Watcher):
         self._served: tuple[str, str] | None = None
         self._waiting = 0
         # Written by the threads of calls, read by the other. Their ends need no lock.
-        self._refused: deque[tuple[str, str]] = deque()
+        self._refused: deque[tuple[str, str, str]] = deque()
         self._begun: deque[str] = deque()
         self._answered: deque[_Answered] = deque()
         self._ended: deque[tuple[str, str]] = deque()
@@ -111,9 +111,7 @@ class Metrics(Watcher):
 
     def refused(self, refused: Refused) -> None:
         """Note it."""
-        self._refused.append((refused.method, refused.code))
-        if refused.reason:
-            self._reasons.append(refused.reason)
+        self._refused.append((refused.method, refused.code, refused.reason))
 
     def unknown_method(self) -> None:
         """Count it, under one label for all."""
@@ -149,9 +147,12 @@ class Metrics(Watcher):
         for (method, code), count in ended.items():
             self._of(method).in_flight.dec(count)
             families.CALLS.labels(method, code).inc(count)
-        for (method, code), count in Counter(_taken(self._refused)).items():
+        reasons = Counter(_taken(self._reasons))
+        for (method, code, reason), count in Counter(_taken(self._refused)).items():
             families.CALLS.labels(method, code).inc(count)
-        for reason, count in Counter(_taken(self._reasons)).items():
+            if reason:
+                reasons[reason] += count
+        for reason, count in reasons.items():
             families.ERRORS.labels(reason).inc(count)
 
     def _of(self, method: str) -> _MethodMetrics:

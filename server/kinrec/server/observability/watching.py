@@ -37,4 +37,4 @@ def watch_calls(
     if tracing is not None:
         watchers.append(tracing)
     wants_times = len(watchers) > 1 or observing.slow_call is not None
-    return Calls(watchers, methods, wants_times=wants_times)
+    return Calls(watchers, service, methods, wants_times=wants_times)

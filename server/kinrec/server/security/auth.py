@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Never, TypeVar
 
+    from kinrec.server.observability.calls import Metadata
     from kinrec.server.security.tokens import Token
 
     _Request = TypeVar("_Request")
@@ -77,26 +78,24 @@ class AuthInterceptor(grpc.ServerInterceptor):
 
     Args:
         path: The file of tokens.
-        note: Is told of each call that is refused: its details, the code, the reason. It gives the id
-            of the call.
+        note: Is told of each call that is refused: its method, what it came with, the code, the reason.
+            It gives the id of the call.
 
     Raises:
         FlagFileError: The file cannot be used.
     """
 
-    def __init__(
-        self, path: Path, note: Callable[[grpc.HandlerCallDetails, str, str], str]
-    ) -> None:
+    def __init__(self, path: Path, note: Callable[[str, Metadata, str, str], str]) -> None:
         self._note = note
         self._tokens = Watched([path], lambda: read_tokens(path))
         self._buckets: dict[tuple[str, float, int], TokenBucket] = {}
         self._pool = ThreadPoolExecutor(_REFUSAL_THREADS, "refusal")
 
-    def caller_of(self, details: grpc.HandlerCallDetails) -> str | None:
+    def caller_of(self, method: str, metadata: Metadata) -> str | None:
         """Give the name of the token with which a call comes; None for a call that will be refused."""
         try:
-            token = self._token_of(details)
-            _check_allowed(token, details.method)
+            token = self._token_of(metadata)
+            _check_allowed(token, method)
         except _RefusedError:
             return None
         return token.name
@@ -109,23 +108,23 @@ class AuthInterceptor(grpc.ServerInterceptor):
         handler_call_details: grpc.HandlerCallDetails,
     ) -> grpc.RpcMethodHandler[_Request, _Response] | None:
         """Return the handler of the call, or one that refuses it."""
-        method = handler_call_details.method
+        method, metadata = handler_call_details.method, handler_call_details.invocation_metadata
         if method.startswith(_EXEMPT):
             return continuation(handler_call_details)
         try:
-            token = self._token_of(handler_call_details)
+            token = self._token_of(metadata)
             # gRPC runs interceptors and the handler of a call in one context of its own.
             caller.set(token.name)
             _check_allowed(token, method)
             self._check_rate(token)
         except _RefusedError as error:
             failure = error.failure
-            request_id = self._note(handler_call_details, failure.code.name, failure.reason)
+            request_id = self._note(method, metadata, failure.code.name, failure.reason)
             return self._refusing(failure, request_id)
         return continuation(handler_call_details)
 
-    def _token_of(self, details: grpc.HandlerCallDetails) -> Token:
-        values = [value for key, value in details.invocation_metadata if key == _HEADER]
+    def _token_of(self, metadata: Metadata) -> Token:
+        values = [value for key, value in metadata if key == _HEADER]
         if not values:
             raise _RefusedError(_MISSING)
         scheme, _, presented = str(values[0]).partition(" ")
