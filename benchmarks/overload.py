@@ -2,14 +2,15 @@
 
 One worker on one core, the callers on the others. Its capacity is what callers get who wait for each
 answer before they ask again. Then calls come at fixed times, however many are still unanswered: at
-half of the capacity, and at twice. The capacity of a machine that others use too changes meanwhile: it
-is found before and after each offer, the mean of both is what the answers are compared with, and all is
-done several times and the medians are told.
+half of the capacity, and at twice. A machine that others use too is now fast, now slow, so all this takes
+turns of a few seconds, each offer is compared with the mean of the capacity just before and just after,
+and the median of many rounds is told, with the quarters of the rounds that are below and above the rest.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import statistics
 import threading
 import time
@@ -20,7 +21,6 @@ from typing import TYPE_CHECKING
 
 import grpc
 from bench import BIN, EVENTS, FIRST_TIME, SERVICE, known_ids, limit_numpy_threads, sample_store
-from load import run
 from processes import Cores, serve
 from rich.console import Console
 from rich.table import Table
@@ -29,28 +29,27 @@ from kinrec.engine import Engine
 from kinrec.v1 import recommender_pb2 as pb
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    Call = grpc.UnaryUnaryMultiCallable[bytes, bytes]
 
 CALLERS = 64
 SHARES = (0.5, 2.0)  # of the capacity that are offered
+SETTLING = 0.5  # seconds at first of which nothing is counted, while a queue forms
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """What became of calls.
+class Turn:
+    """What became of the calls of a few seconds.
 
     Attributes:
         offered: Calls per second.
         answered: Of these, per second while they were offered.
-        p50_ms: The median latency of those answered, in milliseconds.
-        p99_ms: The latency that one in a hundred of those answered exceeds.
+        latencies: Of those answered, in seconds.
         others: How many ended with each other status.
     """
 
     offered: float
     answered: float
-    p50_ms: float
-    p99_ms: float
+    latencies: list[float]
     others: Counter[str]
 
 
@@ -72,32 +71,32 @@ def main() -> None:
     command = [BIN / "kinrec", "serve", store, "--port", "0", "--drain-wait", "0", "--workers", "1"]
     if args.max_wait:
         command += ["--max-wait", str(args.max_wait)]
-    found: dict[str, list[tuple[Outcome, float]]] = {}  # each with the capacity then
-    with serve(command, Cores.choose()) as server:
-        asked = server.address, request.SerializeToString()
-        for _ in range(args.repeats):
-            lone, many = (_closed(*asked, callers, args.calls) for callers in (1, CALLERS))
+    found: dict[str, list[tuple[Turn, float]]] = {}  # each with the capacity then
+    with serve(command, Cores.choose()) as server, grpc.insecure_channel(server.address) as channel:
+        call = channel.unary_unary(f"/{SERVICE}/Recommend")
+        asked = call, request.SerializeToString()
+        for number in range(1 + args.rounds):
+            if number == 1:
+                found.clear()  # the first round was to warm up
+            lone, many = (_waiting(*asked, callers, args.seconds) for callers in (1, CALLERS))
             found.setdefault("one caller that waits", []).append((lone, many.answered))
             found.setdefault(f"{CALLERS} callers that wait", []).append((many, many.answered))
             for share in SHARES:
                 before = many.answered
-                offered = _open(*asked, share * before, args.seconds, args.timeout)
-                many = _closed(*asked, CALLERS, args.calls)
+                offered = _at_fixed_times(*asked, share * before, args.seconds, args.timeout)
+                many = _waiting(*asked, CALLERS, args.seconds)
                 capacity = (before + many.answered) / 2
                 found.setdefault(f"{share:g} times the capacity", []).append((offered, capacity))
-    for name, outcomes in found.items():
-        _add(table, name, outcomes)
+    for name, turns in found.items():
+        _add(table, name, turns)
     console.print(table)
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--store", type=Path, help="a store (default: a sample that is trained)")
-    parser.add_argument(
-        "--calls", type=int, default=4000, help="to find the capacity (%(default)s)"
-    )
-    parser.add_argument("--seconds", type=float, default=10.0, help="of each offer (%(default)s)")
-    parser.add_argument("--repeats", type=int, default=3, help="of all (%(default)s)")
+    parser.add_argument("--rounds", type=int, default=10, help="of all (%(default)s)")
+    parser.add_argument("--seconds", type=float, default=3.0, help="of each turn (%(default)s)")
     parser.add_argument(
         "--timeout", type=float, default=15.0, help="of the calls at fixed times (%(default)s)"
     )
@@ -105,18 +104,37 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _closed(address: str, request: bytes, callers: int, calls: int) -> Outcome:
-    with grpc.insecure_channel(address) as channel:
-        call = channel.unary_unary(f"/{SERVICE}/Recommend")
-        run(call, request, callers, calls // 4)
-        began = time.perf_counter()
-        latencies = sorted(run(call, request, callers, calls))
-        rate = len(latencies) / (time.perf_counter() - began)
-    return Outcome(rate, rate, *_percentiles(latencies), Counter())
+def _waiting(call: Call, request: bytes, callers: int, seconds: float) -> Turn:
+    """Have callers call who wait for each answer; none may be refused."""
+    start = time.perf_counter()
+    ended: list[list[tuple[float, float]]] = [[] for _ in range(callers)]
+    failures: list[grpc.RpcError] = []
+
+    def ask(ended: list[tuple[float, float]]) -> None:
+        try:
+            while (began := time.perf_counter()) < start + seconds:
+                call(request, timeout=60)
+                now = time.perf_counter()
+                ended.append((now, now - began))
+        except grpc.RpcError as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=ask, args=(its,)) for its in ended]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if failures:
+        raise failures[0]
+    turn = _turn([one for its in ended for one in its], Counter(), start, seconds, 0.0)
+    return dataclasses.replace(turn, offered=turn.answered)
 
 
-def _open(address: str, request: bytes, rate: float, seconds: float, timeout: float) -> Outcome:
-    answered: list[tuple[float, float]] = []  # when, and after how long
+def _at_fixed_times(
+    call: Call, request: bytes, rate: float, seconds: float, timeout: float
+) -> Turn:
+    """Call so many times per second, whatever becomes of the calls."""
+    ended: list[tuple[float, float]] = []
     others: Counter[str] = Counter()
     lock = threading.Lock()
 
@@ -124,51 +142,61 @@ def _open(address: str, request: bytes, rate: float, seconds: float, timeout: fl
         now, code = time.perf_counter(), future.code()
         with lock:
             if code == grpc.StatusCode.OK:
-                answered.append((now, now - began))
+                ended.append((now, now - began))
             else:
                 others[code.name] += 1
 
     count = int(rate * seconds)
-    with grpc.insecure_channel(address) as channel:
-        call = channel.unary_unary(f"/{SERVICE}/Recommend")
-        start = time.perf_counter()
-        for number in range(count):
-            time.sleep(max(0.0, start + number / rate - time.perf_counter()))
-            began = time.perf_counter()
-            future = call.future(request, timeout=timeout)
-            future.add_done_callback(lambda done, began=began: note(done, began))
-        end = time.perf_counter()
-        while len(answered) + others.total() < count:
-            time.sleep(0.01)
-    meanwhile = sum(when <= end for when, _ in answered)
-    latencies = sorted(took for _, took in answered)
-    return Outcome(
-        count / (end - start), meanwhile / (end - start), *_percentiles(latencies), others
+    start = time.perf_counter()
+    for number in range(count):
+        time.sleep(max(0.0, start + number / rate - time.perf_counter()))
+        began = time.perf_counter()
+        future = call.future(request, timeout=timeout)
+        future.add_done_callback(lambda done, began=began: note(done, began))
+    took = time.perf_counter() - start
+    while len(ended) + others.total() < count:
+        time.sleep(0.01)
+    return _turn(ended, others, start, took, count / took)
+
+
+def _turn(
+    ended: list[tuple[float, float]],
+    others: Counter[str],
+    start: float,
+    seconds: float,
+    offered: float,
+) -> Turn:
+    """Put together what became of calls.
+
+    Args:
+        ended: When each answer came, and after how long.
+        others: How many ended with each other status.
+        start: When the turn began.
+        seconds: How long calls were offered.
+        offered: How many, per second.
+    """
+    counted = [took for when, took in ended if SETTLING < when - start <= seconds]
+    return Turn(offered, len(counted) / (seconds - SETTLING), counted, others)
+
+
+def _add(table: Table, name: str, turns: list[tuple[Turn, float]]) -> None:
+    """Add a row of medians; of the share the quartiles as well, of the latencies those of all turns."""
+    shares = [turn.answered / capacity for turn, capacity in turns]
+    low, middle, high = (
+        statistics.quantiles(shares, method="inclusive") if shares[1:] else shares * 3
     )
-
-
-def _percentiles(latencies: list[float]) -> tuple[float, float]:
-    """Give the median and the 99th percentile of sorted seconds, in milliseconds."""
-    return tuple(latencies[int(len(latencies) * share)] * 1e3 for share in (0.5, 0.99))
-
-
-def _add(table: Table, name: str, outcomes: list[tuple[Outcome, float]]) -> None:
-    """Add a row of medians, the share with the least and the greatest."""
-    shares = sorted(found.answered / capacity for found, capacity in outcomes)
+    latencies = sorted(took for turn, _ in turns for took in turn.latencies)
+    p50, p99 = (latencies[int(len(latencies) * share)] * 1e3 for share in (0.5, 0.99))
     others: Counter[str] = Counter()
-    for found, _ in outcomes:
-        others += found.others
-
-    def median_of(value: Callable[[Outcome], float]) -> float:
-        return statistics.median(value(found) for found, _ in outcomes)
-
+    for turn, _ in turns:
+        others += turn.others
     table.add_row(
         name,
-        f"{median_of(lambda found: found.offered):,.0f}",
-        f"{median_of(lambda found: found.answered):,.0f}",
-        f"{statistics.median(shares):.2f} ({shares[0]:.2f} to {shares[-1]:.2f})",
-        f"{median_of(lambda found: found.p50_ms):.1f}",
-        f"{median_of(lambda found: found.p99_ms):.1f}",
+        f"{statistics.median(turn.offered for turn, _ in turns):,.0f}",
+        f"{statistics.median(turn.answered for turn, _ in turns):,.0f}",
+        f"{middle:.2f} ({low:.2f} to {high:.2f})",
+        f"{p50:.1f}",
+        f"{p99:.1f}",
         ", ".join(f"{count:,} {code}" for code, count in others.items()),
     )
 

@@ -1,5 +1,6 @@
 """What becomes of calls when there are more than a server can answer, and of those nobody waits for."""
 
+import math
 import threading
 import time
 from collections import Counter
@@ -12,6 +13,7 @@ from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpc_health.v1.health_pb2_grpc import HealthStub
 
 from kinrec.server import admission, line
+from kinrec.server.admission import Limit
 from kinrec.server.inner_grpc import reader
 from kinrec.server.security.tokens import digest_of, new_token
 from kinrec.v1 import recommender_pb2 as pb
@@ -148,6 +150,27 @@ def test_batches_wait_for_each_other_however_long_they_take(
 def test_the_longest_wait_goes_by_how_long_calls_take(step, longest):
     """Within bounds: not shorter than a burst to a quick model needs, not longer than people wait."""
     assert admission._longest_wait(step) == pytest.approx(longest)
+
+
+def test_calls_whose_messages_have_yet_to_come_count_as_well():
+    """Until all that came is read: those of which nothing has come then keep nobody waiting."""
+    calls = line.Line(8)
+    calls.step = 0.01
+    limit = Limit.of_calls(calls, max_wait=0.095)
+
+    def lets_in(count=20):
+        return sum(limit.check(math.inf) is None for _ in range(count))
+
+    assert lets_in(7) == 7
+    for _ in range(5):
+        calls.put(lambda: None)
+    assert lets_in() == 3  # 5 wait, of 2 the messages have yet to come
+    calls.all_read()
+    assert lets_in() == 5
+    calls.do_some()
+    calls.step, calls.working = 0.01, 0
+    assert lets_in() == 10
+    calls.end()
 
 
 def test_a_burst_that_can_be_answered_in_time_is(slow_engine, start_server, open_channel):

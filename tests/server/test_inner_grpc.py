@@ -12,7 +12,7 @@ from grpc_health.v1.health_pb2_grpc import HealthStub
 
 from kinrec.server.admission import Limit
 from kinrec.server.app import MOST_HELD
-from kinrec.server.inner_grpc import held, known, reader
+from kinrec.server.inner_grpc import held, known, more, reader
 from kinrec.server.line import Line
 from kinrec.server.security.tokens import digest_of, new_token
 from kinrec.v1 import recommender_pb2 as pb
@@ -226,6 +226,40 @@ def test_a_server_that_stops_ends_them(begin):
     assert server.stop(0.1).wait(10)
     codes = {call.exception(timeout=10).code() for call in begun}
     assert codes <= {grpc.StatusCode.CANCELLED, grpc.StatusCode.UNAVAILABLE}
+
+
+def test_a_server_stops_while_it_refuses_calls(engine, start_server, open_channel):
+    """Each call ends in one of the ways that callers know, and the server does."""
+    server = start_server(engine, concurrency=1, max_wait=0.05)
+    stub = RecommenderServiceStub(open_channel(server))
+    server._pool.work.step = 0.02
+    engine.gate.clear()
+    calls = [stub.Recommend.future(REQUEST, timeout=30)]
+    assert engine.entered.wait(10)
+    calls += [stub.Recommend.future(REQUEST, timeout=30) for _ in range(300)]
+    assert calls[-1].exception(timeout=10).code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+    calls += [stub.Recommend.future(REQUEST, timeout=30) for _ in range(300)]
+    stopped = server.stop(20)
+    engine.gate.set()
+    assert stopped.wait(10)
+    ended = {call.exception(timeout=10) and call.exception().code() for call in calls}
+    assert {None, grpc.StatusCode.RESOURCE_EXHAUSTED} <= ended
+    # The last ones may have come when it took no more.
+    late = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED}
+    assert ended <= {None, grpc.StatusCode.RESOURCE_EXHAUSTED} | late
+
+
+def test_a_server_awaits_as_many_calls_of_a_method_as_it_has_asked_for():
+    """It has stopped when all that it asked for have come back."""
+    due = more._Due(["a", "b"])
+    due.add("a")
+    due.remove("a")
+    due.remove("b")
+    assert due
+    due.remove("a")
+    assert not due
+    with pytest.raises(KeyError):
+        due.remove("a")
 
 
 def test_bytes_that_are_no_message_are_told_so(begin):

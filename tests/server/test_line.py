@@ -76,10 +76,10 @@ def test_when_a_call_would_be_answered_is_known_where_others_wait():
     for _ in range(8):
         line.put(lambda: time.sleep(0.002))
     line.do_some()
-    assert (line.waiting, line.expected_answer) == (0, 0.0)
+    assert (line.waiting, line.expected_answer(0)) == (0, 0.0)
     for _ in range(3):
         line.put(lambda: None)
-    assert line.expected_answer == (3 + 8 + 1) * line.step
+    assert line.expected_answer(line.waiting) == (3 + 8 + 1) * line.step
     line.end()
 
 

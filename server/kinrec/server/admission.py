@@ -37,24 +37,38 @@ class Limit:
     Args:
         line: The line.
         longest_wait: Gives the longest wait, in seconds, from how long one of them takes.
+        reads: Gives how often all that had come to the server was read.
     """
 
-    def __init__(self, line: Line, longest_wait: Callable[[float], float]) -> None:
+    def __init__(
+        self, line: Line, longest_wait: Callable[[float], float], reads: Callable[[], int]
+    ) -> None:
         self._line = line
         self._longest_wait = longest_wait
-        # What is told while the line is too long, which it stays until some are worked on.
-        self._full: tuple[int, Status] | None = None
+        self._reads = reads
+        # Since calls were taken from the line last, or all that had come was read: how many were let in,
+        # how many had come into the line before, and what is told once it is too long, which it stays.
+        self._since = -1, -1
+        self._let_in = self._came = 0
+        self._full: Status | None = None
 
     @classmethod
     def of_calls(cls, line: Line, max_wait: float | None) -> Limit:
         """Give that of calls: so many seconds, or if None what goes by how long they take."""
-        return cls(line, _longest_wait if max_wait is None else lambda _step: max_wait)
+        longest_wait = _longest_wait if max_wait is None else lambda _step: max_wait
+        return cls(line, longest_wait, lambda: line.reads)
 
     @classmethod
-    def of_batches(cls, line: Line, max_wait: float | None) -> Limit:
-        """Give that of batches, of which one may take longer than calls may wait: some wait all the same."""
+    def of_batches(cls, line: Line, calls: Line, max_wait: float | None) -> Limit:
+        """Give that of batches, of which one may take longer than calls may wait: some wait all the same.
+
+        Args:
+            line: That of batches.
+            calls: That of calls, whose thread reads what comes.
+            max_wait: See ``of_calls``.
+        """
         least = _LONGEST_WAIT if max_wait is None else max_wait
-        return cls(line, lambda step: max(least, _USUAL_BATCHES * step))
+        return cls(line, lambda step: max(least, _USUAL_BATCHES * step), lambda: calls.reads)
 
     def check(self, time_left: float) -> Status | None:
         """Say how a call ends that comes now, if it would wait too long; None for one that may wait.
@@ -62,18 +76,24 @@ class Limit:
         Args:
             time_left: The seconds in which it must be answered.
         """
-        line, full = self._line, self._full
-        turn = line.turn
-        if full is not None and full[0] == turn:
-            return full[1]
-        wait = line.expected_wait
-        if wait > self._longest_wait(line.step) or line.waiting > _MOST_WAITING:
-            told = _told(wait)
-            self._full = turn, told
-            return told
-        answer = line.expected_answer
+        line = self._line
+        since = line.turn, self._reads()
+        if since != self._since:
+            self._since, self._let_in, self._came, self._full = since, 0, line.came, None
+        elif self._full is not None:
+            return self._full
+        # The messages of some that were let in have yet to be read.
+        waiting = line.waiting + max(self._let_in - (line.came - self._came), 0)
+        wait = line.expected_wait(waiting)
+        if wait > self._longest_wait(line.step) or waiting > _MOST_WAITING:
+            self._full = _told(wait)
+            return self._full
+        answer = line.expected_answer(waiting)
         # To work on it would be for nobody, and make those after it late as well.
-        return _told(answer) if answer > time_left else None
+        if answer > time_left:
+            return _told(answer)
+        self._let_in += 1
+        return None
 
 
 class Admission:

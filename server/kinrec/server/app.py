@@ -178,7 +178,7 @@ def _note_left(calls: Calls, method: str, metadata: Metadata, *, is_late: bool) 
 def _limits(config: ServerConfig, calls: Line, batches: Line) -> dict[str, Limit]:
     """Where the calls of each method wait, or, for streams, those beside which they are answered."""
     limits = dict.fromkeys(METHODS, Limit.of_calls(calls, config.max_wait))
-    limits |= dict.fromkeys(_BATCHES, Limit.of_batches(batches, config.max_wait))
+    limits |= dict.fromkeys(_BATCHES, Limit.of_batches(batches, calls, config.max_wait))
     return {f"/{SERVICE_NAME}/{method}": limit for method, limit in limits.items()}
 
 

@@ -48,14 +48,16 @@ class Line:
         most: That.
         has_begun: Whether a thread works on them.
         working: How many are worked on, or were while the calls came that come now.
-        turn: How often calls were taken from the line to be worked on: between that it only gets longer.
+        came: How many calls have come into the line.
+        turn: How often calls were taken from it to be worked on.
+        reads: How often all that had come to the server was read, of the line whose thread reads.
         step: The mean time that a call takes of those that are worked on together, in seconds.
     """
 
     def __init__(self, most: int) -> None:
         self.has_begun = False
         self.working = 0
-        self.turn = 0
+        self.came = self.turn = self.reads = 0
         self.step = 0.0
         self.most = most
         self._calls: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
@@ -73,23 +75,25 @@ class Line:
         """How many wait."""
         return self._calls.qsize()
 
-    @property
-    def expected_wait(self) -> float:
-        """How long a call that comes now would wait, in seconds.
+    def expected_wait(self, waiting: int) -> float:
+        """Give how long a call that comes now would wait, in seconds.
 
         For the calls before it and for those in work, which are answered together when there are many.
         A few that just pass through wait for nobody.
+
+        Args:
+            waiting: How many wait.
         """
-        waiting = self.waiting
         return (waiting + min(waiting, self.working)) * self.step
 
-    @property
-    def expected_answer(self) -> float:
-        """How long until a call that comes now has its answer, in seconds; 0 where none waits.
+    def expected_answer(self, waiting: int) -> float:
+        """Give how long until a call that comes now has its answer, in seconds; 0 where none waits.
 
         It comes with the answers of those that are worked on together with it, likely as many as now.
+
+        Args:
+            waiting: How many wait.
         """
-        waiting = self.waiting
         return (waiting + self.working + 1) * self.step if waiting else 0.0
 
     def is_due(self) -> bool:
@@ -101,10 +105,15 @@ class Line:
         if not (self._is_at_work or self.waiting):
             self._since = time.monotonic()
         self._calls.put(call)
+        self.came += 1
 
     def begin(self) -> None:
         """See ``Work``."""
         self.has_begun = True
+
+    def all_read(self) -> None:
+        """See ``Work``."""
+        self.reads += 1
 
     def rest(self) -> None:
         """See ``Work``."""

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from kinrec.server.inner_grpc import known
 from kinrec.server.inner_grpc.gate import refuse
 from kinrec.server.inner_grpc.known import server
+from kinrec.server.inner_grpc.more import ask_for_more
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _LONGEST_REST = 1.0  # seconds after which it is looked whether the server is still there
+# Calls of a method that gRPC is asked for at a time, so that several can be read before they are worked
+# on, and how much is.
+_TOGETHER = 32
 _LOOKS = 2  # that find nothing before all is read: of several sockets gRPC looks at one at a time
 # Seconds between looks at whether a part of the work takes long, and between the looks of who reads then.
 _LONG, _SHORT = 0.1, 0.005
@@ -45,6 +49,9 @@ class Work(Protocol):
 
     def begin(self) -> None:
         """The thread begins."""
+
+    def all_read(self) -> None:
+        """All that had come is read."""
 
     def rest(self) -> None:
         """All that had come was read and done, until now, when something else has come or time has passed."""
@@ -109,6 +116,7 @@ class Reader:
     def read_and_work(self) -> None:
         """Do both until the server has stopped."""
         work = self._work
+        ask_for_more(self._state, _TOGETHER)
         work.begin()
         self._stand_in.start()
         self._reads.acquire()
@@ -144,32 +152,36 @@ class Reader:
             else:
                 looks = 0
         self._times_read += 1
+        self._work.all_read()
         return True
 
     def _read(self, seconds: float = 0.0) -> bool:
-        """Read one thing, and have gRPC do what there is to do with it.
+        """Read what has come, and have gRPC do what there is to do with it.
+
+        Several things at once where calls wait, which costs less for each; else one.
 
         Args:
-            seconds: How long to wait for it.
+            seconds: How long to wait for the first.
 
         Returns:
             Whether anything came in that time.
         """
         state = self._state
-        if self._is_done:
-            return False
-        event = state.completion_queue.poll(time.time() + seconds if seconds else 0)
-        self._rests = False
-        if state.server_deallocated:
-            server._begin_shutdown_once(state)
-        if event.completion_type == self._timeout:
-            return False
-        if not (
-            refuse(state, event, state.thread_pool.gate)
-            or server._process_event_and_continue(state, event)
-        ):
-            self._is_done = True
-        return True
+        most = _TOGETHER if self._work.waiting else 1
+        events: list[Any] = []
+        while len(events) < most and not self._is_done:
+            event = state.completion_queue.poll(time.time() + seconds if seconds else 0)
+            self._rests = False
+            if state.server_deallocated:
+                server._begin_shutdown_once(state)
+            if event.completion_type == self._timeout:
+                break
+            seconds = 0.0
+            events.append(event)
+        for event in refuse(state, events, state.thread_pool.gate) if events else ():
+            if not server._process_event_and_continue(state, event):
+                self._is_done = True
+        return bool(events)
 
     def _read_meanwhile(self) -> None:
         """Read while a part of the work takes long."""
