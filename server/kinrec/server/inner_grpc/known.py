@@ -62,6 +62,7 @@ def _is_known() -> bool:
             and hasattr(server, "_RECEIVE_MESSAGE_TOKEN")
             and hasattr(server.cygrpc.CompletionType, "queue_timeout")
             and hasattr(server._ServerStage, "STARTED")
+            and hasattr(server.cygrpc.Server, "request_registered_call")
             and inspect.get_annotations(server._ServerState).keys() >= _SERVER_STATE
         )
     except (AttributeError, TypeError, ValueError):

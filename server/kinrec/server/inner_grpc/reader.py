@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _LONGEST_REST = 1.0  # seconds after which it is looked whether the server is still there
-# Calls of a method that gRPC is asked for at a time, so that several can be read before they are worked
-# on, and how much is.
+# How many calls of a method gRPC is asked for at a time, and how much that comes is read before anything is
+# done with it: what is done for one after the other costs less than if each is read between.
 _TOGETHER = 32
 _LOOKS = 2  # that find nothing before all is read: of several sockets gRPC looks at one at a time
 # Seconds between looks at whether a part of the work takes long, and between the looks of who reads then.

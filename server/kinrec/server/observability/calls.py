@@ -18,8 +18,7 @@ if TYPE_CHECKING:
     import grpc
 
     from kinrec.engine import EventReport
-
-    Metadata = Iterable[tuple[str, str | bytes]]
+    from kinrec.server.inner_grpc.gate import Metadata
 
 RECEIVE = "receive"
 """The request is read from the network."""

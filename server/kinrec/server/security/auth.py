@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Never, TypeVar
 
-    from kinrec.server.observability.calls import Metadata
+    from kinrec.server.inner_grpc.gate import Metadata
     from kinrec.server.security.tokens import Token
 
     _Request = TypeVar("_Request")
