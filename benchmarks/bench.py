@@ -19,6 +19,7 @@ import grpc
 from google.protobuf.timestamp_pb2 import Timestamp
 from load import Cost, Load, measure
 from parts import (
+    BATCH,
     CARRIED,
     ENCODER,
     EVENTS,
@@ -36,7 +37,7 @@ from rich.console import Console
 from rich.table import Table
 
 from kinrec.bundle.v1.manifest_pb2 import Attribute
-from kinrec.engine import Engine, Event
+from kinrec.engine import Engine, Event, NoneOf, Options
 from kinrec.engine.blend import Mixes
 from kinrec.v1 import recommender_pb2 as pb
 
@@ -49,7 +50,6 @@ BIN = Path(sys.executable).parent
 ECHO = Path(__file__).with_name("echo.py")
 ECHO_THREADS = 24
 SERVICE = "kinrec.v1.RecommenderService"
-BATCH = 64
 LEAST_CALLS = 20  # of a repeat, whatever a call asks
 CARRY_ON = f"state and event {EVENTS}"  # how the names of the questions end that have a state
 FIRST_TIME = 1_750_000_000  # of the events, in seconds since 1970
@@ -111,12 +111,13 @@ def main() -> None:
         f"{engine.manifest.item_count:,} items; server on core {cores.server}, "
         f"load on {sorted(cores.load)}; {args.callers} callers"
     )
-    console.print(_engine_table(engine_us(engine, history, user_id)))
+    options = refined_options(engine)
+    console.print(_engine_table(*engine_us(engine, history, user_id, options)))
     console.print(_carried_table(carried_us(engine, events)))
     if args.engine_only:
         return
     asked = _asked_parts(engine.manifest)
-    refined = refined_request(engine)
+    refined = refined_request(options)
     parts = parts_us(bundle, engine.manifest)
     del engine
     console.print(_parts_table(parts))
@@ -185,15 +186,24 @@ def _asked_parts(manifest: Manifest) -> list[str]:
     return [part for source, part in parts.items() if source in weights]
 
 
-def refined_request(engine: Engine) -> pb.RecommendRequest:
+def refined_options(engine: Engine) -> Options:
     """What a call can ask for beside the events: a filter that most items pass, and all the rest."""
-    request = pb.RecommendRequest(diversity=0.3, reasons=True)
     for attribute in engine.manifest.attributes:
         if attribute.kind == Attribute.KIND_TEXT:
-            nothing = pb.TextValues(values=["\N{NO ENTRY SIGN} not a value"])
-            request.conditions.add(attribute=attribute.name, none_of=nothing)
-            return request
-    request.allow_item_ids.extend(engine.item_ids(0, 1_000))
+            condition = NoneOf(attribute.name, ("\N{NO ENTRY SIGN} not a value",))
+            return Options(conditions=(condition,), diversity=0.3, reasons=True)
+    allowed = tuple(engine.item_ids(0, 1_000))
+    return Options(allow_item_ids=allowed, diversity=0.3, reasons=True)
+
+
+def refined_request(options: Options) -> pb.RecommendRequest:
+    """Give the request for that."""
+    request = pb.RecommendRequest(
+        allow_item_ids=options.allow_item_ids, diversity=options.diversity, reasons=options.reasons
+    )
+    for condition in options.conditions:
+        values = pb.TextValues(values=condition.values)
+        request.conditions.add(attribute=condition.attribute, none_of=values)
     return request
 
 
@@ -303,11 +313,12 @@ def answer_size(server: Server, question: Question) -> int:
         return len(call(question.request, timeout=60))
 
 
-def _engine_table(costs: dict[str, float]) -> Table:
+def _engine_table(costs: dict[str, float], shares: dict[str, float]) -> Table:
     table = Table("in process", title="Engine, 1 caller", title_justify="left")
     table.add_column("CPU µs", justify="right")
+    table.add_column("of the plain call", justify="right")
     for name, cost in costs.items():
-        table.add_row(name, f"{cost:,.0f}")
+        table.add_row(name, f"{cost:,.0f}", f"{shares[name]:.2f}" if name in shares else "")
     return table
 
 

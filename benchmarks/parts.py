@@ -13,15 +13,17 @@ import onnxruntime
 from annoy import AnnoyIndex
 
 from kinrec.bundle.v1.manifest_pb2 import Index
+from kinrec.engine import Query
 from kinrec.trainer.indexes import build_index
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from kinrec.bundle.v1.manifest_pb2 import Manifest, Tensor
-    from kinrec.engine import Engine, Event
+    from kinrec.engine import Engine, Event, Options
 
 EVENTS = 50
+BATCH = 64
 CARRIED = (1, 50, 500, 2_000)  # the events at which going on from a state is measured
 ENCODER, STEP = "encoder", "encoder, one event"
 USERS, ITEMS, FACTORS = "user index", "item index", "factors of items"
@@ -96,14 +98,41 @@ def _in_turn(parts: dict[str, Callable[[], object]]) -> dict[str, float]:
     return {name: statistics.median(times) for name, times in taken.items()}
 
 
-def engine_us(engine: Engine, events: list[Event], user_id: str) -> dict[str, float]:
-    """Each question to the engine, from one caller, by name."""
-    return {
+def engine_us(
+    engine: Engine, events: list[Event], user_id: str, refined: Options
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Each question to the engine, from one caller, by name.
+
+    Args:
+        engine: The engine.
+        events: What a person did.
+        user_id: Of a known user.
+        refined: What a call can ask for beside them.
+
+    Returns:
+        What a question takes, and how much that is of a plain recommendation, of those that go beyond it.
+    """
+    state = engine.encode(events=events[:-1]).state
+    turned = [place % EVENTS for place in range(BATCH)]
+    many = [Query(events=events[place:] + events[:place]) for place in turned]
+    plain = "recommend, 50 events"
+    taken = {
         "encode, 50 events": cpu_us(lambda: engine.encode(events=events)),
         "similar_users, 50 events": cpu_us(lambda: engine.similar_users(events=events)),
-        "recommend, 50 events": cpu_us(lambda: engine.recommend(events=events)),
         "recommend, known user": cpu_us(lambda: engine.recommend(user_id=user_id)),
+        plain: cpu_us(lambda: engine.recommend(events=events)),
     }
+    beyond = {
+        "recommend, filter, diversity, reasons": cpu_us(
+            lambda: engine.recommend(events=events, options=refined)
+        ),
+        "recommend, state and event 50": cpu_us(
+            lambda: engine.recommend(events=events[-1:], state=state)
+        ),
+        f"recommend_many of {BATCH}, 50 events, each": cpu_us(lambda: engine.recommend_many(many))
+        / BATCH,
+    }
+    return taken | beyond, {name: cost / taken[plain] for name, cost in beyond.items()}
 
 
 def carried_us(engine: Engine, events: list[Event]) -> dict[int, tuple[float, float]]:

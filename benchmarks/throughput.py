@@ -44,6 +44,7 @@ from bench import (
     known_ids,
     limit_numpy_threads,
     questions_of,
+    refined_options,
     refined_request,
     sample_store,
     with_state,
@@ -87,7 +88,7 @@ def main() -> None:
     engine = Engine.load(store)
     item_ids, user_id = known_ids(engine)
     events = [Event(item_ids[i % len(item_ids)], "", FIRST_TIME + 60.0 * i) for i in range(EVENTS)]
-    asked = questions_of(events, user_id, [], refined_request(engine))
+    asked = questions_of(events, user_id, [], refined_request(refined_options(engine)))
     asked = [question for question in asked if question.people == 1]
     found: dict[int, list[list[Throughput]]] = {}
     together: dict[int, list[float]] = {}
