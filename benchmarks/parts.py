@@ -30,6 +30,7 @@ USERS, ITEMS, FACTORS = "user index", "item index", "factors of items"
 _REPEATS = 5
 _ENOUGH_SECONDS = 0.2
 _TURNS = 200
+_ROWS = 6
 
 
 def cpu_us(function: Callable[[], object]) -> float:
@@ -83,18 +84,18 @@ def of_annoy(part: str) -> str:
     return f"{part}, as a forest"
 
 
-def _in_turn(parts: dict[str, Callable[[], object]]) -> dict[str, float]:
+def _in_turn(parts: dict[str, Callable[[], object]], turns: int = _TURNS) -> dict[str, float]:
     """Measure some parts by turns."""
     taken: dict[str, list[float]] = {name: [] for name in parts}
     for _ in range(_REPEATS):
         spent = dict.fromkeys(parts, 0)
-        for _ in range(_TURNS):
+        for _ in range(turns):
             for name, function in parts.items():
                 before = time.process_time_ns()
                 function()
                 spent[name] += time.process_time_ns() - before
         for name, nanoseconds in spent.items():
-            taken[name].append(nanoseconds / _TURNS / 1e3)
+            taken[name].append(nanoseconds / turns / 1e3)
     return {name: statistics.median(times) for name, times in taken.items()}
 
 
@@ -116,23 +117,32 @@ def engine_us(
     turned = [place % EVENTS for place in range(BATCH)]
     many = [Query(events=events[place:] + events[:place]) for place in turned]
     plain = "recommend, 50 events"
+    ask = engine.recommend
+    asked = {
+        plain: lambda: ask(events=events),
+        "recommend, filter, diversity, reasons": lambda: ask(events=events, options=refined),
+        "recommend, state and event 50": lambda: ask(events=events[-1:], state=state),
+        f"recommend_many of {BATCH}, 50 events, each": lambda: engine.recommend_many(many),
+    }
+    people = {name: BATCH if name.startswith("recommend_many") else 1 for name in asked}
+    # As many people by turns, in a row.
+    rows = {name: _row(question, BATCH // people[name]) for name, question in asked.items()}
+    turns = {name: cost / BATCH for name, cost in _in_turn(rows, _ROWS).items()}
     taken = {
         "encode, 50 events": cpu_us(lambda: engine.encode(events=events)),
         "similar_users, 50 events": cpu_us(lambda: engine.similar_users(events=events)),
-        "recommend, known user": cpu_us(lambda: engine.recommend(user_id=user_id)),
-        plain: cpu_us(lambda: engine.recommend(events=events)),
+        "recommend, known user": cpu_us(lambda: ask(user_id=user_id)),
     }
-    beyond = {
-        "recommend, filter, diversity, reasons": cpu_us(
-            lambda: engine.recommend(events=events, options=refined)
-        ),
-        "recommend, state and event 50": cpu_us(
-            lambda: engine.recommend(events=events[-1:], state=state)
-        ),
-        f"recommend_many of {BATCH}, 50 events, each": cpu_us(lambda: engine.recommend_many(many))
-        / BATCH,
-    }
-    return taken | beyond, {name: cost / taken[plain] for name, cost in beyond.items()}
+    shares = {name: cost / turns[plain] for name, cost in turns.items() if name != plain}
+    return taken | turns, shares
+
+
+def _row(function: Callable[[], object], count: int) -> Callable[[], None]:
+    def call() -> None:
+        for _ in range(count):
+            function()
+
+    return call
 
 
 def carried_us(engine: Engine, events: list[Event]) -> dict[int, tuple[float, float]]:

@@ -173,6 +173,23 @@ def test_calls_whose_messages_have_yet_to_come_count_as_well():
     calls.end()
 
 
+def test_calls_of_which_nothing_more_comes_shut_out_others_for_a_moment_only():
+    """Nor those that are refused for another reason, nor streams, though ever more can be read."""
+    calls, batches = line.Line(8), line.Line(1)
+    calls.step, batches.step = 0.01, 0.1
+    limits = [Limit.of_calls(calls, max_wait=0.05), Limit.of_batches(batches, calls, 0.5)]
+    for limit in limits:
+        assert any(limit.check(math.inf) is not None for _ in range(100))
+    deadline = time.monotonic() + 5
+    while not calls.is_due() and time.monotonic() < deadline:
+        time.sleep(0.001)
+    calls.do_some()  # though there is nothing to do
+    assert not calls.is_due()
+    assert all(limit.check(math.inf) is None for limit in limits)
+    for one in (calls, batches):
+        one.end()
+
+
 def test_a_burst_that_can_be_answered_in_time_is(slow_engine, start_server, open_channel):
     """Nothing is refused for coming at once with others."""
     stub = RecommenderServiceStub(

@@ -37,17 +37,15 @@ class Limit:
     Args:
         line: The line.
         longest_wait: Gives the longest wait, in seconds, from how long one of them takes.
-        reads: Gives how often all that had come to the server was read.
+        reading: The line whose thread reads what comes.
     """
 
-    def __init__(
-        self, line: Line, longest_wait: Callable[[float], float], reads: Callable[[], int]
-    ) -> None:
+    def __init__(self, line: Line, longest_wait: Callable[[float], float], reading: Line) -> None:
         self._line = line
         self._longest_wait = longest_wait
-        self._reads = reads
-        # Since calls were taken from the line last, or all that had come was read: how many were let in,
-        # how many had come into the line before, and what is told once it is too long, which it stays.
+        self._reading = reading
+        # Since the last turn of either line: how many were let in, how many had come into the line before,
+        # and what is told once it is too long, which it stays.
         self._since = -1, -1
         self._let_in = self._came = 0
         self._full: Status | None = None
@@ -56,19 +54,19 @@ class Limit:
     def of_calls(cls, line: Line, max_wait: float | None) -> Limit:
         """Give that of calls: so many seconds, or if None what goes by how long they take."""
         longest_wait = _longest_wait if max_wait is None else lambda _step: max_wait
-        return cls(line, longest_wait, lambda: line.reads)
+        return cls(line, longest_wait, line)
 
     @classmethod
-    def of_batches(cls, line: Line, calls: Line, max_wait: float | None) -> Limit:
+    def of_batches(cls, line: Line, reading: Line, max_wait: float | None) -> Limit:
         """Give that of batches, of which one may take longer than calls may wait: some wait all the same.
 
         Args:
-            line: That of batches.
-            calls: That of calls, whose thread reads what comes.
+            line: The line.
+            reading: The line whose thread reads what comes.
             max_wait: See ``of_calls``.
         """
         least = _LONGEST_WAIT if max_wait is None else max_wait
-        return cls(line, lambda step: max(least, _USUAL_BATCHES * step), lambda: calls.reads)
+        return cls(line, lambda step: max(least, _USUAL_BATCHES * step), reading)
 
     def check(self, time_left: float) -> Status | None:
         """Say how a call ends that comes now, if it would wait too long; None for one that may wait.
@@ -77,12 +75,12 @@ class Limit:
             time_left: The seconds in which it must be answered.
         """
         line = self._line
-        since = line.turn, self._reads()
+        since = line.turn, self._reading.turn
         if since != self._since:
             self._since, self._let_in, self._came, self._full = since, 0, line.came, None
         elif self._full is not None:
             return self._full
-        # The messages of some that were let in have yet to be read.
+        # Of some that were let in the messages have yet to be read, or never come.
         waiting = line.waiting + max(self._let_in - (line.came - self._came), 0)
         wait = line.expected_wait(waiting)
         if wait > self._longest_wait(line.step) or waiting > _MOST_WAITING:

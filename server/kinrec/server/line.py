@@ -49,15 +49,14 @@ class Line:
         has_begun: Whether a thread works on them.
         working: How many are worked on, or were while the calls came that come now.
         came: How many calls have come into the line.
-        turn: How often calls were taken from it to be worked on.
-        reads: How often all that had come to the server was read, of the line whose thread reads.
+        turn: How often those that waited were taken to be worked on, or all that had come was read.
         step: The mean time that a call takes of those that are worked on together, in seconds.
     """
 
     def __init__(self, most: int) -> None:
         self.has_begun = False
         self.working = 0
-        self.came = self.turn = self.reads = 0
+        self.came = self.turn = 0
         self.step = 0.0
         self.most = most
         self._calls: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
@@ -65,7 +64,8 @@ class Line:
         self._usual = 0.0  # how many came together lately, worked on or waiting for the next turn
         self._yields = 0
         self._since = time.monotonic()  # when those began to wait that are worked on next
-        self._ended = self._due = self._since
+        self._ended = self._since
+        self._due = self._since + _LEAST_READING
         self._is_at_work = self._is_held = False
         self._may_work = threading.Lock()  # held while calls are worked on
         _lines.add(self)
@@ -98,7 +98,7 @@ class Line:
 
     def is_due(self) -> bool:
         """See ``Work``. After half of the time that the last ones took, so that neither waits for ever."""
-        return time.monotonic() > self._due and bool(self.waiting)
+        return time.monotonic() > self._due
 
     def put(self, call: Callable[[], None]) -> None:
         """Let a call wait. It must not raise."""
@@ -113,7 +113,7 @@ class Line:
 
     def all_read(self) -> None:
         """See ``Work``."""
-        self.reads += 1
+        self.turn += 1
 
     def rest(self) -> None:
         """See ``Work``."""
@@ -151,6 +151,8 @@ class Line:
                 group = self._group(first)
                 if group:
                     self._work_on(group)
+                else:
+                    self._due = time.monotonic() + _LEAST_READING
             except BaseException:  # noqa: BLE001 - others come
                 _log.exception("calls failed together")
             finally:

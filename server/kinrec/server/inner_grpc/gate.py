@@ -75,7 +75,7 @@ def refuse(state: Any, events: list[Any], gate: Gate | None) -> list[Any]:  # no
     """Refuse the calls that the gate does not let in, and see to the ends of those that were refused.
 
     All are asked about before any is refused: what gRPC does for one leaves little of the gate in the
-    caches of the core. For a server that stops nothing is done.
+    caches of the core.
 
     Args:
         state: The server.
@@ -85,13 +85,15 @@ def refuse(state: Any, events: list[Any], gate: Gate | None) -> list[Any]:  # no
     Returns:
         What else has come, for gRPC, which has made nothing for what is refused.
     """
+    if gate is None:
+        return events
     with state.lock:
-        if gate is None or state.stage is not server._ServerStage.STARTED:
-            return events
+        # Of a server that stops gRPC sees to the ends, to know of the last; it is asked for nothing more.
+        is_serving = state.stage is server._ServerStage.STARTED
         rest, refused = [], []
         for event in events:
             tag = event.tag
-            if tag.__class__ is _Refused:
+            if is_serving and tag.__class__ is _Refused:
                 state.rpc_states.remove(tag)
                 continue
             is_call = event.success and tag in state.registered_method_handlers
@@ -106,8 +108,11 @@ def refuse(state: Any, events: list[Any], gate: Gate | None) -> list[Any]:  # no
             state.rpc_states.add(call)
         queue = state.completion_queue
         for event, _ in refused:
-            # As ``_request_registered_call`` does; what is due has not changed.
-            state.server.request_registered_call(queue, queue, event.tag, event.tag)
+            if is_serving:
+                # As ``_request_registered_call`` does; what is due has not changed.
+                state.server.request_registered_call(queue, queue, event.tag, event.tag)
+            else:
+                state.due.remove(event.tag)
     return rest
 
 

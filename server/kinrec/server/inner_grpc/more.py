@@ -13,35 +13,23 @@ from typing import TYPE_CHECKING, Any
 from kinrec.server.inner_grpc.known import server
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterable
+    from collections.abc import Hashable
 
 
-class _Due:
-    """What a server awaits, in place of the set of gRPC's, which can hold a method once.
-
-    Args:
-        tags: What it awaits already.
-    """
-
-    def __init__(self, tags: Iterable[Hashable]) -> None:
-        self._counts = Counter(tags)
-
-    def __bool__(self) -> bool:
-        return bool(self._counts)
+class _Due(Counter["Hashable"]):
+    """What a server awaits, in place of the set of gRPC's, which can hold a method once."""
 
     def add(self, tag: Hashable) -> None:
         """Await something once more."""
-        self._counts[tag] += 1
+        self[tag] += 1
 
     def remove(self, tag: Hashable) -> None:
         """Await something once less."""
-        left = self._counts[tag] - 1
-        if left < 0:
+        if self[tag] < 1:
             raise KeyError(tag)
-        if left:
-            self._counts[tag] = left
-        else:
-            del self._counts[tag]
+        self[tag] -= 1
+        if not self[tag]:
+            del self[tag]
 
 
 def ask_for_more(state: Any, count: int) -> None:  # noqa: ANN401 - gRPC's own

@@ -45,7 +45,7 @@ class Work(Protocol):
         """How much there is to do."""
 
     def is_due(self) -> bool:
-        """Say whether it is to be done now, though more can be read."""
+        """Say whether it is to be done now, if there is any, though more can be read."""
 
     def begin(self) -> None:
         """The thread begins."""
