@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 import grpc
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from processes import Server
 
 
@@ -70,22 +72,36 @@ def run(
 ) -> list[float]:
     """Return the latency of each call, in seconds."""
     latencies: list[list[float]] = [[] for _ in range(callers)]
+
+    def caller(number: int) -> None:
+        for _ in range(max(calls // callers, 1)):
+            before = time.perf_counter()
+            call(request, timeout=60)
+            latencies[number].append(time.perf_counter() - before)
+
+    at_once(caller, callers)
+    return [latency for taken in latencies for latency in taken]
+
+
+def at_once(caller: Callable[[int], None], callers: int) -> None:
+    """Have callers call, each in a thread of its own; the first failure of a call is raised at last.
+
+    Args:
+        caller: Is given its number.
+        callers: How many.
+    """
     failures: list[grpc.RpcError] = []
 
-    def caller(taken: list[float]) -> None:
+    def guarded(number: int) -> None:
         try:
-            for _ in range(max(calls // callers, 1)):
-                before = time.perf_counter()
-                call(request, timeout=60)
-                taken.append(time.perf_counter() - before)
+            caller(number)
         except grpc.RpcError as error:
             failures.append(error)
 
-    threads = [threading.Thread(target=caller, args=(taken,)) for taken in latencies]
+    threads = [threading.Thread(target=guarded, args=(number,)) for number in range(callers)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     if failures:
         raise failures[0]
-    return [latency for taken in latencies for latency in taken]

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 import grpc
 from bench import BIN, EVENTS, FIRST_TIME, SERVICE, known_ids, limit_numpy_threads, sample_store
+from load import at_once
 from processes import Cores, serve
 from rich.console import Console
 from rich.table import Table
@@ -107,26 +108,16 @@ def _arguments() -> argparse.Namespace:
 def _waiting(call: Call, request: bytes, callers: int, seconds: float) -> Turn:
     """Have callers call who wait for each answer; none may be refused."""
     start = time.perf_counter()
-    ended: list[list[tuple[float, float]]] = [[] for _ in range(callers)]
-    failures: list[grpc.RpcError] = []
+    ended: list[tuple[float, float]] = []
 
-    def ask(ended: list[tuple[float, float]]) -> None:
-        try:
-            while (began := time.perf_counter()) < start + seconds:
-                call(request, timeout=60)
-                now = time.perf_counter()
-                ended.append((now, now - began))
-        except grpc.RpcError as error:
-            failures.append(error)
+    def ask(_number: int) -> None:
+        while (began := time.perf_counter()) < start + seconds:
+            call(request, timeout=60)
+            now = time.perf_counter()
+            ended.append((now, now - began))
 
-    threads = [threading.Thread(target=ask, args=(its,)) for its in ended]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    if failures:
-        raise failures[0]
-    turn = _turn([one for its in ended for one in its], Counter(), start, seconds, 0.0)
+    at_once(ask, callers)
+    turn = _turn(ended, Counter(), start, seconds, 0.0)
     return dataclasses.replace(turn, offered=turn.answered)
 
 
