@@ -23,7 +23,8 @@ _NODE_HEAD_BYTES = 12
 _CHECKED_VECTORS = 64
 _GROUP = 16
 _MANY = 8_192  # of fewer scores a selection among all takes no longer than one among groups
-_TOGETHER = 16  # queries that a scan answers at once: their scores take so many times the memory
+_TOGETHER = 16  # queries that a scan answers at once: their scores take twice so many times the memory
+_FEW = 3  # queries, which are answered as fast one by one
 _MAX_INT = 2**31 - 1  # Annoy takes a C int; it inspects each node once, however large this is
 _MARGIN = 1.5  # of what is asked for where only some may be found
 _MOST_NODES_SHARE = 0.125  # of all vectors: where more nodes are inspected a scan is as fast
@@ -140,11 +141,16 @@ class ExactIndex:
 
     def search_many(self, queries: NDArray[np.float32], count: int) -> list[Found]:
         """See VectorIndex. The vectors are read once for every few queries, not once for each."""
-        return [
-            take_best(self._numbers, scores, count)
-            for start in range(0, len(queries), _TOGETHER)
-            for scores in queries[start : start + _TOGETHER] @ self._vectors.T
-        ]
+        if len(queries) <= _FEW:
+            return [self.search(query, count) for query in queries]
+        found: list[Found] = []
+        for start in range(0, len(queries), _TOGETHER):
+            # Queries in columns, for BLAS multiplies many rows by few columns in half the time of the
+            # other way round.
+            columns = np.ascontiguousarray(queries[start : start + _TOGETHER].T)
+            scores = np.ascontiguousarray((self._vectors @ columns).T)
+            found += [take_best(self._numbers, row, count) for row in scores]
+        return found
 
 
 def products(

@@ -268,11 +268,14 @@ class Evidence:
         Returns:
             (4, count): the three counts, decayed, and how many of the events an item follows.
         """
-        decay = followers.decay.take(hits)
         counts = self.counts.take(followers.places.take(hits), axis=0)
+        # Of the types that bincount would make of them each time.
+        decayed = np.empty((3, len(hits)))
+        np.multiply(counts.T, followers.decay.take(hits), out=decayed)
+        places = places.astype(np.intp)
         found = np.empty((4, count))
-        for row, values in zip(found, counts.T, strict=False):
-            row[:] = np.bincount(places, values * decay, count)
+        for row, values in zip(found, decayed, strict=False):
+            row[:] = np.bincount(places, values, count)
         found[3] = np.bincount(places, minlength=count)
         return found
 
