@@ -23,7 +23,9 @@ _NODE_HEAD_BYTES = 12
 _CHECKED_VECTORS = 64
 _GROUP = 16
 _MANY = 8_192  # of fewer scores a selection among all takes no longer than one among groups
-_TOGETHER = 16  # queries that a scan answers at once: their scores take twice so many times the memory
+_TOGETHER = (
+    16  # queries that a scan answers at once: their scores take twice so many times the memory
+)
 _FEW = 3  # queries, which are answered as fast one by one
 _MAX_INT = 2**31 - 1  # Annoy takes a C int; it inspects each node once, however large this is
 _MARGIN = 1.5  # of what is asked for where only some may be found
