@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import grpc
 from google.protobuf.timestamp_pb2 import Timestamp
-from load import Cost, Load, measure
+from load import Asked, Cost, measure
 from parts import (
     BATCH,
     CARRIED,
@@ -50,8 +50,8 @@ BIN = Path(sys.executable).parent
 ECHO = Path(__file__).with_name("echo.py")
 ECHO_THREADS = 24
 SERVICE = "kinrec.v1.RecommenderService"
-LEAST_CALLS = 20  # of a repeat, whatever a call asks
 CARRY_ON = f"state and event {EVENTS}"  # how the names of the questions end that have a state
+PLAIN = f"Recommend, {EVENTS} events"
 FIRST_TIME = 1_750_000_000  # of the events, in seconds since 1970
 
 
@@ -95,7 +95,7 @@ def main() -> None:
     """Measure and print."""
     args = _arguments()
     limit_numpy_threads()
-    console = Console(width=110)
+    console = Console(width=120)
     store = args.store or sample_store(console)
     cores = Cores.choose()
     os.sched_setaffinity(0, {cores.server})
@@ -135,8 +135,8 @@ def main() -> None:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--store", type=Path, help="a store (default: a sample that is trained)")
-    parser.add_argument("--calls", type=int, default=2000, help="calls per repeat (%(default)s)")
-    parser.add_argument("--repeats", type=int, default=5, help="repeats (%(default)s)")
+    parser.add_argument("--calls", type=int, default=1000, help="calls of a turn (%(default)s)")
+    parser.add_argument("--repeats", type=int, default=10, help="turns of each call (%(default)s)")
     parser.add_argument("--callers", type=int, default=64, help="callers at once (%(default)s)")
     parser.add_argument(
         "--only",
@@ -235,7 +235,7 @@ def questions_of(
     return [
         question("EncodeSequence, 50 events", encode, ENCODER),
         question("SimilarUsers, 50 events", similar, ENCODER, USERS),
-        question("Recommend, 50 events", recommend, ENCODER, *asked),
+        question(PLAIN, recommend, ENCODER, *asked),
         question("Recommend, known user", known, *asked),
         question("Recommend, filter, diversity, reasons", refined, ENCODER, *asked),
         dataclasses.replace(many, people=BATCH),
@@ -295,13 +295,12 @@ def _measure_all(
     server: Server, methods: list[str], questions: list[Question], args: argparse.Namespace
 ) -> dict[int, list[Cost]]:
     """Return the cost of each method by the number of callers."""
-
-    def cost(method: str, question: Question, callers: int) -> Cost:
-        load = Load(max(args.calls // question.people, LEAST_CALLS), args.repeats)
-        return measure(server, method, question.request, callers, load).shared_by(question.people)
-
+    asked = [
+        Asked(method, question.request, question.people)
+        for method, question in zip(methods, questions, strict=True)
+    ]
     return {
-        callers: [cost(*pair, callers) for pair in zip(methods, questions, strict=True)]
+        callers: measure(server, asked, callers, args.calls, args.repeats)
         for callers in sorted({1, args.callers})
     }
 
@@ -357,10 +356,14 @@ def _calls_table(
         "ratio",
         "with Annoy",
         "ratio",
+        "of plain",
         "p50 ms",
         "p99 ms",
     ):
         table.add_column(column, justify="right")
+    plain = next(
+        (cost for pair, cost in zip(questions, costs, strict=True) if pair.name == PLAIN), None
+    )
     for question, cost, echo in zip(questions, costs, echoes, strict=True):
         total = echo.cpu_us + sum(parts[name] for name in question.parts)
         forests = [of_annoy(name) for name in question.parts]
@@ -374,10 +377,18 @@ def _calls_table(
             f"{echo.cpu_us:,.0f}",
             *_beside(question, cost, total),
             *_beside(question, cost, with_annoy),
+            _of_plain(question, cost, plain),
             f"{cost.p50_ms:.2f}",
             f"{cost.p99_ms:.2f}",
         )
     return table
+
+
+def _of_plain(question: Question, cost: Cost, plain: Cost | None) -> str:
+    """How many times the cost of a plain recommendation it is, of those that go beyond it."""
+    if plain is None or question.name == PLAIN or "Recommend" not in question.method:
+        return ""
+    return f"{cost.beside(plain):.2f}"
 
 
 def _beside(question: Question, cost: Cost, parts_us: float) -> tuple[str, str]:

@@ -11,60 +11,85 @@ from typing import TYPE_CHECKING
 import grpc
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from processes import Server
 
+_LEAST_CALLS = 20  # of a turn, whatever a call asks
+
 
 @dataclass(frozen=True, slots=True)
-class Load:
-    """How much to call.
+class Asked:
+    """What is asked.
 
     Attributes:
-        calls: Calls of one repeat.
-        repeats: Repeats; of each measure the median is taken.
+        method: The full name of the method.
+        request: The serialized request.
+        people: How many people it asks about: what a call takes is given for each.
     """
 
-    calls: int
-    repeats: int
+    method: str
+    request: bytes
+    people: int
 
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What a call costs.
+    """What calls took.
 
     Attributes:
-        cpu_us: CPU time of the server per call, in microseconds.
-        p50_ms: The median latency, in milliseconds.
-        p99_ms: The latency that one call in a hundred exceeds, in milliseconds.
+        cpu_of_turns: CPU time of the server for each person asked about, in microseconds, of each turn.
+        p50_ms: The median latency, in milliseconds; of the turns the median.
+        p99_ms: The latency that one call in a hundred exceeds, likewise.
     """
 
-    cpu_us: float
+    cpu_of_turns: tuple[float, ...]
     p50_ms: float
     p99_ms: float
 
-    def shared_by(self, people: int) -> Cost:
-        """Give the CPU time for each of the people that a call asks about; the latency is all's."""
-        return Cost(self.cpu_us / people, self.p50_ms, self.p99_ms)
+    @property
+    def cpu_us(self) -> float:
+        """The median."""
+        return statistics.median(self.cpu_of_turns)
+
+    def beside(self, other: Cost) -> float:
+        """Give how many times the CPU time of another it is: the median of the turns."""
+        pairs = zip(self.cpu_of_turns, other.cpu_of_turns, strict=True)
+        return statistics.median(one / two for one, two in pairs)
 
 
-def measure(server: Server, method: str, request: bytes, callers: int, load: Load) -> Cost:
-    """Call a method from several callers at once; one call in four first, to warm up."""
+def measure(
+    server: Server, asked: Sequence[Asked], callers: int, calls: int, repeats: int
+) -> list[Cost]:
+    """Ask by turns, from several callers at once: what else a machine does then falls on all alike.
+
+    Args:
+        server: The server.
+        asked: What is asked, of which each costs are given.
+        callers: How many ask at once.
+        calls: How many people are asked about in a turn, at least; a quarter of that first, to warm up.
+        repeats: How many turns each has.
+    """
+    turns: list[list[tuple[float, float, float]]] = [[] for _ in asked]
     # Bytes in, bytes out: the callers' own work is kept small.
     with grpc.insecure_channel(server.address) as channel:
-        call = channel.unary_unary(method)
-        run(call, request, callers, max(load.calls // 4, callers))
-        cpu, p50, p99 = [], [], []
-        for _ in range(load.repeats):
-            before = server.cpu_seconds()
-            latencies = run(call, request, callers, load.calls)
-            cpu.append((server.cpu_seconds() - before) / len(latencies))
-            cuts = statistics.quantiles(latencies, n=100, method="inclusive")
-            p50.append(cuts[49])
-            p99.append(cuts[98])
-    return Cost(
-        statistics.median(cpu) * 1e6, statistics.median(p50) * 1e3, statistics.median(p99) * 1e3
-    )
+        called = [channel.unary_unary(one.method) for one in asked]
+        for repeat in range(1 + repeats):
+            for one, call, found in zip(asked, called, turns, strict=True):
+                count = max(calls // one.people, _LEAST_CALLS, callers)
+                if not repeat:
+                    run(call, one.request, callers, max(count // 4, callers))
+                    continue
+                before = server.cpu_seconds()
+                latencies = run(call, one.request, callers, count)
+                cpu = (server.cpu_seconds() - before) / len(latencies) / one.people * 1e6
+                cuts = statistics.quantiles(latencies, n=100, method="inclusive")
+                found.append((cpu, cuts[49] * 1e3, cuts[98] * 1e3))
+    costs: list[Cost] = []
+    for found in turns:
+        cpu, p50, p99 = zip(*found, strict=True)
+        costs.append(Cost(cpu, statistics.median(p50), statistics.median(p99)))
+    return costs
 
 
 def run(

@@ -3,7 +3,7 @@
 One worker on one core, the callers on the others. Its capacity is what callers get who wait for each
 answer before they ask again. Then calls come at fixed times, however many are still unanswered: at
 half of the capacity, and at twice. A machine that others use too is now fast, now slow, so all this takes
-turns of a few seconds, each offer is compared with the mean of the capacity just before and just after,
+turns of about a second, each offer is compared with the mean of the capacity just before and just after,
 and the median of many rounds is told, with the quarters of the rounds that are below and above the rest.
 """
 
@@ -34,12 +34,12 @@ if TYPE_CHECKING:
 
 CALLERS = 64
 SHARES = (0.5, 2.0)  # of the capacity that are offered
-SETTLING = 0.5  # seconds at first of which nothing is counted, while a queue forms
+SETTLING = 0.3  # seconds at first of which nothing is counted, while a queue forms
 
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """What became of the calls of a few seconds.
+    """What became of the calls of a turn.
 
     Attributes:
         offered: Calls per second.
@@ -96,8 +96,8 @@ def main() -> None:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--store", type=Path, help="a store (default: a sample that is trained)")
-    parser.add_argument("--rounds", type=int, default=10, help="of all (%(default)s)")
-    parser.add_argument("--seconds", type=float, default=3.0, help="of each turn (%(default)s)")
+    parser.add_argument("--rounds", type=int, default=30, help="of all (%(default)s)")
+    parser.add_argument("--seconds", type=float, default=1.2, help="of each turn (%(default)s)")
     parser.add_argument(
         "--timeout", type=float, default=15.0, help="of the calls at fixed times (%(default)s)"
     )

@@ -15,7 +15,8 @@ they share in the system. It does not see a worker that has nothing to do becaus
 to another, nor do the calls per second for long, since each connection makes as many calls: who has more
 of them ends later. So the most callers call once more for some seconds, however many calls come of it,
 with h2load on the cores of the server alone, as many as it has workers. It then takes the same part of
-one core as of several. Beside each RPC stands what an empty call of the same sizes costs in the same run.
+one core as of several. Beside each RPC stands what an empty call of the same sizes costs. All servers run
+at the same time and take turns, for a machine that others use too is now fast, now slow.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,7 +58,7 @@ from rich.table import Table
 from kinrec.engine import Engine, Event
 
 CALLERS = (1, 16, 64)
-SECONDS = 3
+SECONDS, TURNS = 2, 3
 GRPC_FRAME = 5  # bytes before a message: whether it is compressed, and its length
 
 
@@ -77,6 +79,19 @@ class Throughput:
     cpu_us: float
 
 
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What is called.
+
+    Attributes:
+        server: The server.
+        calls: The full name of the method and the request of each call.
+    """
+
+    server: Server
+    calls: list[tuple[str, bytes]]
+
+
 def main() -> None:
     """Measure and print."""
     args = _arguments()
@@ -90,33 +105,29 @@ def main() -> None:
     events = [Event(item_ids[i % len(item_ids)], "", FIRST_TIME + 60.0 * i) for i in range(EVENTS)]
     asked = questions_of(events, user_id, [], refined_request(refined_options(engine)))
     asked = [question for question in asked if question.people == 1]
-    found: dict[int, list[list[Throughput]]] = {}
-    together: dict[int, list[float]] = {}
-    for workers in sorted({1, args.workers}):
-        command = [*_on(workers), BIN / "kinrec", "serve", store, "--port", "0"]
-        command += ["--workers", str(workers)]
-        command += ["--drain-wait", "0", "--max-wait", "60"]
-        with serve(command, None) as server:
-            asked = with_state(server, asked, asked[0].request)
-            sizes = [answer_size(server, question) for question in asked]
-            methods = [f"/{SERVICE}/{question.method}" for question in asked]
-            found[workers] = _measure(server, methods, asked, args.calls)
-            together[workers] = [
-                _rate(server, method, question.request, _on(workers))
-                for method, question in zip(methods, asked, strict=True)
-            ]
-    echo = [f"Q{place}={size}" for place, size in enumerate(sizes)]
-    command = [*_on(1), sys.executable, ECHO, "--threads", str(ECHO_THREADS), *echo]
-    with serve(command, None) as server:
-        methods = [f"/kinrec.benchmark.Echo/Q{place}" for place in range(len(asked))]
-        empty = _measure(server, methods, asked, args.calls)
+    with ExitStack() as running:
+        targets: dict[int, Target] = {}
+        for workers in sorted({1, args.workers}):
+            command = [*_on(workers), BIN / "kinrec", "serve", store, "--port", "0"]
+            command += ["--workers", str(workers), "--drain-wait", "0", "--max-wait", "60"]
+            server = running.enter_context(serve(command, None))
+            # Each has a key of its own, by which it knows its states.
+            questions = with_state(server, asked, asked[0].request)
+            calls = [(f"/{SERVICE}/{one.method}", one.request) for one in questions]
+            targets[workers] = Target(server, calls)
+        echo = [f"Q{place}={answer_size(server, one)}" for place, one in enumerate(questions)]
+        command = [*_on(1), sys.executable, ECHO, "--threads", str(ECHO_THREADS), *echo]
+        server = running.enter_context(serve(command, None))
+        calls = [(f"/kinrec.benchmark.Echo/Q{at}", one.request) for at, one in enumerate(questions)]
+        found = _measure({**targets, 0: Target(server, calls)}, len(asked), args.calls)
+        scaled = [_scaled(targets, place) for place in range(len(asked))]
+    empty = found.pop(0)
     console.print(_table(asked, found, empty))
     for workers in sorted(found)[1:]:
         console.print(_means(found[min(found)], found[workers], workers))
-        pairs = zip(together[min(found)], together[workers], strict=True)
-        ratios = [many / one for one, many in pairs]
+        ratios = [of_each[workers] for of_each in scaled]
         console.print(
-            f"with h2load on the cores of the server, {SECONDS} s each: "
+            f"with h2load on the cores of the server, medians of {TURNS} turns of {SECONDS} s: "
             f"{', '.join(f'{ratio:.2f}' for ratio in ratios)}; mean {statistics.mean(ratios):.2f}"
         )
 
@@ -136,13 +147,18 @@ def _on(cores: int) -> list[str]:
 
 
 def _measure(
-    server: Server, methods: list[str], asked: list[Question], calls: int
-) -> list[list[Throughput]]:
-    """Give, for each question, what the server did at each number of callers."""
-    return [
-        [_load(server, method, question.request, callers, calls) for callers in CALLERS]
-        for method, question in zip(methods, asked, strict=True)
-    ]
+    targets: dict[int, Target], calls: int, count: int
+) -> dict[int, list[list[Throughput]]]:
+    """Give, for each call, what each server did at each number of callers. They take turns."""
+    found: dict[int, list[list[Throughput]]] = {of: [] for of in targets}
+    for place in range(calls):
+        for rows in found.values():
+            rows.append([])
+        for callers in CALLERS:
+            for of, target in targets.items():
+                load = _load(target.server, *target.calls[place], callers, count)
+                found[of][place].append(load)
+    return found
 
 
 def _load(server: Server, method: str, request: bytes, callers: int, calls: int) -> Throughput:
@@ -160,6 +176,19 @@ def _load(server: Server, method: str, request: bytes, callers: int, calls: int)
         raise RuntimeError(f"{method}: not all of {calls} calls were answered")
     cuts = statistics.quantiles((int(micros) / 1e3 for _, _, micros in lines), n=100)
     return Throughput(calls / took, cuts[49], cuts[98], cpu / calls * 1e6)
+
+
+def _scaled(targets: dict[int, Target], place: int) -> dict[int, float]:
+    """Give how many times the calls per second of the fewest workers each number of them answers."""
+    ratios: dict[int, list[float]] = {workers: [] for workers in targets}
+    for _ in range(TURNS):
+        rates = {
+            workers: _rate(target.server, *target.calls[place], _on(workers))
+            for workers, target in targets.items()
+        }
+        for workers, rate in rates.items():
+            ratios[workers].append(rate / rates[min(rates)])
+    return {workers: statistics.median(found) for workers, found in ratios.items()}
 
 
 def _rate(server: Server, method: str, request: bytes, on: list[str]) -> float:

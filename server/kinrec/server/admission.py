@@ -28,7 +28,7 @@ _USUAL_BURST = 100
 _TOLD = "the server has more calls than it can answer in time"
 _LEAST_TOLD = 0.01  # seconds after which to come again
 _USUAL_BATCHES = 32  # and so many batches, however long they take
-_SHORTEST_WAIT, _LONGEST_WAIT = 0.05, 0.25
+_SHORTEST_WAIT, _LONGEST_WAIT = 0.05, 1.0
 
 
 class Limit:

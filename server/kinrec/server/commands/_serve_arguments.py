@@ -58,7 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=float,
         metavar="SECONDS",
         help="a call that would wait longer in line is refused (default: .05, or as long as 100 calls "
-        "take if that is longer, at most .25)",
+        "take if that is longer, at most 1)",
     )
     parser.add_argument(
         "--drain-wait",
