@@ -77,6 +77,18 @@ def test_more_than_there_are(both, vectors):
         assert sorted(numbers.tolist()) == list(range(COUNT))
 
 
+@pytest.mark.parametrize("queries", [0, 1, 3, 4, 16, 37])
+def test_however_many_are_searched_for_at_once_each_is_found_the_same(both, vectors, queries):
+    """But for rounding: as many answers as queries, in their order."""
+    for index in both:
+        many = index.search_many(vectors[:queries], 20)
+        assert len(many) == queries
+        for query, (numbers, scores) in zip(vectors, many, strict=False):
+            alone, its_scores = index.search(query, 20)
+            assert numbers.tolist() == alone.tolist()
+            np.testing.assert_allclose(scores, its_scores, rtol=1e-5)
+
+
 def test_equal_scores_come_by_number():
     """Vectors that fit equally well come in the order of their numbers."""
     index = ExactIndex(np.ones((5, 2), np.float32))
