@@ -250,22 +250,31 @@ def questions_of(
 def _measure_servers(
     store: Path, questions: list[Question], whole: bytes, cores: Cores, args: argparse.Namespace
 ) -> Measured:
-    """Measure the real server and an echo of the same sizes, alone and under load."""
+    """Measure the real server and an echo of the same sizes by turns, alone and under load."""
     command = [BIN / "kinrec", "serve", store, "--port", "0", "--drain-wait", "0"]
     command += ["--workers", "1", "--max-wait", "60"]
     with serve(command, cores) as server:
         resident = server.resident_mib()
         questions = with_state(server, questions, whole)
         sizes = [f"Q{i}={answer_size(server, q)}" for i, q in enumerate(questions)]
-        methods = [f"/{SERVICE}/{q.method}" for q in questions]
-        real = _measure_all(server, methods, questions, args)
+        with serve([sys.executable, ECHO, "--threads", str(ECHO_THREADS), *sizes], cores) as empty:
+            asked: list[Asked] = []
+            for i, q in enumerate(questions):
+                for of, method in (
+                    (server, f"/{SERVICE}/{q.method}"),
+                    (empty, f"/kinrec.benchmark.Echo/Q{i}"),
+                ):
+                    asked.append(Asked(of, method, q.request, q.people))
+            costs = {
+                callers: measure(asked, callers, args.calls, args.repeats)
+                for callers in sorted({1, args.callers})
+            }
         start = (
             f"ready {server.ready_seconds:.2f} s after the start; resident {resident:.0f} MiB, "
             f"{server.resident_mib():.0f} MiB after the load"
         )
-    with serve([sys.executable, ECHO, "--threads", str(ECHO_THREADS), *sizes], cores) as server:
-        methods = [f"/kinrec.benchmark.Echo/Q{i}" for i in range(len(questions))]
-        echo = _measure_all(server, methods, questions, args)
+    real = {callers: found[::2] for callers, found in costs.items()}
+    echo = {callers: found[1::2] for callers, found in costs.items()}
     return Measured(start, questions, real, echo)
 
 
@@ -289,20 +298,6 @@ def with_state(server: Server, questions: list[Question], whole: bytes) -> list[
             request.state = answer.state
         found.append(dataclasses.replace(question, request=request.SerializeToString()))
     return found
-
-
-def _measure_all(
-    server: Server, methods: list[str], questions: list[Question], args: argparse.Namespace
-) -> dict[int, list[Cost]]:
-    """Return the cost of each method by the number of callers."""
-    asked = [
-        Asked(method, question.request, question.people)
-        for method, question in zip(methods, questions, strict=True)
-    ]
-    return {
-        callers: measure(server, asked, callers, args.calls, args.repeats)
-        for callers in sorted({1, args.callers})
-    }
 
 
 def answer_size(server: Server, question: Question) -> int:
@@ -385,7 +380,7 @@ def _calls_table(
 
 
 def _of_plain(question: Question, cost: Cost, plain: Cost | None) -> str:
-    """How many times the cost of a plain recommendation it is, of those that go beyond it."""
+    """How many times the cost of a plain recommendation that of another kind is."""
     if plain is None or question.name == PLAIN or "Recommend" not in question.method:
         return ""
     return f"{cost.beside(plain):.2f}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 import threading
 import time
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -23,11 +24,13 @@ class Asked:
     """What is asked.
 
     Attributes:
+        server: Whom.
         method: The full name of the method.
         request: The serialized request.
         people: How many people it asks about: what a call takes is given for each.
     """
 
+    server: Server
     method: str
     request: bytes
     people: int
@@ -58,31 +61,34 @@ class Cost:
         return statistics.median(one / two for one, two in pairs)
 
 
-def measure(
-    server: Server, asked: Sequence[Asked], callers: int, calls: int, repeats: int
-) -> list[Cost]:
+def measure(asked: Sequence[Asked], callers: int, calls: int, repeats: int) -> list[Cost]:
     """Ask by turns, from several callers at once: what else a machine does then falls on all alike.
 
     Args:
-        server: The server.
         asked: What is asked, of which each costs are given.
         callers: How many ask at once.
-        calls: How many people are asked about in a turn, at least; a quarter of that first, to warm up.
+        calls: About how many people are asked about in a turn, by no fewer than 20 calls and one of each
+            caller; a quarter of that first, to warm up.
         repeats: How many turns each has.
     """
     turns: list[list[tuple[float, float, float]]] = [[] for _ in asked]
-    # Bytes in, bytes out: the callers' own work is kept small.
-    with grpc.insecure_channel(server.address) as channel:
-        called = [channel.unary_unary(one.method) for one in asked]
+    with ExitStack() as channels:
+        called = [
+            # Bytes in, bytes out: the callers' own work is kept small.
+            channels.enter_context(grpc.insecure_channel(one.server.address)).unary_unary(
+                one.method
+            )
+            for one in asked
+        ]
         for repeat in range(1 + repeats):
             for one, call, found in zip(asked, called, turns, strict=True):
                 count = max(calls // one.people, _LEAST_CALLS, callers)
                 if not repeat:
                     run(call, one.request, callers, max(count // 4, callers))
                     continue
-                before = server.cpu_seconds()
+                before = one.server.cpu_seconds()
                 latencies = run(call, one.request, callers, count)
-                cpu = (server.cpu_seconds() - before) / len(latencies) / one.people * 1e6
+                cpu = (one.server.cpu_seconds() - before) / len(latencies) / one.people * 1e6
                 cuts = statistics.quantiles(latencies, n=100, method="inclusive")
                 found.append((cpu, cuts[49] * 1e3, cuts[98] * 1e3))
     costs: list[Cost] = []

@@ -97,7 +97,12 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--store", type=Path, help="a store (default: a sample that is trained)")
     parser.add_argument("--rounds", type=int, default=30, help="of all (%(default)s)")
-    parser.add_argument("--seconds", type=float, default=1.2, help="of each turn (%(default)s)")
+    parser.add_argument(
+        "--seconds",
+        type=float,
+        default=1.2,
+        help="of each turn, several times the longest wait (%(default)s)",
+    )
     parser.add_argument(
         "--timeout", type=float, default=15.0, help="of the calls at fixed times (%(default)s)"
     )

@@ -13,7 +13,7 @@ of the server with one and with several:
 It is less than the number of workers as far as they cost each other CPU time: caches, memory and what
 they share in the system. It does not see a worker that has nothing to do because more connections fell
 to another, nor do the calls per second for long, since each connection makes as many calls: who has more
-of them ends later. So the most callers call once more for some seconds, however many calls come of it,
+of them ends later. So the most callers call again, some seconds at a time, however many calls come of it,
 with h2load on the cores of the server alone, as many as it has workers. It then takes the same part of
 one core as of several. Beside each RPC stands what an empty call of the same sizes costs. All servers run
 at the same time and take turns, for a machine that others use too is now fast, now slow.
@@ -59,6 +59,7 @@ from kinrec.engine import Engine, Event
 
 CALLERS = (1, 16, 64)
 SECONDS, TURNS = 2, 3
+EMPTY = 0  # stands for the empty calls, beside numbers of workers
 GRPC_FRAME = 5  # bytes before a message: whether it is compressed, and its length
 
 
@@ -119,9 +120,11 @@ def main() -> None:
         command = [*_on(1), sys.executable, ECHO, "--threads", str(ECHO_THREADS), *echo]
         server = running.enter_context(serve(command, None))
         calls = [(f"/kinrec.benchmark.Echo/Q{at}", one.request) for at, one in enumerate(questions)]
-        found = _measure({**targets, 0: Target(server, calls)}, len(asked), args.calls)
-        scaled = [_scaled(targets, place) for place in range(len(asked))]
-    empty = found.pop(0)
+        found = _measure({**targets, EMPTY: Target(server, calls)}, args.calls)
+        scaled = [
+            _scaled(targets, place) for place in range(len(asked) if targets.keys() > {1} else 0)
+        ]
+    empty = found.pop(EMPTY)
     console.print(_table(asked, found, empty))
     for workers in sorted(found)[1:]:
         console.print(_means(found[min(found)], found[workers], workers))
@@ -146,12 +149,15 @@ def _on(cores: int) -> list[str]:
     return ["taskset", "--cpu-list", ",".join(map(str, allowed))]
 
 
-def _measure(
-    targets: dict[int, Target], calls: int, count: int
-) -> dict[int, list[list[Throughput]]]:
-    """Give, for each call, what each server did at each number of callers. They take turns."""
+def _measure(targets: dict[int, Target], count: int) -> dict[int, list[list[Throughput]]]:
+    """Give, for each call, what each server did at each number of callers. They take turns.
+
+    Args:
+        targets: The servers, by their workers or ``EMPTY``.
+        count: How often each calls.
+    """
     found: dict[int, list[list[Throughput]]] = {of: [] for of in targets}
-    for place in range(calls):
+    for place in range(len(targets[EMPTY].calls)):
         for rows in found.values():
             rows.append([])
         for callers in CALLERS:
@@ -181,10 +187,12 @@ def _load(server: Server, method: str, request: bytes, callers: int, calls: int)
 def _scaled(targets: dict[int, Target], place: int) -> dict[int, float]:
     """Give how many times the calls per second of the fewest workers each number of them answers."""
     ratios: dict[int, list[float]] = {workers: [] for workers in targets}
-    for _ in range(TURNS):
+    for turn in range(TURNS):
+        # Now up, now down, so that a machine that slows down does not favour either.
+        order = sorted(targets.items(), reverse=turn % 2 == 1)
         rates = {
             workers: _rate(target.server, *target.calls[place], _on(workers))
-            for workers, target in targets.items()
+            for workers, target in order
         }
         for workers, rate in rates.items():
             ratios[workers].append(rate / rates[min(rates)])

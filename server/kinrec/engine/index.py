@@ -23,10 +23,8 @@ _NODE_HEAD_BYTES = 12
 _CHECKED_VECTORS = 64
 _GROUP = 16
 _MANY = 8_192  # of fewer scores a selection among all takes no longer than one among groups
-_TOGETHER = (
-    16  # queries that a scan answers at once: their scores take twice so many times the memory
-)
-_FEW = 3  # queries, which are answered as fast one by one
+# Queries that a scan answers at once: their scores take twice so many times the memory.
+_TOGETHER = 16
 _MAX_INT = 2**31 - 1  # Annoy takes a C int; it inspects each node once, however large this is
 _MARGIN = 1.5  # of what is asked for where only some may be found
 _MOST_NODES_SHARE = 0.125  # of all vectors: where more nodes are inspected a scan is as fast
@@ -143,16 +141,19 @@ class ExactIndex:
 
     def search_many(self, queries: NDArray[np.float32], count: int) -> list[Found]:
         """See VectorIndex. The vectors are read once for every few queries, not once for each."""
-        if len(queries) <= _FEW:
-            return [self.search(query, count) for query in queries]
         found: list[Found] = []
         for start in range(0, len(queries), _TOGETHER):
-            # Queries in columns, for BLAS multiplies many rows by few columns in half the time of the
-            # other way round.
-            columns = np.ascontiguousarray(queries[start : start + _TOGETHER].T)
-            scores = np.ascontiguousarray((self._vectors @ columns).T)
+            scores = self._scores(queries[start : start + _TOGETHER])
             found += [take_best(self._numbers, row, count) for row in scores]
+            del scores  # before those of the next take as much
         return found
+
+    def _scores(self, queries: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Give the inner products, (queries, n)."""
+        # In columns, for BLAS takes less time to multiply many rows by few columns than the other way
+        # round, of a few queries a fraction of it.
+        columns = np.ascontiguousarray(queries.T)
+        return np.ascontiguousarray((self._vectors @ columns).T)
 
 
 def products(

@@ -193,7 +193,7 @@ def features_of(
 
     vectors = model.item_vectors
     last = own[-MAX_TRANSITION_EVENTS:][::-1]
-    # In columns, for BLAS multiplies many rows by few columns in half the time of the other way round.
+    # In columns, for BLAS takes less time to multiply many rows by few columns than the other way round.
     beside = np.empty((vectors.shape[1], 1 + len(last)), np.float32)
     beside[:, 0], beside[:, 1:] = person.vector, vectors.take(last, axis=0).T
     near = np.ascontiguousarray((vectors.take(items, axis=0) @ beside).T)

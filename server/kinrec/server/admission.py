@@ -27,8 +27,9 @@ _MOST_WAITING = 10_000  # whatever the speed, for each holds memory
 _USUAL_BURST = 100
 _TOLD = "the server has more calls than it can answer in time"
 _LEAST_TOLD = 0.01  # seconds after which to come again
-_USUAL_BATCHES = 32  # and so many batches, however long they take
 _SHORTEST_WAIT, _LONGEST_WAIT = 0.05, 1.0
+_USUAL_BATCHES = 32  # and so many batches, however long they take, or for so many seconds
+_WAIT_OF_BATCHES = 0.25
 
 
 class Limit:
@@ -65,7 +66,7 @@ class Limit:
             reading: The line whose thread reads what comes.
             max_wait: See ``of_calls``.
         """
-        least = _LONGEST_WAIT if max_wait is None else max_wait
+        least = _WAIT_OF_BATCHES if max_wait is None else max_wait
         return cls(line, lambda step: max(least, _USUAL_BATCHES * step), reading)
 
     def check(self, time_left: float) -> Status | None:
