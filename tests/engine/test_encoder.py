@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 
 from kinrec.bundle.v1 import manifest_pb2
 from kinrec.engine import BundleError
-from kinrec.engine.encoder import state_shapes
+from kinrec.engine.encoder import Start, state_shapes
 from kinrec.engine.events import History, gap_codes
 
 
@@ -63,6 +64,29 @@ def test_carried_state_changes_no_bit(bundle, model, cuts):
         start += length
 
     assert bits(vectors[0]) == bits(model.encoder.run([whole])[0])
+
+
+def test_event_by_event_from_many_threads_changes_no_bit(model):
+    """Neither in the vector nor in the states: one thread has the memory for that, others do without."""
+    histories = [person(30, item) for item in range(8)]
+    whole = model.encoder.run_from(histories, [None] * len(histories))
+
+    def by_event(history):
+        start = None
+        for place in range(len(history)):
+            one = slice(place, place + 1)
+            event = History(history.items[one], history.event_types[one], history.times[one])
+            encoded = model.encoder.encode(event, start)
+            start = Start(encoded.states, float(history.times[place]))
+        return encoded
+
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(by_event, histories))
+
+    for one, other in zip(found, whole, strict=True):
+        assert bits(one.vector) == bits(other.vector)
+        assert [bits(state) for state in one.states] == [bits(state) for state in other.states]
+        assert [state.shape for state in one.states] == model.encoder.state_shapes
 
 
 def test_every_input_matters(model):

@@ -9,7 +9,8 @@ import numpy as np
 
 from kinrec.engine._errors import BundleError
 from kinrec.engine._onnxruntime import ort
-from kinrec.engine.events import History, gap_code, gap_codes
+from kinrec.engine.events import UNKNOWN_GAP, History, gap_code, gap_codes
+from kinrec.engine.one_event import OneEvent
 from kinrec.engine.stages import listener
 
 if TYPE_CHECKING:
@@ -74,6 +75,10 @@ class Encoder:
         self._no_states = tuple(
             np.zeros((layers, size), np.float32) for layers, size in self._states.values()
         )
+        vector_size = self._session.get_outputs()[0].shape[-1]
+        self._one_event: OneEvent | None = None
+        if self._states and isinstance(vector_size, int):
+            self._one_event = OneEvent(self._session, self._states, self._outputs, vector_size)
         # The slice of the events that the graph takes: all of them, or the last.
         self._visible = slice(-self._max_length if self._max_length else None, None)
         self._giving_back = ort.RunOptions()
@@ -113,8 +118,24 @@ class Encoder:
 
     def encode(self, history: History, start: Start | None = None) -> Encoded:
         """Encode at least one event, which may follow a start; see ``run_from``."""
+        if self._one_event is not None and len(history.items) == 1:
+            encoded = self._run_one_event(self._one_event, history, start)
+            if encoded is not None:
+                return encoded
         (encoded,) = self.run_from([history], [start])
         return encoded
+
+    def _run_one_event(
+        self, one_event: OneEvent, history: History, start: Start | None
+    ) -> Encoded | None:
+        gap, states = UNKNOWN_GAP, self._no_states
+        if start is not None:
+            gap, states = gap_code(float(history.times[0]) - start.time), start.states
+        found = one_event.run(history.items[0], history.event_types[0], gap, states)
+        if found is None:
+            return None
+        listener.get().note_batch(1)
+        return Encoded(*found)
 
     def run_from(
         self, histories: Sequence[History], starts: Sequence[Start | None]

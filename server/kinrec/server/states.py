@@ -9,12 +9,13 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
+from functools import partial
 from typing import TYPE_CHECKING
 
 from kinrec.engine import InvalidStateError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 MAX_STATE_BYTES = 256 * 1024
 MIN_KEY_BYTES = 32
@@ -48,7 +49,13 @@ class StateKeys:
                     f"key {place} must have at least {MIN_KEY_BYTES} bytes, has {len(key)}"
                 )
         self._keys = tuple(keys)
+        # Each begun with its key once: to begin anew takes as long as to sign a state.
+        self._macs = [hmac.new(key, digestmod=_DIGEST) for key in keys]
         self.shared = shared
+
+    def __reduce__(self) -> tuple[Callable[..., StateKeys], tuple[tuple[bytes, ...]]]:
+        """Give the keys to another process; what is begun with them cannot be given."""
+        return partial(StateKeys, shared=self.shared), (self._keys,)
 
     @classmethod
     def parse(cls, text: str) -> StateKeys:
@@ -68,7 +75,7 @@ class StateKeys:
         """Sign a state; one that is empty, or too long to be read again, is given as an empty one."""
         if not state or len(state) > MAX_STATE_BYTES - _MAC_BYTES:
             return b""
-        return hmac.digest(self._keys[0], state, _DIGEST) + state
+        return _sign(self._macs[0], state) + state
 
     def open(self, sealed: bytes) -> bytes:
         """Give the state that was signed; of an empty one an empty one.
@@ -88,12 +95,18 @@ class StateKeys:
         if len(sealed) > MAX_STATE_BYTES:
             return None
         mac, signed = sealed[:_MAC_BYTES], sealed[_MAC_BYTES:]
-        for key in self._keys:
-            if hmac.compare_digest(mac, hmac.digest(key, signed, _DIGEST)):
+        for begun in self._macs:
+            if hmac.compare_digest(mac, _sign(begun, signed)):
                 return signed
         return None
 
     def pseudonym(self, user_id: str) -> str:
         """Give a name for a user that only who has the key can find out the id of."""
         named = _PSEUDONYM + user_id.encode()
-        return hmac.digest(self._keys[0], named, _DIGEST)[:_PSEUDONYM_BYTES].hex()
+        return _sign(self._macs[0], named)[:_PSEUDONYM_BYTES].hex()
+
+
+def _sign(begun: hmac.HMAC, data: bytes) -> bytes:
+    mac = begun.copy()
+    mac.update(data)
+    return mac.digest()

@@ -1,0 +1,87 @@
+"""Runs a recurrent encoder on one event, as every call does that carries a state and says what is new.
+
+To make the inputs and outputs of a run, and to have onnxruntime look at them, takes as long as one event
+does. So they lie in memory that it is told of once.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    import onnxruntime as ort
+    from numpy.typing import NDArray
+
+
+class OneEvent:
+    """A run over one event of one person, in memory of its own.
+
+    Args:
+        session: The graph.
+        states: The layers and the size of each state that goes in, by its name.
+        outputs: The names of what comes out: the vectors, then a state for each that goes in.
+        vector_size: The length of a vector.
+    """
+
+    def __init__(
+        self,
+        session: ort.InferenceSession,
+        states: Mapping[str, tuple[int, int]],
+        outputs: Sequence[str],
+        vector_size: int,
+    ) -> None:
+        self._session = session
+        self._binding = session.io_binding()
+        self._is_taken = threading.Lock()
+        self._item, self._event_type, self._gap = (np.zeros((1, 1), np.int64) for _ in range(3))
+        shapes = [(layers, 1, size) for layers, size in states.values()]
+        self._before = [np.zeros(shape, np.float32) for shape in shapes]
+        self._after = [np.zeros(shape, np.float32) for shape in shapes]
+        self._vector = np.zeros((1, vector_size), np.float32)
+        self._length = np.ones(1, np.int32)
+        inputs: dict[str, NDArray[np.generic]] = {
+            "items": self._item,
+            "event_types": self._event_type,
+            "gaps": self._gap,
+            "lengths": self._length,
+            **dict(zip(states, self._before, strict=True)),
+        }
+        for tensor in session.get_inputs():
+            _bind(self._binding.bind_input, tensor.name, inputs[tensor.name])
+        for name, memory in zip(outputs, (self._vector, *self._after), strict=True):
+            _bind(self._binding.bind_output, name, memory)
+
+    def run(
+        self, item: int, event_type: int, gap: int, states: Sequence[NDArray[np.float32]]
+    ) -> tuple[NDArray[np.float32], tuple[NDArray[np.float32], ...]] | None:
+        """Run the encoder.
+
+        Args:
+            item: The number of the item.
+            event_type: The code of the type.
+            gap: The code of the time since the event before.
+            states: Those after the event before, (layers, size) each.
+
+        Returns:
+            The vector, (vector_size,), and the states, (layers, size) each, with the bits of a usual
+            run; None if another thread runs it.
+        """
+        if not self._is_taken.acquire(blocking=False):
+            return None
+        try:
+            self._item[0, 0], self._event_type[0, 0], self._gap[0, 0] = item, event_type, gap
+            for memory, state in zip(self._before, states, strict=True):
+                memory[:, 0] = state
+            self._session.run_with_iobinding(self._binding)
+            return self._vector[0].copy(), tuple([state[:, 0].copy() for state in self._after])
+        finally:
+            self._is_taken.release()
+
+
+def _bind(bind: Callable[..., None], name: str, memory: NDArray[np.generic]) -> None:
+    bind(name, "cpu", 0, memory.dtype.type, memory.shape, memory.ctypes.data)
