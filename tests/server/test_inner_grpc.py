@@ -294,7 +294,6 @@ def test_all_is_read_when_it_was_looked_twice(monkeypatch):
     """Of several sockets gRPC looks at one at a time, so that one look may miss what has come."""
     line = Line(8)
     one = reader.Reader(None, line)
-    line.put(lambda: None)
     came = iter([True, False, True, True, False, False])
     monkeypatch.setattr(one, "_read", lambda: next(came))
     assert one._read_all(line.is_due)

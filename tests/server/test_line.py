@@ -32,6 +32,7 @@ def test_others_are_waited_for_as_long_as_they_may_come():
 def test_neither_reading_nor_work_waits_for_ever():
     """Calls that wait are due after half as long as the last ones took; where none wait nothing is."""
     line = Line(8)
+    line.rest()
     assert not line.is_due()
     line.put(lambda: time.sleep(0.2))
     assert not line.is_due()
@@ -45,24 +46,6 @@ def test_neither_reading_nor_work_waits_for_ever():
     assert line.is_due()
     line.end()
     assert not line.waiting
-
-
-def test_a_call_that_comes_alone_is_worked_on_at_once():
-    """When there was nothing to do, and lately calls came one by one; else it is looked for others."""
-    line = Line(8)
-    line.rest()
-    assert not line.is_due()
-    line.put(lambda: None)
-    assert line.is_due()
-    line.do_some()
-    line.put(lambda: None)  # came while the one before was worked on
-    assert not line.is_due()
-    line.put(lambda: None)
-    line.do_some()
-    line.rest()
-    line.put(lambda: None)
-    assert not line.is_due()
-    line.end()
 
 
 def test_what_is_read_while_nobody_waits_is_not_counted_to_the_calls():

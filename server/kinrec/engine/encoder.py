@@ -10,7 +10,7 @@ import numpy as np
 from kinrec.engine._errors import BundleError
 from kinrec.engine._onnxruntime import ort
 from kinrec.engine.events import UNKNOWN_GAP, History, gap_code, gap_codes
-from kinrec.engine.one_event import OneEvent
+from kinrec.engine.one_event import one_event_of
 from kinrec.engine.stages import listener
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from kinrec.bundle.v1 import manifest_pb2
+    from kinrec.engine.one_event import OneEvent
 
 MAX_BATCH = 32
 
@@ -75,10 +76,7 @@ class Encoder:
         self._no_states = tuple(
             np.zeros((layers, size), np.float32) for layers, size in self._states.values()
         )
-        vector_size = self._session.get_outputs()[0].shape[-1]
-        self._one_event: OneEvent | None = None
-        if self._states and isinstance(vector_size, int):
-            self._one_event = OneEvent(self._session, self._states, self._outputs, vector_size)
+        self._one_event = one_event_of(self._session, self._states, self._outputs)
         # The slice of the events that the graph takes: all of them, or the last.
         self._visible = slice(-self._max_length if self._max_length else None, None)
         self._giving_back = ort.RunOptions()

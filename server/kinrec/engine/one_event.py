@@ -1,4 +1,4 @@
-"""Runs a recurrent encoder on one event, as every call does that carries a state and says what is new.
+"""Runs a recurrent encoder on one event, as a call does that carries a state and says what is new.
 
 To make the inputs and outputs of a run, and to have onnxruntime look at them, takes as long as one event
 does. So they lie in memory that it is told of once.
@@ -19,13 +19,16 @@ if TYPE_CHECKING:
 
 
 class OneEvent:
-    """A run over one event of one person, in memory of its own.
+    """A run over one event of one person, in memory of its own. See ``one_event_of``.
 
     Args:
         session: The graph.
         states: The layers and the size of each state that goes in, by its name.
         outputs: The names of what comes out: the vectors, then a state for each that goes in.
         vector_size: The length of a vector.
+
+    Attributes:
+        inputs: The memory of what goes in, by its name.
     """
 
     def __init__(
@@ -44,17 +47,18 @@ class OneEvent:
         self._after = [np.zeros(shape, np.float32) for shape in shapes]
         self._vector = np.zeros((1, vector_size), np.float32)
         self._length = np.ones(1, np.int32)
-        inputs: dict[str, NDArray[np.generic]] = {
+        memory: dict[str, NDArray[np.generic]] = {
             "items": self._item,
             "event_types": self._event_type,
             "gaps": self._gap,
             "lengths": self._length,
             **dict(zip(states, self._before, strict=True)),
         }
-        for tensor in session.get_inputs():
-            _bind(self._binding.bind_input, tensor.name, inputs[tensor.name])
-        for name, memory in zip(outputs, (self._vector, *self._after), strict=True):
-            _bind(self._binding.bind_output, name, memory)
+        self.inputs = {node.name: memory[node.name] for node in session.get_inputs()}
+        for name, its in self.inputs.items():
+            _bind(self._binding.bind_input, name, its)
+        for name, its in zip(outputs, (self._vector, *self._after), strict=True):
+            _bind(self._binding.bind_output, name, its)
 
     def run(
         self, item: int, event_type: int, gap: int, states: Sequence[NDArray[np.float32]]
@@ -81,6 +85,39 @@ class OneEvent:
             return self._vector[0].copy(), tuple([state[:, 0].copy() for state in self._after])
         finally:
             self._is_taken.release()
+
+
+def one_event_of(
+    session: ort.InferenceSession, states: Mapping[str, tuple[int, int]], outputs: Sequence[str]
+) -> OneEvent | None:
+    """Give the run over one event, tried once.
+
+    Args:
+        session: See ``OneEvent``.
+        states: See there; empty for an encoder that carries none.
+        outputs: See there.
+
+    Returns:
+        None for an encoder without states, and for a graph of which it gives other bits than a usual
+        run, or none: then every run is a usual one.
+    """
+    if not states:
+        return None
+    before = [np.full(shape, 0.5, np.float32) for shape in states.values()]
+    try:
+        found = OneEvent(session, states, outputs, session.get_outputs()[0].shape[-1])
+        tried = found.run(0, 0, 0, before)
+        usual = session.run(outputs, found.inputs)
+    except Exception:  # noqa: BLE001 - onnxruntime's have no class in common
+        return None
+    if tried is None:
+        return None
+    vector, after = tried
+    pairs = zip(
+        (vector[np.newaxis], *[state[:, np.newaxis] for state in after]), usual, strict=True
+    )
+    is_same = all(np.array_equal(one, other) for one, other in pairs)
+    return found if is_same else None
 
 
 def _bind(bind: Callable[..., None], name: str, memory: NDArray[np.generic]) -> None:

@@ -67,8 +67,6 @@ class Line:
         self._ended = self._since
         self._due = self._since + _LEAST_READING
         self._is_at_work = self._is_held = False
-        # Whether what waits has come when nothing was there to be read or done, as the one before it did.
-        self._is_first = False
         self._may_work = threading.Lock()  # held while calls are worked on
         _lines.add(self)
 
@@ -99,11 +97,8 @@ class Line:
         return (waiting + self.working + 1) * self.step if waiting else 0.0
 
     def is_due(self) -> bool:
-        """See ``Work``. After half of the time that the last ones took, so that neither waits for ever.
-
-        At once what comes after a rest, where calls came one by one lately: no others are on their way.
-        """
-        return (self._is_first and self.waiting > 0) or time.monotonic() > self._due
+        """See ``Work``. After half of the time that the last ones took, so that neither waits for ever."""
+        return time.monotonic() > self._due
 
     def put(self, call: Callable[[], None]) -> None:
         """Let a call wait. It must not raise."""
@@ -127,7 +122,6 @@ class Line:
         self._due = now + _LEAST_READING
         if now > self._ended + _LATELY:
             self._usual = 0.0
-        self._is_first = self._usual <= 1.0
 
     def expects_more(self) -> bool:
         """Say whether to wait until as many have come as came together lately, and yield the core.
@@ -152,7 +146,7 @@ class Line:
             time.sleep(0.1)
         with self._may_work:
             self._yields = 0
-            self._is_at_work, self._is_first = True, False
+            self._is_at_work = True
             try:
                 group = self._group(first)
                 if group:

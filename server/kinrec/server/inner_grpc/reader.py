@@ -32,9 +32,7 @@ _LONGEST_REST = 1.0  # seconds after which it is looked whether the server is st
 # How many calls of a method gRPC is asked for at a time, and how much that comes is read before anything is
 # done with it: what is done for one after the other costs less than if each is read between.
 _TOGETHER = 32
-# How many looks find nothing before all is read where something waits to be done: of several sockets gRPC
-# looks at one at a time. Where nothing does the next look waits for all of them.
-_LOOKS = 2
+_LOOKS = 2  # that find nothing before all is read: of several sockets gRPC looks at one at a time
 # Seconds between looks at whether a part of the work takes long, and between the looks of who reads then.
 _LONG, _SHORT = 0.1, 0.005
 
@@ -102,7 +100,7 @@ class Reader:
         self._reads = threading.Lock()  # held by the thread that reads
         self._part: object | None = None  # the one of the work that is done now
         self._times_read = 0  # that all which had come was read
-        self._rest: object | None = None  # the one that goes on: it waits for something to come
+        self._rests = False  # whether it waits for something to come
         self._stand_in = threading.Thread(
             target=_run_or_end, args=(self._read_meanwhile,), name="read", daemon=True
         )
@@ -110,12 +108,9 @@ class Reader:
     def await_all(self, seconds: float) -> None:
         """Wait until all that has come is read, but no longer than so many seconds."""
         before, end = self._times_read, time.monotonic() + seconds
-        rest: object | None = None
-        while self._times_read < before + _LOOKS and not self._is_done:
-            # One that goes on: it begins before it is known whether there is something to read.
-            if (rest is not None and self._rest is rest) or time.monotonic() >= end:
+        while self._times_read == before and not (self._rests or self._is_done):
+            if time.monotonic() >= end:
                 break
-            rest = self._rest
             time.sleep(_SHORT)
 
     def read_and_work(self) -> None:
@@ -128,7 +123,7 @@ class Reader:
         while not self._is_done:
             if self._read_all(work.is_due):
                 if not work.waiting:
-                    self._rest = object()
+                    self._rests = True
                     self._read(_LONGEST_REST)
                     work.rest()
                     continue
@@ -149,7 +144,7 @@ class Reader:
             Whether all was read.
         """
         looks = 0
-        while looks < (_LOOKS if self._work.waiting else 1):
+        while looks < _LOOKS:
             if not self._read():
                 looks += 1
             elif is_enough():
@@ -176,7 +171,7 @@ class Reader:
         events: list[Any] = []
         while len(events) < most and not self._is_done:
             event = state.completion_queue.poll(time.time() + seconds if seconds else 0)
-            self._rest = None
+            self._rests = False
             if state.server_deallocated:
                 server._begin_shutdown_once(state)
             if event.completion_type == self._timeout:
