@@ -25,7 +25,6 @@ class OneEvent:
         session: The graph.
         states: The layers and the size of each state that goes in, by its name.
         outputs: The names of what comes out: the vectors, then a state for each that goes in.
-        vector_size: The length of a vector.
 
     Attributes:
         inputs: The memory of what goes in, by its name.
@@ -36,7 +35,6 @@ class OneEvent:
         session: ort.InferenceSession,
         states: Mapping[str, tuple[int, int]],
         outputs: Sequence[str],
-        vector_size: int,
     ) -> None:
         self._session = session
         self._binding = session.io_binding()
@@ -45,7 +43,7 @@ class OneEvent:
         shapes = [(layers, 1, size) for layers, size in states.values()]
         self._before = [np.zeros(shape, np.float32) for shape in shapes]
         self._after = [np.zeros(shape, np.float32) for shape in shapes]
-        self._vector = np.zeros((1, vector_size), np.float32)
+        self._vector = np.zeros((1, session.get_outputs()[0].shape[-1]), np.float32)
         self._length = np.ones(1, np.int32)
         memory: dict[str, NDArray[np.generic]] = {
             "items": self._item,
@@ -105,7 +103,7 @@ def one_event_of(
         return None
     before = [np.full(shape, 0.5, np.float32) for shape in states.values()]
     try:
-        found = OneEvent(session, states, outputs, session.get_outputs()[0].shape[-1])
+        found = OneEvent(session, states, outputs)
         tried = found.run(0, 0, 0, before)
         usual = session.run(outputs, found.inputs)
     except Exception:  # noqa: BLE001 - onnxruntime's have no class in common
