@@ -121,9 +121,9 @@ def main() -> None:
         server = running.enter_context(serve(command, None))
         calls = [(f"/kinrec.benchmark.Echo/Q{at}", one.request) for at, one in enumerate(questions)]
         found = _measure({**targets, EMPTY: Target(server, calls)}, args.calls)
-        scaled = [
-            _scaled(targets, place) for place in range(len(asked) if targets.keys() > {1} else 0)
-        ]
+        scaled = (
+            [_scaled(targets, place) for place in range(len(asked))] if targets.keys() > {1} else []
+        )
     empty = found.pop(EMPTY)
     console.print(_table(asked, found, empty))
     for workers in sorted(found)[1:]:
