@@ -225,20 +225,28 @@ def questions_of(
     recommend = pb.RecommendRequest(events=messages)
     known = pb.RecommendRequest(user_id=user_id)
     refined.events.extend(messages)
-    batch = pb.BatchRecommendRequest(
-        requests=[
-            pb.RecommendRequest(events=messages[place % EVENTS :] + messages[: place % EVENTS])
-            for place in range(BATCH)
-        ]
+    rank = pb.RankRequest(events=messages, item_ids=[event.item_id for event in events])
+    similar_items = pb.SimilarItemsRequest(item_id=events[0].item_id)
+    each = [messages[place % EVENTS :] + messages[: place % EVENTS] for place in range(BATCH)]
+    encode_all = pb.BatchEncodeRequest(
+        requests=[pb.EncodeSequenceRequest(events=its) for its in each]
     )
-    many = question(f"BatchRecommend of {BATCH}, 50 events, each", batch)
+    recommend_all = pb.BatchRecommendRequest(
+        requests=[pb.RecommendRequest(events=its) for its in each]
+    )
+    batches = [
+        question(f"{name} of {BATCH}, {EVENTS} events, each", request)
+        for name, request in (("BatchEncode", encode_all), ("BatchRecommend", recommend_all))
+    ]
     return [
         question("EncodeSequence, 50 events", encode, ENCODER),
         question("SimilarUsers, 50 events", similar, ENCODER, USERS),
         question(PLAIN, recommend, ENCODER, *asked),
         question("Recommend, known user", known, *asked),
         question("Recommend, filter, diversity, reasons", refined, ENCODER, *asked),
-        dataclasses.replace(many, people=BATCH),
+        question(f"Rank of {EVENTS} items, {EVENTS} events", rank, ENCODER, *asked),
+        question("SimilarItems", similar_items, ITEMS),
+        *[dataclasses.replace(batch, people=BATCH) for batch in batches],
         # The state is the server's own to give: it is added when there is one.
         question(
             f"EncodeSequence, {CARRY_ON}", pb.EncodeSequenceRequest(events=messages[-1:]), STEP
@@ -303,8 +311,8 @@ def with_state(server: Server, questions: list[Question], whole: bytes) -> list[
 def answer_size(server: Server, question: Question) -> int:
     """How many bytes a server answers with."""
     with grpc.insecure_channel(server.address) as channel:
-        call = channel.unary_unary(f"/{SERVICE}/{question.method}")
-        return len(call(question.request, timeout=60))
+        call = channel.unary_stream(f"/{SERVICE}/{question.method}")  # which one answer is as well
+        return sum(len(answer) for answer in call(question.request, timeout=60))
 
 
 def _engine_table(costs: dict[str, float], shares: dict[str, float]) -> Table:

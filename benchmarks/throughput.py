@@ -16,12 +16,14 @@ to another, nor do the calls per second for long, since each connection makes as
 of them ends later. So the most callers call again, some seconds at a time, however many calls come of it,
 with h2load on the cores of the server alone, as many as it has workers. It then takes the same part of
 one core as of several. Beside each RPC stands what an empty call of the same sizes costs. All servers run
-at the same time and take turns, for a machine that others use too is now fast, now slow.
+at the same time and take turns, for a machine that others use too is now fast, now slow. Of a batch
+calls per second and CPU time are those of each person in it; how long it takes is of the whole.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import os
 import re
 import shutil
@@ -40,6 +42,7 @@ from bench import (
     ECHO_THREADS,
     EVENTS,
     FIRST_TIME,
+    PLAIN,
     SERVICE,
     Question,
     answer_size,
@@ -56,10 +59,12 @@ from rich.console import Console
 from rich.table import Table
 
 from kinrec.engine import Engine, Event
+from kinrec.v1 import recommender_pb2 as pb
 
 CALLERS = (1, 16, 64)
 SECONDS, TURNS = 2, 3
 EMPTY = 0  # stands for the empty calls, beside numbers of workers
+STREAMS = 256  # that may be open: the next one of a caller can begin before the last has quite ended
 GRPC_FRAME = 5  # bytes before a message: whether it is compressed, and its length
 
 
@@ -86,11 +91,28 @@ class Target:
 
     Attributes:
         server: The server.
-        calls: The full name of the method and the request of each call.
+        calls: What is measured.
     """
 
     server: Server
-    calls: list[tuple[str, bytes]]
+    calls: list[Call]
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A call of one kind.
+
+    Attributes:
+        method: The full name of the method.
+        request: The serialized request.
+        answer: The bytes that it is answered with, at least.
+        people: How many people it asks about.
+    """
+
+    method: str
+    request: bytes
+    answer: int
+    people: int
 
 
 def main() -> None:
@@ -105,21 +127,28 @@ def main() -> None:
     item_ids, user_id = known_ids(engine)
     events = [Event(item_ids[i % len(item_ids)], "", FIRST_TIME + 60.0 * i) for i in range(EVENTS)]
     asked = questions_of(events, user_id, [], refined_request(refined_options(engine)))
-    asked = [question for question in asked if question.people == 1]
+    asked.append(_stream(asked))
     with ExitStack() as running:
         targets: dict[int, Target] = {}
         for workers in sorted({1, args.workers}):
             command = [*_on(workers), BIN / "kinrec", "serve", store, "--port", "0"]
             command += ["--workers", str(workers), "--drain-wait", "0", "--max-wait", "60"]
+            command += ["--max-streams", str(STREAMS)]
             server = running.enter_context(serve(command, None))
             # Each has a key of its own, by which it knows its states.
             questions = with_state(server, asked, asked[0].request)
-            calls = [(f"/{SERVICE}/{one.method}", one.request) for one in questions]
+            calls = [
+                Call(f"/{SERVICE}/{one.method}", one.request, answer_size(server, one), one.people)
+                for one in questions
+            ]
             targets[workers] = Target(server, calls)
-        echo = [f"Q{place}={answer_size(server, one)}" for place, one in enumerate(questions)]
+        echo = [f"Q{place}={call.answer}" for place, call in enumerate(calls)]
         command = [*_on(1), sys.executable, ECHO, "--threads", str(ECHO_THREADS), *echo]
         server = running.enter_context(serve(command, None))
-        calls = [(f"/kinrec.benchmark.Echo/Q{at}", one.request) for at, one in enumerate(questions)]
+        calls = [
+            dataclasses.replace(call, method=f"/kinrec.benchmark.Echo/Q{place}")
+            for place, call in enumerate(calls)
+        ]
         found = _measure({**targets, EMPTY: Target(server, calls)}, args.calls)
         scaled = (
             [_scaled(targets, place) for place in range(len(asked))] if targets.keys() > {1} else []
@@ -143,6 +172,14 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def _stream(asked: list[Question]) -> Question:
+    """Give a stream that ends after its first message, which asks for what a plain recommendation does."""
+    plain = next(question for question in asked if question.name == PLAIN)
+    start = pb.RecommendRequest.FromString(plain.request)
+    request = pb.RecommendStreamRequest(start=start).SerializeToString()
+    return Question(f"RecommendStream, {EVENTS} events", "RecommendStream", request, ())
+
+
 def _on(cores: int) -> list[str]:
     """What a command begins with that is to use so many cores."""
     allowed = sorted(os.sched_getaffinity(0))[-cores:]
@@ -154,7 +191,7 @@ def _measure(targets: dict[int, Target], count: int) -> dict[int, list[list[Thro
 
     Args:
         targets: The servers, by their workers or ``EMPTY``.
-        count: How often each calls.
+        count: About how many people each asks about, by a call of each caller at least.
     """
     found: dict[int, list[list[Throughput]]] = {of: [] for of in targets}
     for place in range(len(targets[EMPTY].calls)):
@@ -162,26 +199,36 @@ def _measure(targets: dict[int, Target], count: int) -> dict[int, list[list[Thro
             rows.append([])
         for callers in CALLERS:
             for of, target in targets.items():
-                load = _load(target.server, *target.calls[place], callers, count)
+                load = _load(target.server, target.calls[place], callers, count)
                 found[of][place].append(load)
     return found
 
 
-def _load(server: Server, method: str, request: bytes, callers: int, calls: int) -> Throughput:
+def _load(server: Server, call: Call, callers: int, count: int) -> Throughput:
+    calls = max(count // call.people, callers)
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "log"
-        command = _h2load(Path(folder) / "request", request, callers)
-        url = f"http://{server.address}{method}"
-        subprocess.run([*command, "-n", str(max(calls // 5, callers)), url], check=True, **_QUIET)
+        command = _h2load(Path(folder) / "request", call.request, callers)
+        url = f"http://{server.address}{call.method}"
+        _run([*command, "-n", str(max(calls // 5, callers)), url], call)
         before, began = server.cpu_seconds(), time.perf_counter()
-        subprocess.run([*command, "-n", str(calls), f"--log-file={log}", url], check=True, **_QUIET)
+        _run([*command, "-n", str(calls), f"--log-file={log}", url], call)
         took, cpu = time.perf_counter() - began, server.cpu_seconds() - before
         # Of each call: when it began, its status, and how long it took, in microseconds.
         lines = [line.split() for line in log.read_text("ascii").splitlines()]
-    if len(lines) != calls or any(status != "200" for _, status, _ in lines):
-        raise RuntimeError(f"{method}: not all of {calls} calls were answered")
     cuts = statistics.quantiles((int(micros) / 1e3 for _, _, micros in lines), n=100)
-    return Throughput(calls / took, cuts[49], cuts[98], cpu / calls * 1e6)
+    people = calls * call.people
+    return Throughput(people / took, cuts[49], cuts[98], cpu / people * 1e6)
+
+
+def _run(command: list[str], call: Call) -> str:
+    """Have h2load call, and give what it said; whoever is refused is told so in no bytes of a message."""
+    said = subprocess.run(command, check=True, capture_output=True, text=True, timeout=300).stdout
+    done = re.search(r"requests: .* (\d+) succeeded, 0 failed, 0 errored, 0 timeout", said)
+    data = re.search(r"\((\d+)\) data", said)
+    if not (done and data and int(data[1]) >= int(done[1]) * call.answer):
+        raise RuntimeError(f"{call.method}: not all calls were answered:\n{said}")
+    return said
 
 
 def _scaled(targets: dict[int, Target], place: int) -> dict[int, float]:
@@ -191,7 +238,7 @@ def _scaled(targets: dict[int, Target], place: int) -> dict[int, float]:
         # Now up, now down, so that a machine that slows down does not favour either.
         order = sorted(targets.items(), reverse=turn % 2 == 1)
         rates = {
-            workers: _rate(target.server, *target.calls[place], _on(workers))
+            workers: _rate(target.server, target.calls[place], _on(workers))
             for workers, target in order
         }
         for workers, rate in rates.items():
@@ -199,16 +246,13 @@ def _scaled(targets: dict[int, Target], place: int) -> dict[int, float]:
     return {workers: statistics.median(found) for workers, found in ratios.items()}
 
 
-def _rate(server: Server, method: str, request: bytes, on: list[str]) -> float:
+def _rate(server: Server, call: Call, on: list[str]) -> float:
     """Give the calls per second of the most callers, with h2load on some cores."""
     with tempfile.TemporaryDirectory() as folder:
-        command = [*on, *_h2load(Path(folder) / "request", request, CALLERS[-1])]
-        command += ["-D", str(SECONDS), "--warm-up-time", "1", f"http://{server.address}{method}"]
-        said = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60)
-    found = re.search(r"finished in .*?, ([0-9.]+) req/s", said.stdout)
-    if found is None or " 0 failed, 0 errored, 0 timeout" not in said.stdout:
-        raise RuntimeError(f"{method}: not all calls were answered:\n{said.stdout}")
-    return float(found.group(1))
+        command = [*on, *_h2load(Path(folder) / "request", call.request, CALLERS[-1])]
+        command += ["-D", str(SECONDS), "--warm-up-time", "1"]
+        said = _run([*command, f"http://{server.address}{call.method}"], call)
+    return float(re.findall(r"finished in .*?, ([0-9.]+) req/s", said)[0])
 
 
 def _h2load(file: Path, request: bytes, callers: int) -> list[str]:
@@ -227,9 +271,6 @@ def _means(one: list[list[Throughput]], many: list[list[Throughput]], workers: i
         f"{workers} workers to 1 with {CALLERS[-1]} callers, mean of all calls: {scaled:.2f} by CPU "
         f"time, {measured:.2f} as measured, with what h2load takes"
     )
-
-
-_QUIET = {"stdout": subprocess.DEVNULL, "timeout": 300}
 
 
 def _table(
