@@ -5,12 +5,14 @@ answer before they ask again. Then calls come at fixed times, however many are s
 half of the capacity, and at twice. A machine that others use too is now fast, now slow, so all this takes
 turns of about a second, each offer is compared with the mean of the capacity just before and just after,
 and the median of many rounds is told, with the quarters of the rounds that are below and above the rest.
+Calls of several numbers of events follow each other in turn.
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
+import itertools
 import statistics
 import threading
 import time
@@ -30,6 +32,8 @@ from kinrec.engine import Engine
 from kinrec.v1 import recommender_pb2 as pb
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     Call = grpc.UnaryUnaryMultiCallable[bytes, bytes]
 
 CALLERS = 64
@@ -62,11 +66,10 @@ def main() -> None:
     store = args.store or sample_store(console)
     engine = Engine.load(store)
     item_ids, _ = known_ids(engine)
-    request = pb.RecommendRequest()
-    for number in range(EVENTS):
-        event = request.events.add(item_id=item_ids[number % len(item_ids)])
-        event.time.seconds = FIRST_TIME + 60 * number
-    table = Table("calls", title="Recommend, 50 events, one worker", title_justify="left")
+    requests = itertools.cycle([_request(item_ids, count) for count in args.events])
+    counts = ", ".join(map(str, args.events))
+    title = f"Recommend, {counts} events, one worker"
+    table = Table("calls", title=title, title_justify="left")
     for column in ("offered /s", "answered /s", "of capacity", "p50 ms", "p99 ms", "refused"):
         table.add_column(column, justify="right")
     command = [BIN / "kinrec", "serve", store, "--port", "0", "--drain-wait", "0", "--workers", "1"]
@@ -75,7 +78,7 @@ def main() -> None:
     found: dict[str, list[tuple[Turn, float]]] = {}  # each with the capacity then
     with serve(command, Cores.choose()) as server, grpc.insecure_channel(server.address) as channel:
         call = channel.unary_unary(f"/{SERVICE}/Recommend")
-        asked = call, request.SerializeToString()
+        asked = call, requests
         for number in range(1 + args.rounds):
             if number == 1:
                 found.clear()  # the first round was to warm up
@@ -106,18 +109,29 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--timeout", type=float, default=15.0, help="of the calls at fixed times (%(default)s)"
     )
+    parser.add_argument(
+        "--events", type=int, nargs="+", default=[EVENTS], help="of the calls (%(default)s)"
+    )
     parser.add_argument("--max-wait", type=float, help="of the server (default: its own)")
     return parser.parse_args()
 
 
-def _waiting(call: Call, request: bytes, callers: int, seconds: float) -> Turn:
+def _request(item_ids: list[str], count: int) -> bytes:
+    request = pb.RecommendRequest()
+    for number in range(count):
+        event = request.events.add(item_id=item_ids[number % len(item_ids)])
+        event.time.seconds = FIRST_TIME + 60 * number
+    return request.SerializeToString()
+
+
+def _waiting(call: Call, requests: Iterator[bytes], callers: int, seconds: float) -> Turn:
     """Have callers call who wait for each answer; none may be refused."""
     start = time.perf_counter()
     ended: list[tuple[float, float]] = []
 
     def ask(_number: int) -> None:
         while (began := time.perf_counter()) < start + seconds:
-            call(request, timeout=60)
+            call(next(requests), timeout=60)
             now = time.perf_counter()
             ended.append((now, now - began))
 
@@ -127,7 +141,7 @@ def _waiting(call: Call, request: bytes, callers: int, seconds: float) -> Turn:
 
 
 def _at_fixed_times(
-    call: Call, request: bytes, rate: float, seconds: float, timeout: float
+    call: Call, requests: Iterator[bytes], rate: float, seconds: float, timeout: float
 ) -> Turn:
     """Call so many times per second, whatever becomes of the calls."""
     ended: list[tuple[float, float]] = []
@@ -147,7 +161,7 @@ def _at_fixed_times(
     for number in range(count):
         time.sleep(max(0.0, start + number / rate - time.perf_counter()))
         began = time.perf_counter()
-        future = call.future(request, timeout=timeout)
+        future = call.future(next(requests), timeout=timeout)
         future.add_done_callback(lambda done, began=began: note(done, began))
     took = time.perf_counter() - start
     while len(ended) + others.total() < count:

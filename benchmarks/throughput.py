@@ -64,7 +64,7 @@ from kinrec.v1 import recommender_pb2 as pb
 CALLERS = (1, 16, 64)
 SECONDS, TURNS = 2, 3
 EMPTY = 0  # stands for the empty calls, beside numbers of workers
-STREAMS = 256  # that may be open: the next one of a caller can begin before the last has quite ended
+STREAMS = 256  # that may be open: the next of a caller can begin before its last has quite ended
 GRPC_FRAME = 5  # bytes before a message: whether it is compressed, and its length
 
 
