@@ -85,8 +85,8 @@ def test_event_by_event_from_many_threads_changes_no_bit(model):
 
     for one, other in zip(found, whole, strict=True):
         assert bits(one.vector) == bits(other.vector)
-        assert [bits(state) for state in one.states] == [bits(state) for state in other.states]
-        assert [state.shape for state in one.states] == model.encoder.state_shapes
+        assert bits(one.states) == bits(other.states)
+        assert len(one.states) == model.encoder.state_length > 0
 
 
 def test_every_input_matters(model):

@@ -48,12 +48,12 @@ def test_an_event_goes_on_from_the_states_that_are_given():
     session, outputs = session_of(hands_on=False)
     one_event = one_event_of(session, {"h0": (1, SIZE)}, outputs)
     assert one_event is not None
-    states = (np.arange(SIZE, dtype=np.float32)[np.newaxis],)
+    states = np.arange(SIZE, dtype=np.float32)
     found = [one_event.run(3, 0, 0, states)]
     vector, after = found[0]
     found.append(one_event.run(3, 0, 0, after))
     assert vector.tolist() == [0, 2, 4, 6]
-    assert after[0].tolist() == [[1, 2, 3, 4]]
+    assert after.tolist() == [1, 2, 3, 4]
     assert found[1][0].tolist() == [2, 4, 6, 8]
 
 

@@ -215,7 +215,7 @@ def make_format(**changes):
         "items": 10,
         "event_types": 3,
         "vector_size": 4,
-        "state_shapes": [(1, 3), (2, 3)],
+        "state_length": 9,
         "max_history": 6,
         "with_times": False,
     }
@@ -229,7 +229,7 @@ def some_state(events=3):
         np.arange(events, dtype=np.uint8) % 3,
         np.arange(events) * 60.0,
     )
-    states = (np.full((1, 3), 2, np.float32), np.arange(6, dtype=np.float32).reshape(2, 3))
+    states = np.array([2, 2, 2, 0, 1, 2, 3, 4, 5], np.float32)
     return State(2, history, Encoded(np.arange(4, dtype=np.float32), states))
 
 
@@ -246,9 +246,7 @@ def test_what_is_packed_is_unpacked(with_times):
     expected = [0.0, 60.0, 120.0] if with_times else [np.nan, np.nan, 120.0]
     np.testing.assert_array_equal(found.history.times, expected)
     assert found.encoded.vector.tolist() == [0, 1, 2, 3]
-    assert [one.tolist() for one in found.encoded.states] == [
-        one.tolist() for one in state.encoded.states
-    ]
+    assert found.encoded.states.tolist() == [2, 2, 2, 0, 1, 2, 3, 4, 5]
     assert found.start.time == 120.0
 
 
@@ -259,7 +257,7 @@ def test_what_is_packed_is_unpacked(with_times):
         {"items": 2},
         {"event_types": 2},
         {"vector_size": 5},
-        {"state_shapes": [(1, 3)]},
+        {"state_length": 3},
         {"max_history": 2},
         {"with_times": True},
     ],

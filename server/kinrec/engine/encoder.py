@@ -14,7 +14,7 @@ from kinrec.engine.one_event import one_event_of
 from kinrec.engine.stages import listener
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -30,22 +30,30 @@ _MOST_KEPT = 2 * 1024
 
 _EVENT_INPUTS = ("items", "event_types", "gaps", "lengths")
 
-States = tuple["NDArray[np.float32]", ...]
-"""What a recurrent encoder carries from event to event: float32, (layers, size), for each input."""
-
 
 class Start(NamedTuple):
-    """What came before the events to encode: the states after it, and the time of its last event."""
+    """What came before the events to encode.
 
-    states: States
+    Attributes:
+        states: Those of the encoder after it, see ``Encoded``.
+        time: Of its last event.
+    """
+
+    states: NDArray[np.float32]
     time: float
 
 
 class Encoded(NamedTuple):
-    """The interest vector after the last event, (vector_size,), and the states, none if not carried."""
+    """What events were encoded to.
+
+    Attributes:
+        vector: The interest vector after the last event, float32, (vector_size,).
+        states: What a recurrent encoder carries to the next event, float32, one state after the other,
+            each (layers, size) in C order; of length 0 if it carries none.
+    """
 
     vector: NDArray[np.float32]
-    states: States
+    states: NDArray[np.float32]
 
 
 class Encoder:
@@ -73,9 +81,13 @@ class Encoder:
         self._states = state_shapes(path.name, spec)
         self._max_length = spec.max_length or None
         self._outputs = ["vectors", *_state_outputs(path.name, spec, self._states)]
-        self._no_states = tuple(
-            np.zeros((layers, size), np.float32) for layers, size in self._states.values()
-        )
+        # Where each lies in those of a person, one after the other.
+        ends = accumulate(layers * size for layers, size in self._states.values())
+        self._parts = {
+            name: (slice(end - layers * size, end), (layers, size))
+            for (name, (layers, size)), end in zip(self._states.items(), ends, strict=True)
+        }
+        self._no_states = np.zeros(state_length(self._states.values()), np.float32)
         self._one_event = one_event_of(self._session, self._states, self._outputs)
         # The slice of the events that the graph takes: all of them, or the last.
         self._visible = slice(-self._max_length if self._max_length else None, None)
@@ -101,9 +113,9 @@ class Encoder:
         return min(len(history), self._max_length or len(history))
 
     @property
-    def state_shapes(self) -> list[tuple[int, int]]:
-        """The number of layers and the size of each state."""
-        return list(self._states.values())
+    def state_length(self) -> int:
+        """How many numbers the states of a person are."""
+        return len(self._no_states)
 
     def run(self, histories: Sequence[History]) -> NDArray[np.float32]:
         """Encode at least one history, each of at least one event.
@@ -147,10 +159,10 @@ class Encoder:
             starts: What came before each; None for nothing, and for an encoder without states.
         """
         vectors, *states = self._run(histories, starts, self._outputs)
-        if not states:
-            return [Encoded(vector, ()) for vector in vectors]
-        of_each = zip(*[state.swapaxes(0, 1) for state in states], strict=True)
-        return [Encoded(vector, its) for vector, its in zip(vectors, of_each, strict=True)]
+        count = len(vectors)
+        of_each = [state.swapaxes(0, 1).reshape(count, -1) for state in states]
+        joined = np.concatenate(of_each, axis=1) if states else [self._no_states] * count
+        return [Encoded(vector, its) for vector, its in zip(vectors, joined, strict=True)]
 
     def _run(
         self,
@@ -179,14 +191,12 @@ class Encoder:
     def _feed_of(self, starts: Sequence[Start | None]) -> dict[str, NDArray[np.float32]]:
         """Give the states before the events, (layers, batch, size) each: zeros where nothing was."""
         before = [self._no_states if start is None else start.states for start in starts]
-        if len(before) == 1:  # a view, nothing to put together
-            return {
-                name: state[:, np.newaxis]
-                for name, state in zip(self._states, before[0], strict=True)
-            }
+        together = np.stack(before)
         return {
-            name: np.concatenate([state[:, np.newaxis] for state in states], axis=1)
-            for name, states in zip(self._states, zip(*before, strict=True), strict=True)
+            name: np.ascontiguousarray(
+                together[:, part].reshape(len(before), layers, size).swapaxes(0, 1)
+            )
+            for name, (part, (layers, size)) in self._parts.items()
         }
 
 
@@ -228,6 +238,11 @@ def _padded(rows: Sequence[NDArray[np.integer]], is_event: NDArray[np.bool_]) ->
     padded = np.zeros(is_event.shape, np.int64)
     padded[is_event] = np.concatenate(rows)
     return padded
+
+
+def state_length(shapes: Iterable[tuple[int, int]]) -> int:
+    """Give how many numbers states of such numbers of layers and sizes are."""
+    return sum(layers * size for layers, size in shapes)
 
 
 def state_shapes(name: str, spec: manifest_pb2.Encoder) -> dict[str, tuple[int, int]]:

@@ -11,7 +11,7 @@ import numpy as np
 from kinrec.engine._errors import BundleError
 from kinrec.engine.arrays import ArrayFiles
 from kinrec.engine.attributes import Attributes
-from kinrec.engine.encoder import Encoded, Encoder, state_shapes
+from kinrec.engine.encoder import Encoded, Encoder, state_length, state_shapes
 from kinrec.engine.events import EventReader
 from kinrec.engine.factors import RowSpec
 from kinrec.engine.fold_in import open_fold_in
@@ -48,6 +48,9 @@ if TYPE_CHECKING:
     from kinrec.bundle.v1.manifest_pb2 import Manifest
     from kinrec.engine.fold_in import FoldIn
     from kinrec.engine.index import VectorIndex
+
+
+_NONE: NDArray[np.float32] = np.zeros(0, np.float32)
 
 
 class Titles:
@@ -151,7 +154,7 @@ class Model:
                 items=len(items),
                 event_types=len(type_weights),
                 vector_size=manifest.encoder.vector_size,
-                state_shapes=encoder.state_shapes,
+                state_length=encoder.state_length,
                 max_history=spec.max_history,
                 with_times=reader.looks_at_times or not encoder.carries_state,
             ),
@@ -181,8 +184,7 @@ class Model:
 
     def stored(self, user: int) -> Encoded:
         """Give what training computed of a user's events."""
-        numbers = self.user_states
-        states = () if numbers is None else self.states.split(numbers[user])
+        states = _NONE if self.user_states is None else np.asarray(self.user_states[user])
         return Encoded(np.asarray(self.user_vectors[user]), states)
 
 
@@ -214,8 +216,7 @@ class _Arrays(NamedTuple):
         users, items = manifest.user_count, manifest.item_count
         size, factors = manifest.encoder.vector_size, manifest.factorization.factors
         type_weights = _type_weights(manifest)
-        shapes = state_shapes("encoder.onnx", manifest.encoder).values()
-        state_size = sum(layers * length for layers, length in shapes)
+        state_size = state_length(state_shapes("encoder.onnx", manifest.encoder).values())
         return cls(
             histories=_open_histories(files, manifest, len(type_weights)),
             user_vectors=files.finite("user_vectors.npy", users, size),

@@ -6,13 +6,14 @@ does. So they lie in memory that it is told of once.
 
 from __future__ import annotations
 
+import math
 import threading
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     import onnxruntime as ort
     from numpy.typing import NDArray
@@ -41,46 +42,48 @@ class OneEvent:
         self._is_taken = threading.Lock()
         self._item, self._event_type, self._gap = (np.zeros((1, 1), np.int64) for _ in range(3))
         shapes = [(layers, 1, size) for layers, size in states.values()]
-        self._before = [np.zeros(shape, np.float32) for shape in shapes]
-        self._after = [np.zeros(shape, np.float32) for shape in shapes]
-        self._vector = np.zeros((1, session.get_outputs()[0].shape[-1]), np.float32)
+        self._vector_size = session.get_outputs()[0].shape[-1]
+        length = sum(layers * size for layers, _, size in shapes)
+        self._before = np.zeros(length, np.float32)
+        self._after = np.zeros(self._vector_size + length, np.float32)
         self._length = np.ones(1, np.int32)
         memory: dict[str, NDArray[np.generic]] = {
             "items": self._item,
             "event_types": self._event_type,
             "gaps": self._gap,
             "lengths": self._length,
-            **dict(zip(states, self._before, strict=True)),
+            **dict(zip(states, _in_pieces(self._before, shapes), strict=True)),
         }
         self.inputs = {node.name: memory[node.name] for node in session.get_inputs()}
         for name, its in self.inputs.items():
             _bind(self._binding.bind_input, name, its)
-        for name, its in zip(outputs, (self._vector, *self._after), strict=True):
+        after = _in_pieces(self._after, [(1, self._vector_size), *shapes])
+        for name, its in zip(outputs, after, strict=True):
             _bind(self._binding.bind_output, name, its)
 
     def run(
-        self, item: int, event_type: int, gap: int, states: Sequence[NDArray[np.float32]]
-    ) -> tuple[NDArray[np.float32], tuple[NDArray[np.float32], ...]] | None:
+        self, item: int, event_type: int, gap: int, states: NDArray[np.float32]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]] | None:
         """Run the encoder.
 
         Args:
             item: The number of the item.
             event_type: The code of the type.
             gap: The code of the time since the event before.
-            states: Those after the event before, (layers, size) each.
+            states: Those after the event before, one after the other.
 
         Returns:
-            The vector, (vector_size,), and the states, (layers, size) each, with the bits of a usual
-            run; None if another thread runs it.
+            The vector, (vector_size,), and the states, likewise, with the bits of a usual run; None if
+            another thread runs it.
         """
         if not self._is_taken.acquire(blocking=False):
             return None
         try:
             self._item[0, 0], self._event_type[0, 0], self._gap[0, 0] = item, event_type, gap
-            for memory, state in zip(self._before, states, strict=True):
-                memory[:, 0] = state
+            self._before[:] = states
             self._session.run_with_iobinding(self._binding)
-            return self._vector[0].copy(), tuple([state[:, 0].copy() for state in self._after])
+            after = self._after.copy()
+            return after[: self._vector_size], after[self._vector_size :]
         finally:
             self._is_taken.release()
 
@@ -101,7 +104,8 @@ def one_event_of(
     """
     if not states:
         return None
-    before = [np.full(shape, 0.5, np.float32) for shape in states.values()]
+    length = sum(layers * size for layers, size in states.values())
+    before = np.full(length, 0.5, np.float32)
     try:
         found = OneEvent(session, states, outputs)
         tried = found.run(0, 0, 0, before)
@@ -110,12 +114,22 @@ def one_event_of(
         return None
     if tried is None:
         return None
-    vector, after = tried
-    pairs = zip(
-        (vector[np.newaxis], *[state[:, np.newaxis] for state in after]), usual, strict=True
+    is_same = np.array_equal(
+        np.concatenate(tried), np.concatenate([np.ravel(one) for one in usual])
     )
-    is_same = all(np.array_equal(one, other) for one, other in pairs)
     return found if is_same else None
+
+
+def _in_pieces(
+    numbers: NDArray[np.float32], shapes: Iterable[tuple[int, ...]]
+) -> list[NDArray[np.float32]]:
+    """Give the pieces, of such shapes, that lie one after the other in some memory."""
+    found: list[NDArray[np.float32]] = []
+    for shape in shapes:
+        size = math.prod(shape)
+        found.append(numbers[:size].reshape(shape))
+        numbers = numbers[size:]
+    return found
 
 
 def _bind(bind: Callable[..., None], name: str, memory: NDArray[np.generic]) -> None:

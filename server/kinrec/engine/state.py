@@ -22,8 +22,6 @@ from kinrec.engine.store import FINGERPRINT_BYTES
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from kinrec.engine.encoder import States
-
 # Format, fingerprint, user number or -1, events, time of the last event.
 _HEADER = struct.Struct(f"<4s{FINGERPRINT_BYTES}siid")
 _FORMAT = b"kst1"
@@ -63,7 +61,7 @@ class StateFormat:
         items: Number of items.
         event_types: Number of event type codes.
         vector_size: Length of an interest vector.
-        state_shapes: Of each of the encoder's states.
+        state_length: How many numbers the encoder's states of a person are.
         max_history: The most events that a state holds.
         with_times: Whether the time of every event is needed again, or of the last alone.
     """
@@ -76,7 +74,7 @@ class StateFormat:
         items: int,
         event_types: int,
         vector_size: int,
-        state_shapes: list[tuple[int, int]],
+        state_length: int,
         max_history: int,
         with_times: bool,
     ) -> None:
@@ -88,17 +86,8 @@ class StateFormat:
         self._vector_size = vector_size
         self._max_history = max_history
         self._with_times = with_times
-        self._states: list[tuple[slice, tuple[int, int]]] = []
-        length = 0
-        for layers, size in state_shapes:
-            start, length = length, length + layers * size
-            self._states.append((slice(start, length), (layers, size)))
-        self._numbers = vector_size + length
+        self._numbers = vector_size + state_length
         self._event_bytes = 4 + 1 + 8 * with_times
-
-    def split(self, numbers: NDArray[np.float32]) -> States:
-        """Give the states of the encoder that lie end to end in ``numbers``."""
-        return tuple([numbers[part].reshape(shape) for part, shape in self._states])
 
     def pack(self, state: State) -> bytes:
         """Write a state."""
@@ -109,10 +98,7 @@ class StateFormat:
         last = float(history.times[-1])
         parts = [
             _HEADER.pack(_FORMAT, self._fingerprint, user, len(history), last),
-            *[
-                numbers.astype(_FLOAT, copy=False).tobytes()
-                for numbers in (state.encoded.vector, *state.encoded.states)
-            ],
+            *[numbers.astype(_FLOAT, copy=False).tobytes() for numbers in state.encoded],
             history.items.astype(_INT, copy=False).tobytes(),
             history.event_types.tobytes(),
         ]
@@ -159,7 +145,7 @@ class StateFormat:
         ):
             raise InvalidStateError
         size = self._vector_size
-        encoded = Encoded(numbers[:size], self.split(numbers[size:]))
+        encoded = Encoded(numbers[:size], numbers[size:])
         return State(None if user == _NOBODY else user, History(items, types, times), encoded)
 
 

@@ -83,8 +83,7 @@ def encode_all(
         zeros without events.
     """
     vectors = np.zeros((len(histories), vector_size), np.float32)
-    numbers = sum(layers * size for layers, size in exported.state_shapes)
-    states = np.zeros((len(histories), numbers), np.float32)
+    states = np.zeros((len(histories), exported.state_length), np.float32)
     users = np.flatnonzero(histories.lengths > 0)
     users = users[np.argsort(histories.lengths[users], kind="stable")]
     for start in range(0, len(users), ENCODE_BATCH):
@@ -94,6 +93,5 @@ def encode_all(
             batch, exported.run_from(people, [None] * len(batch)), strict=True
         ):
             vectors[user] = encoded.vector
-            if numbers:
-                states[user] = np.concatenate([np.ravel(one) for one in encoded.states])
-    return vectors, states if numbers else None
+            states[user] = encoded.states
+    return vectors, states if exported.state_length else None
