@@ -101,7 +101,7 @@ def test_every_method_and_every_field_is_called():
     maker = Maker(Known({"user": ["u1"], "item": ["i1"]}))
     maker.collect(CALL, [ANSWER])
 
-    @settings(DRAWING, max_examples=600)
+    @settings(DRAWING, max_examples=1_500)
     @given(calls(maker))
     def draw(call):
         found.append(call)

@@ -1,21 +1,23 @@
-"""Page tokens: signed, so that they can say where a page begins, and kept by nobody but the caller."""
+"""Page tokens: they say where a page begins, and are kept by nobody but the caller.
+
+They are signed together with the request that they go on from, which the next one must repeat.
+"""
 
 from __future__ import annotations
 
-import hashlib
 import struct
 from typing import TYPE_CHECKING, NamedTuple
 
 from kinrec.engine.store import FINGERPRINT_BYTES
+from kinrec.server.states import MAC_BYTES
 
 if TYPE_CHECKING:
     from kinrec.server.states import StateKeys
     from kinrec.v1 import recommender_pb2 as pb
 
-_DIGEST_BYTES = 16
-# Format, fingerprint of the ranking, items before the page, limit of the first page, digest.
-_TOKEN = struct.Struct(f"<4s{FINGERPRINT_BYTES}sHH{_DIGEST_BYTES}s")
-_FORMAT = b"kpg1"
+# Format, fingerprint of the ranking, items before the page, limit of the first page.
+_TOKEN = struct.Struct(f"<4s{FINGERPRINT_BYTES}sHH")
+_FORMAT = b"kpg2"
 
 
 class InvalidPageTokenError(Exception):
@@ -57,11 +59,11 @@ def read_page(request: pb.RecommendRequest, keys: StateKeys, ranking: bytes) -> 
         sealed = bytes.fromhex(request.page_token)
     except ValueError as error:
         raise InvalidPageTokenError from error
-    data = keys.find_signed(sealed)
-    if data is None or len(data) != _TOKEN.size or not data.startswith(_FORMAT):
+    signature, data = sealed[:MAC_BYTES], sealed[MAC_BYTES:]
+    if len(data) != _TOKEN.size or not keys.is_signed(data + _same_in_all(request), signature):
         raise InvalidPageTokenError
-    _, its_ranking, skip, depth, digest = _TOKEN.unpack(data)
-    if digest != _digest(request):
+    form, its_ranking, skip, depth = _TOKEN.unpack(data)
+    if form != _FORMAT:
         raise InvalidPageTokenError
     if its_ranking != ranking:
         raise StalePageTokenError
@@ -73,16 +75,16 @@ def next_token(
 ) -> str:
     """Give the token of the page after one of ``limit`` items."""
     depth = page.depth or limit
-    data = _TOKEN.pack(_FORMAT, ranking, page.skip + limit, depth, _digest(request))
-    return keys.seal(data).hex()
+    data = _TOKEN.pack(_FORMAT, ranking, page.skip + limit, depth)
+    return (keys.sign(data + _same_in_all(request)) + data).hex()
 
 
-def _digest(request: pb.RecommendRequest) -> bytes:
-    """Give what changes with all that a page depends on."""
+def _same_in_all(request: pb.RecommendRequest) -> bytes:
+    """Give what all requests for pages of one list have in common."""
     token, limit = request.page_token, request.limit
     # Set back at the end: a copy of thousands of events takes longer than all the rest.
     request.page_token, request.limit = "", 0
     # Deterministic within one version of protobuf, which replicas share; another refuses the token.
     data = request.SerializeToString(deterministic=True)
     request.page_token, request.limit = token, limit
-    return hashlib.sha256(data).digest()[:_DIGEST_BYTES]
+    return data

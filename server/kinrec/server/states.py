@@ -24,7 +24,7 @@ MAX_KEYS = 2
 _DIGEST = "sha256"
 _PSEUDONYM = b"pseudonym of user "  # nothing that is signed begins so
 _PSEUDONYM_BYTES = 12
-_MAC_BYTES = hashlib.new(_DIGEST).digest_size
+MAC_BYTES = hashlib.new(_DIGEST).digest_size
 
 
 class StateKeys:
@@ -73,9 +73,9 @@ class StateKeys:
 
     def seal(self, state: bytes) -> bytes:
         """Sign a state; one that is empty, or too long to be read again, is given as an empty one."""
-        if not state or len(state) > MAX_STATE_BYTES - _MAC_BYTES:
+        if not state or len(state) > MAX_STATE_BYTES - MAC_BYTES:
             return b""
-        return _sign(self._macs[0], state) + state
+        return self.sign(state) + state
 
     def open(self, sealed: bytes) -> bytes:
         """Give the state that was signed; of an empty one an empty one.
@@ -85,25 +85,23 @@ class StateKeys:
         """
         if not sealed:
             return b""
-        state = self.find_signed(sealed)
-        if state is None:
+        state = sealed[MAC_BYTES:]
+        if len(sealed) > MAX_STATE_BYTES or not self.is_signed(state, sealed[:MAC_BYTES]):
             raise InvalidStateError
         return state
 
-    def find_signed(self, sealed: bytes) -> bytes | None:
-        """Give what was signed; None if it was not, with these keys, or was changed, or is too long."""
-        if len(sealed) > MAX_STATE_BYTES:
-            return None
-        mac, signed = sealed[:_MAC_BYTES], sealed[_MAC_BYTES:]
-        for begun in self._macs:
-            if hmac.compare_digest(mac, _sign(begun, signed)):
-                return signed
-        return None
+    def sign(self, data: bytes) -> bytes:
+        """Give the signature of some bytes, ``MAC_BYTES`` long."""
+        return _sign(self._macs[0], data)
+
+    def is_signed(self, data: bytes, signature: bytes) -> bool:
+        """Whether it is the signature of some bytes with one of these keys."""
+        return any(hmac.compare_digest(signature, _sign(begun, data)) for begun in self._macs)
 
     def pseudonym(self, user_id: str) -> str:
         """Give a name for a user that only who has the key can find out the id of."""
         named = _PSEUDONYM + user_id.encode()
-        return _sign(self._macs[0], named)[:_PSEUDONYM_BYTES].hex()
+        return self.sign(named)[:_PSEUDONYM_BYTES].hex()
 
 
 def _sign(begun: hmac.HMAC, data: bytes) -> bytes:
