@@ -135,8 +135,8 @@ def main() -> None:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--store", type=Path, help="a store (default: a sample that is trained)")
-    parser.add_argument("--calls", type=int, default=1000, help="calls of a turn (%(default)s)")
-    parser.add_argument("--repeats", type=int, default=10, help="turns of each call (%(default)s)")
+    parser.add_argument("--calls", type=int, default=400, help="calls of a turn (%(default)s)")
+    parser.add_argument("--repeats", type=int, default=25, help="turns of each call (%(default)s)")
     parser.add_argument("--callers", type=int, default=64, help="callers at once (%(default)s)")
     parser.add_argument(
         "--only",
@@ -220,6 +220,9 @@ def questions_of(
         method = type(request).__name__.removesuffix("Request")
         return Question(name, method, request.SerializeToString(), parts)
 
+    def of_many(name: str, request: Message) -> Question:
+        return dataclasses.replace(question(name, request), people=BATCH)
+
     encode = pb.EncodeSequenceRequest(events=messages)
     similar = pb.SimilarUsersRequest(events=messages)
     recommend = pb.RecommendRequest(events=messages)
@@ -234,24 +237,23 @@ def questions_of(
     recommend_all = pb.BatchRecommendRequest(
         requests=[pb.RecommendRequest(events=its) for its in each]
     )
-    batches = [
-        question(f"{name} of {BATCH}, {EVENTS} events, each", request)
-        for name, request in (("BatchEncode", encode_all), ("BatchRecommend", recommend_all))
-    ]
+    encode_next = pb.EncodeSequenceRequest(events=messages[-1:])
+    recommend_next = pb.RecommendRequest(events=messages[-1:])
+    in_batch = f"of {BATCH}, {EVENTS} events, each"
+    # Those that are compared with each other are neighbours: a machine changes its speed within seconds.
+    # The states are the server's own to give: they are added when there is one.
     return [
         question("EncodeSequence, 50 events", encode, ENCODER),
+        question(f"EncodeSequence, {CARRY_ON}", encode_next, STEP),
+        of_many(f"BatchEncode {in_batch}", encode_all),
         question("SimilarUsers, 50 events", similar, ENCODER, USERS),
-        question(PLAIN, recommend, ENCODER, *asked),
+        question("SimilarItems", similar_items, ITEMS),
+        question(f"Rank of {EVENTS} items, {EVENTS} events", rank, ENCODER, *asked),
         question("Recommend, known user", known, *asked),
         question("Recommend, filter, diversity, reasons", refined, ENCODER, *asked),
-        question(f"Rank of {EVENTS} items, {EVENTS} events", rank, ENCODER, *asked),
-        question("SimilarItems", similar_items, ITEMS),
-        *[dataclasses.replace(batch, people=BATCH) for batch in batches],
-        # The state is the server's own to give: it is added when there is one.
-        question(
-            f"EncodeSequence, {CARRY_ON}", pb.EncodeSequenceRequest(events=messages[-1:]), STEP
-        ),
-        question(f"Recommend, {CARRY_ON}", pb.RecommendRequest(events=messages[-1:]), STEP, *asked),
+        question(PLAIN, recommend, ENCODER, *asked),
+        question(f"Recommend, {CARRY_ON}", recommend_next, STEP, *asked),
+        of_many(f"BatchRecommend {in_batch}", recommend_all),
     ]
 
 
