@@ -191,6 +191,12 @@ class Encoder:
     def _feed_of(self, starts: Sequence[Start | None]) -> dict[str, NDArray[np.float32]]:
         """Give the states before the events, (layers, batch, size) each: zeros where nothing was."""
         before = [self._no_states if start is None else start.states for start in starts]
+        if len(before) == 1:  # views, nothing to put together
+            (its,) = before
+            return {
+                name: its[part].reshape(layers, 1, size)
+                for name, (part, (layers, size)) in self._parts.items()
+            }
         together = np.stack(before)
         return {
             name: np.ascontiguousarray(
