@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
@@ -62,7 +63,8 @@ class ScriptedServer(grpc.GenericRpcHandler):
 
     A line is a message, bytes to send as they are, or a `Refusal`; the last one is repeated. While
     `gate` is closed no call is answered. On a stream each message of the caller is a call, and so is,
-    with no bytes, the end of its side.
+    with no bytes, the end of its side. When a stream has ended, a while after its last answer, `awaited`
+    has whether its caller still waited.
     """
 
     def __init__(self) -> None:
@@ -71,6 +73,7 @@ class ScriptedServer(grpc.GenericRpcHandler):
         self.entered = threading.Event()
         self.gate = threading.Event()
         self.gate.set()
+        self.awaited: list[bool] = []
         self.address = ""
 
     def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler:
@@ -94,6 +97,8 @@ class ScriptedServer(grpc.GenericRpcHandler):
             for data in messages:
                 yield answer(data, context)
             yield answer(b"", context)
+            time.sleep(0.05)
+            self.awaited.append(context.is_active())
 
         if method.endswith("/RecommendStream"):
             return grpc.stream_stream_rpc_method_handler(answer_each)

@@ -272,3 +272,15 @@ def test_a_closed_client(server, step):
     assert not step.stream.is_open
     with pytest.raises(ClientClosedError):
         step.open("a")
+
+
+def test_a_stream_that_is_closed_is_waited_for(step, server):
+    """To its status, though its client is closed at once: else the server would take it for cancelled."""
+    server.script = [*stream_answers("v1"), STREAM_END]
+    step.open("a")
+    assert step.close() == b"state"
+    step.close_client()
+    until = time.monotonic() + 10
+    while not server.awaited and time.monotonic() < until:
+        time.sleep(0.01)
+    assert server.awaited == [True]

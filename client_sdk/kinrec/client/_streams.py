@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import partial
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Protocol, cast
@@ -140,6 +140,9 @@ class RecommendStream:
                     raise self._broken(ServerError(_OUT_OF_TURN + self._note))
                 self._takes_more = False
                 self._state = part.state
+                # Until the status is there: to let go of a call before is to cancel it.
+                with self._limited(), suppress(grpc.RpcError):
+                    next(self._call, None)
             return self._state
 
     def __enter__(self) -> Self:
@@ -172,27 +175,22 @@ class RecommendStream:
 
     def _exchange(self, message: bytes | None) -> RecommendResult | KinrecError | StreamEnd:
         """Send a message, or that none will follow, and wait for what comes back."""
-        late = threading.Event()
-        # The deadline of a call of gRPC is that of the whole stream, and to read takes none.
-        timer = threading.Timer(self._seconds, self._give_up, [late])
-        timer.daemon = True
-        timer.start()
-        try:
-            self._outgoing.put(message)
-            data = next(self._call)
-        except StopIteration as error:
-            failure = ServerError(_ENDED + self._note)
-            raise self._broken(failure) from error
-        except grpc.RpcError as error:
-            if late.is_set():
-                raise self._broken(late_error(self._seconds, self._note)) from error
-            raise self._broken(self._explain(error, self._seconds, self._note)) from error
-        except BaseException:  # Ctrl-C: the next answer would be taken for that of the next message
-            self._break()
-            raise
-        finally:
-            timer.cancel()
-            timer.join()
+        with self._limited() as late:
+            try:
+                self._outgoing.put(message)
+                data = next(self._call)
+            except StopIteration as error:
+                failure = ServerError(_ENDED + self._note)
+                raise self._broken(failure) from error
+            except grpc.RpcError as error:
+                if late.is_set():
+                    raise self._broken(late_error(self._seconds, self._note)) from error
+                raise self._broken(self._explain(error, self._seconds, self._note)) from error
+            except (
+                BaseException
+            ):  # Ctrl-C: the next answer would be taken for that of the next message
+                self._break()
+                raise
         if late.is_set():  # by a hair, but the call is cancelled
             raise self._broken(late_error(self._seconds, self._note))
         return self._read(data)
@@ -202,6 +200,20 @@ class RecommendStream:
             return _calls.read_stream_part(data)
         except ServerError as error:
             raise self._broken(ServerError(f"{error}{self._note}")) from error
+
+    @contextmanager
+    def _limited(self) -> Iterator[threading.Event]:
+        """Cancel the call when what is done takes too long; the event is then set."""
+        late = threading.Event()
+        # The deadline of a call of gRPC is that of the whole stream, and to read takes none.
+        timer = threading.Timer(self._seconds, self._give_up, [late])
+        timer.daemon = True
+        timer.start()
+        try:
+            yield late
+        finally:
+            timer.cancel()
+            timer.join()
 
     def _give_up(self, late: threading.Event) -> None:
         late.set()
@@ -306,6 +318,11 @@ class AsyncRecommendStream:
                 if not isinstance(part, StreamEnd):
                     raise self._broken(ServerError(_OUT_OF_TURN + self._note))
                 self._state = part.state
+                self._is_closed = True
+                # Until the status is there: to let go of a call before is to cancel it.
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(self._seconds):
+                        await self._call.code()
             self._is_closed = True
             return self._state
 
