@@ -152,13 +152,16 @@ def survey_times(column: str, dtype: DType) -> dict[str, nw.Expr]:
 def time_form(survey: Mapping[str, float | None]) -> TimeForm:
     """Decide how the times of a column are written by what most of them look like.
 
+    As many dates as numbers are dates: a number among dates is more often a slip than the other way round.
+
     Args:
         survey: The results of ``survey_times``; null where there was nothing to aggregate.
     """
-    if (survey.get("dates") or 0) > (survey.get("numbers") or 0):
+    dates, numbers = survey.get("dates") or 0, survey.get("numbers") or 0
+    if dates and dates >= numbers:
         fractions, zones = bool(survey["fractions"]), bool(survey["zones"])
         return TimeForm(iso=True, has_fractions=fractions, has_zones=zones)
-    if survey.get("numbers") == 0 and survey.get("dates") == 0:
+    if survey.get("numbers") == 0:
         return TimeForm(per_second=0.0)
     middle = survey.get("middle") or 0.0
     for limit, per_second in _UNITS_PER_SECOND:

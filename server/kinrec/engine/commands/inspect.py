@@ -89,9 +89,9 @@ def _sections(
             ("user index", _index(manifest.user_index)),
             ("item index", _index(manifest.item_index)),
             (
-                "parity",
+                "export",
                 (
-                    f"greatest difference {manifest.parity.max_abs_diff:.1e} "
+                    f"greatest difference of torch and ONNX {manifest.parity.max_abs_diff:.1e} "
                     f"over {manifest.parity.sequences} sequences"
                 ),
             ),
