@@ -19,7 +19,7 @@ from kinrec.engine import (
 )
 from kinrec.engine.encoder import Encoded
 from kinrec.engine.events import NOTHING, EventReader, History
-from kinrec.engine.state import State, StateFormat
+from kinrec.engine.state import State, StateFormat, VerifiedState
 
 CUTS = [[50], [30, 20], [1] * 50, [49, 1], [7, 0, 13, 0, 30]]
 
@@ -277,6 +277,21 @@ def test_numbers_that_are_none_are_refused():
     endless = dataclasses.replace(state.history, times=np.array([0, 1, np.inf]))
     with pytest.raises(InvalidStateError):
         make_format().unpack(make_format().pack(state._replace(history=endless)))
+
+
+def test_of_a_verified_state_the_numbers_are_taken_as_they_are():
+    """It was written by a server; that it is whole, and of this bundle, is looked at all the same."""
+    form, state = make_format(), some_state()
+    odd = state._replace(encoded=Encoded(np.full(4, np.inf, np.float32), state.encoded.states))
+    packed = form.pack(odd)
+    with pytest.raises(InvalidStateError):
+        form.unpack(packed)
+
+    assert np.isinf(form.unpack(VerifiedState(packed)).encoded.vector).all()
+    with pytest.raises(InvalidStateError):
+        form.unpack(VerifiedState(packed[:-1]))
+    with pytest.raises(StaleStateError):
+        form.unpack(VerifiedState(packed[:4] + bytes(16) + packed[20:]))
 
 
 class Numbers:

@@ -14,7 +14,7 @@ import pytest
 from google.rpc.error_details_pb2 import ErrorInfo
 from google.rpc.status_pb2 import Status
 
-from kinrec.engine import Engine, InvalidStateError
+from kinrec.engine import Engine, InvalidStateError, VerifiedState
 from kinrec.server.app import RecommenderServer
 from kinrec.server.config import ServerConfig
 from kinrec.server.engines import Engines
@@ -176,6 +176,7 @@ def test_what_was_signed_is_opened():
     """Nothing else is; an empty state needs no signature."""
     keys = StateKeys.random()
     assert keys.open(keys.seal(b"state")) == b"state"
+    assert isinstance(keys.open(keys.seal(b"state")), VerifiedState)
     assert keys.open(keys.seal(b"")) == keys.seal(b"") == b""
     with pytest.raises(InvalidStateError):
         StateKeys.random().open(keys.seal(b"state"))

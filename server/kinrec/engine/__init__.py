@@ -36,7 +36,7 @@ from kinrec.engine.events import GAP_BUCKETS
 from kinrec.engine.options import PLAIN, CategoryCap, Options, Query
 from kinrec.engine.reasons import Reason
 from kinrec.engine.sources import SOURCES
-from kinrec.engine.state import fingerprint_of
+from kinrec.engine.state import VerifiedState, fingerprint_of
 
 __all__ = [
     "GAP_BUCKETS",
@@ -77,5 +77,6 @@ __all__ = [
     "TimeRange",
     "UnknownItemError",
     "UnknownUserError",
+    "VerifiedState",
     "fingerprint_of",
 ]

@@ -12,7 +12,7 @@ import secrets
 from functools import partial
 from typing import TYPE_CHECKING
 
-from kinrec.engine import InvalidStateError
+from kinrec.engine import InvalidStateError, VerifiedState
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -24,6 +24,7 @@ MAX_KEYS = 2
 _DIGEST = "sha256"
 _PSEUDONYM = b"pseudonym of user "  # nothing that is signed begins so
 _PSEUDONYM_BYTES = 12
+_NONE = VerifiedState()
 MAC_BYTES = hashlib.new(_DIGEST).digest_size
 
 
@@ -77,18 +78,18 @@ class StateKeys:
             return b""
         return self.sign(state) + state
 
-    def open(self, sealed: bytes) -> bytes:
+    def open(self, sealed: bytes) -> VerifiedState:
         """Give the state that was signed; of an empty one an empty one.
 
         Raises:
             InvalidStateError: It was not signed with these keys, or was changed, or is too long.
         """
         if not sealed:
-            return b""
+            return _NONE
         state = sealed[MAC_BYTES:]
         if len(sealed) > MAX_STATE_BYTES or not self.is_signed(state, sealed[:MAC_BYTES]):
             raise InvalidStateError
-        return state
+        return VerifiedState(state)
 
     def sign(self, data: bytes) -> bytes:
         """Give the signature of some bytes, ``MAC_BYTES`` long."""
