@@ -101,7 +101,6 @@ def main() -> None:
     os.sched_setaffinity(0, {cores.server})
     engine = Engine.load(store)
     item_ids, user_id = known_ids(engine)
-    bundle = store if (store / "manifest.json").exists() else store / engine.version
     events = [
         Event(item_ids[i % len(item_ids)], "", FIRST_TIME + 60.0 * i) for i in range(CARRIED[-1])
     ]
@@ -118,9 +117,9 @@ def main() -> None:
         return
     asked = _asked_parts(engine.manifest)
     refined = refined_request(options)
-    parts = parts_us(bundle, engine.manifest)
+    parts = parts_us(bundle_of(store, engine), engine.manifest)
     del engine
-    console.print(_parts_table(parts))
+    console.print(parts_table(parts))
     questions = questions_of(history, user_id, asked, refined)
     wanted = [question for question in questions if question.name.startswith(tuple(args.only))]
     if not wanted:
@@ -168,6 +167,11 @@ def sample_store(console: Console) -> Path:
         files = ["--events", data / "events.csv", "--items", data / "items.csv"]
         subprocess.run([BIN / "kinrec", "train", *files, "--out", store], check=True)
     return store
+
+
+def bundle_of(store: Path, engine: Engine) -> Path:
+    """Where the bundle is that an engine was loaded from: a version of the store, or itself."""
+    return store if (store / "manifest.json").exists() else store / engine.version
 
 
 def known_ids(engine: Engine) -> tuple[list[str], str]:
@@ -335,7 +339,8 @@ def _carried_table(costs: dict[int, tuple[float, float]]) -> Table:
     return table
 
 
-def _parts_table(parts: dict[str, float]) -> Table:
+def parts_table(parts: dict[str, float]) -> Table:
+    """Show what ``parts_us`` measured."""
     table = Table("alone", title="Parts", title_justify="left")
     table.add_column("CPU µs", justify="right")
     for name, cost in parts.items():

@@ -17,7 +17,8 @@ of them ends later. So the most callers call again, some seconds at a time, howe
 with h2load on the cores of the server alone, as many as it has workers. It then takes the same part of
 one core as of several. Beside each RPC stands what an empty call of the same sizes costs. All servers run
 at the same time and take turns, for a machine that others use too is now fast, now slow. Of a batch
-calls per second and CPU time are those of each person in it; how long it takes is of the whole.
+calls per second and CPU time are those of each person in it; how long it takes is of the whole. What
+onnxruntime and the indexes take alone, Annoy's among them, is measured first.
 """
 
 from __future__ import annotations
@@ -46,14 +47,17 @@ from bench import (
     SERVICE,
     Question,
     answer_size,
+    bundle_of,
     known_ids,
     limit_numpy_threads,
+    parts_table,
     questions_of,
     refined_options,
     refined_request,
     sample_store,
     with_state,
 )
+from parts import parts_us
 from processes import Server, serve
 from rich.console import Console
 from rich.table import Table
@@ -64,6 +68,7 @@ from kinrec.v1 import recommender_pb2 as pb
 CALLERS = (1, 16, 64)
 SECONDS, TURNS = 2, 3
 EMPTY = 0  # stands for the empty calls, beside numbers of workers
+LEAST_CALLS = 20  # of a measure, whatever a call asks
 STREAMS = 256  # that may be open: the next of a caller can begin before its last has quite ended
 GRPC_FRAME = 5  # bytes before a message: whether it is compressed, and its length
 
@@ -126,6 +131,7 @@ def main() -> None:
     engine = Engine.load(store)
     item_ids, user_id = known_ids(engine)
     events = [Event(item_ids[i % len(item_ids)], "", FIRST_TIME + 60.0 * i) for i in range(EVENTS)]
+    console.print(parts_table(parts_us(bundle_of(store, engine), engine.manifest)))
     asked = questions_of(events, user_id, [], refined_request(refined_options(engine)))
     asked.append(_stream(asked))
     with ExitStack() as running:
@@ -191,7 +197,7 @@ def _measure(targets: dict[int, Target], count: int) -> dict[int, list[list[Thro
 
     Args:
         targets: The servers, by their workers or ``EMPTY``.
-        count: About how many people each asks about, by a call of each caller at least.
+        count: About how many people each asks about, by no fewer than 20 calls and one of each caller.
     """
     found: dict[int, list[list[Throughput]]] = {of: [] for of in targets}
     for place in range(len(targets[EMPTY].calls)):
@@ -205,7 +211,7 @@ def _measure(targets: dict[int, Target], count: int) -> dict[int, list[list[Thro
 
 
 def _load(server: Server, call: Call, callers: int, count: int) -> Throughput:
-    calls = max(count // call.people, callers)
+    calls = max(count // call.people, LEAST_CALLS, callers)
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "log"
         command = _h2load(Path(folder) / "request", call.request, callers)
