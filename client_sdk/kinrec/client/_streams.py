@@ -186,9 +186,8 @@ class RecommendStream:
                 if late.is_set():
                     raise self._broken(late_error(self._seconds, self._note)) from error
                 raise self._broken(self._explain(error, self._seconds, self._note)) from error
-            except (
-                BaseException
-            ):  # Ctrl-C: the next answer would be taken for that of the next message
+            except BaseException:
+                # Ctrl-C: the next answer would be taken for that of the next message.
                 self._break()
                 raise
         if late.is_set():  # by a hair, but the call is cancelled
