@@ -11,7 +11,8 @@ import pytest
 
 from kinrec.bundle.v1 import manifest_pb2
 from kinrec.engine import BundleError
-from kinrec.engine.encoder import Start, state_shapes
+from kinrec.engine.encoder import Start
+from kinrec.engine.encoder_states import states_of
 from kinrec.engine.events import History, gap_codes
 
 
@@ -121,7 +122,7 @@ def test_an_input_that_the_engine_cannot_feed_is_refused(dims):
     spec = manifest_pb2.Encoder(inputs=[tensor], carries_state=True)
 
     with pytest.raises(BundleError, match="'prices' is neither of the events nor a state"):
-        state_shapes("encoder.onnx", spec)
+        states_of("encoder.onnx", spec)
 
 
 def test_an_encoder_with_states_takes_any_number_of_events():
@@ -130,7 +131,7 @@ def test_an_encoder_with_states_takes_any_number_of_events():
     spec = manifest_pb2.Encoder(inputs=[tensor], carries_state=True, max_length=10)
 
     with pytest.raises(BundleError, match="takes any number of events"):
-        state_shapes("encoder.onnx", spec)
+        states_of("encoder.onnx", spec)
 
 
 def test_onnxruntime_leaves_nothing_behind_and_says_nothing(tmp_path):

@@ -6,6 +6,7 @@ import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper
 
+from kinrec.engine.encoder_states import EncoderStates
 from kinrec.engine.one_event import one_event_of
 
 SIZE = 4
@@ -46,7 +47,7 @@ def session_of(*, hands_on, dtype=TensorProto.FLOAT):
 def test_an_event_goes_on_from_the_states_that_are_given():
     """Run after run, each with what it was given; what came out before stays as it was."""
     session, outputs = session_of(hands_on=False)
-    one_event = one_event_of(session, {"h0": (1, SIZE)}, outputs)
+    one_event = one_event_of(session, EncoderStates({"h0": (1, SIZE)}), outputs)
     assert one_event is not None
     states = np.arange(SIZE, dtype=np.float32)
     found = [one_event.run(3, 0, 0, states)]
@@ -63,13 +64,13 @@ def test_an_event_goes_on_from_the_states_that_are_given():
 def test_a_graph_of_which_it_gives_something_else_has_usual_runs(odd):
     """As one whose state comes out as it went in, which is not written to the memory it is to be in."""
     session, outputs = session_of(**odd)
-    assert one_event_of(session, {"h0": (1, SIZE)}, outputs) is None
+    assert one_event_of(session, EncoderStates({"h0": (1, SIZE)}), outputs) is None
 
 
 def test_an_encoder_without_states_has_usual_runs():
     """It looks at all events anyway."""
     session, outputs = session_of(hands_on=False)
-    assert one_event_of(session, {}, outputs[:1]) is None
+    assert one_event_of(session, EncoderStates({}), outputs[:1]) is None
 
 
 def test_a_trained_encoder_has_it(model):

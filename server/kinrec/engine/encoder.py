@@ -9,17 +9,19 @@ import numpy as np
 
 from kinrec.engine._errors import BundleError
 from kinrec.engine._onnxruntime import ort
+from kinrec.engine.encoder_states import EVENT_INPUTS, states_of
 from kinrec.engine.events import UNKNOWN_GAP, History, gap_code, gap_codes
 from kinrec.engine.one_event import one_event_of
 from kinrec.engine.stages import listener
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
 
     from kinrec.bundle.v1 import manifest_pb2
+    from kinrec.engine.encoder_states import EncoderStates
     from kinrec.engine.one_event import OneEvent
 
 MAX_BATCH = 32
@@ -27,8 +29,6 @@ MAX_BATCH = 32
 # Events of a run, padding included, after which its memory is kept: what a larger one took is given
 # back, which otherwise would stay for good.
 _MOST_KEPT = 2 * 1024
-
-_EVENT_INPUTS = ("items", "event_types", "gaps", "lengths")
 
 
 class Start(NamedTuple):
@@ -77,17 +77,11 @@ class Encoder:
             raise BundleError(f"{path.name}: onnxruntime cannot load it") from error
         _check_graph(path.name, self._session, spec)
         names = [tensor.name for tensor in spec.inputs]
-        self._unused = [name for name in _EVENT_INPUTS if name not in names]
-        self._states = state_shapes(path.name, spec)
+        self._unused = [name for name in EVENT_INPUTS if name not in names]
+        self._states = states_of(path.name, spec)
+        self._no_states = np.zeros(self._states.length, np.float32)
         self._max_length = spec.max_length or None
         self._outputs = ["vectors", *_state_outputs(path.name, spec, self._states)]
-        # Where each lies in those of a person, one after the other.
-        ends = accumulate(layers * size for layers, size in self._states.values())
-        self._parts = {
-            name: (slice(end - layers * size, end), (layers, size))
-            for (name, (layers, size)), end in zip(self._states.items(), ends, strict=True)
-        }
-        self._no_states = np.zeros(state_length(self._states.values()), np.float32)
         self._one_event = one_event_of(self._session, self._states, self._outputs)
         # The slice of the events that the graph takes: all of them, or the last.
         self._visible = slice(-self._max_length if self._max_length else None, None)
@@ -115,7 +109,7 @@ class Encoder:
     @property
     def state_length(self) -> int:
         """How many numbers the states of a person are."""
-        return len(self._no_states)
+        return self._states.length
 
     def run(self, histories: Sequence[History]) -> NDArray[np.float32]:
         """Encode at least one history, each of at least one event.
@@ -159,10 +153,8 @@ class Encoder:
             starts: What came before each; None for nothing, and for an encoder without states.
         """
         vectors, *states = self._run(histories, starts, self._outputs)
-        count = len(vectors)
-        of_each = [state.swapaxes(0, 1).reshape(count, -1) for state in states]
-        joined = np.concatenate(of_each, axis=1) if states else [self._no_states] * count
-        return [Encoded(vector, its) for vector, its in zip(vectors, joined, strict=True)]
+        rows = self._states.to_rows(states, len(vectors))
+        return [Encoded(vector, its) for vector, its in zip(vectors, rows, strict=True)]
 
     def _run(
         self,
@@ -192,18 +184,8 @@ class Encoder:
         """Give the states before the events, (layers, batch, size) each: zeros where nothing was."""
         before = [self._no_states if start is None else start.states for start in starts]
         if len(before) == 1:  # views, nothing to put together
-            (its,) = before
-            return {
-                name: its[part].reshape(layers, 1, size)
-                for name, (part, (layers, size)) in self._parts.items()
-            }
-        together = np.stack(before)
-        return {
-            name: np.ascontiguousarray(
-                together[:, part].reshape(len(before), layers, size).swapaxes(0, 1)
-            )
-            for name, (part, (layers, size)) in self._parts.items()
-        }
+            return self._states.views(before[0])
+        return self._states.from_rows(before)
 
 
 def _gaps(history: History, start: Start | None) -> NDArray[np.int64]:
@@ -246,39 +228,7 @@ def _padded(rows: Sequence[NDArray[np.integer]], is_event: NDArray[np.bool_]) ->
     return padded
 
 
-def state_length(shapes: Iterable[tuple[int, int]]) -> int:
-    """Give how many numbers states of such numbers of layers and sizes are."""
-    return sum(layers * size for layers, size in shapes)
-
-
-def state_shapes(name: str, spec: manifest_pb2.Encoder) -> dict[str, tuple[int, int]]:
-    """Give the number of layers and the size of each input that is not of the events."""
-    shapes: dict[str, tuple[int, int]] = {}
-    for tensor in spec.inputs:
-        if tensor.name in _EVENT_INPUTS:
-            continue
-        match list(tensor.dims):
-            case [layers, "batch", size] if layers.isdecimal() and size.isdecimal():
-                shapes[tensor.name] = (int(layers), int(size))
-            case _:
-                raise BundleError(
-                    f"{name}: its input {tensor.name!r} is neither of the events nor a state"
-                )
-    if spec.carries_state != bool(shapes):
-        raise BundleError(
-            f"{name}: the manifest's carries_state is {spec.carries_state}, "
-            f"but {len(shapes)} of the inputs are states"
-        )
-    if spec.max_length < 0:
-        raise BundleError(f"{name}: max_length must be zero or more, is {spec.max_length}")
-    if spec.max_length and shapes:
-        raise BundleError(f"{name}: an encoder that carries state takes any number of events")
-    return shapes
-
-
-def _state_outputs(
-    name: str, spec: manifest_pb2.Encoder, states: dict[str, tuple[int, int]]
-) -> list[str]:
+def _state_outputs(name: str, spec: manifest_pb2.Encoder, states: EncoderStates) -> list[str]:
     """Give the outputs that hold the states after the events, in the order of the inputs."""
     outputs = [tensor.name for tensor in spec.outputs]
     inputs = [tensor for tensor in spec.inputs if tensor.name in states]

@@ -11,7 +11,8 @@ import numpy as np
 from kinrec.engine._errors import BundleError
 from kinrec.engine.arrays import ArrayFiles
 from kinrec.engine.attributes import Attributes
-from kinrec.engine.encoder import Encoded, Encoder, state_length, state_shapes
+from kinrec.engine.encoder import Encoded, Encoder
+from kinrec.engine.encoder_states import states_of
 from kinrec.engine.events import EventReader
 from kinrec.engine.factors import RowSpec
 from kinrec.engine.fold_in import open_fold_in
@@ -216,7 +217,7 @@ class _Arrays(NamedTuple):
         users, items = manifest.user_count, manifest.item_count
         size, factors = manifest.encoder.vector_size, manifest.factorization.factors
         type_weights = _type_weights(manifest)
-        state_size = state_length(state_shapes("encoder.onnx", manifest.encoder).values())
+        state_size = states_of("encoder.onnx", manifest.encoder).length
         return cls(
             histories=_open_histories(files, manifest, len(type_weights)),
             user_vectors=files.finite("user_vectors.npy", users, size),

@@ -6,17 +6,18 @@ does. So they lie in memory that it is told of once.
 
 from __future__ import annotations
 
-import math
 import threading
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
     import onnxruntime as ort
     from numpy.typing import NDArray
+
+    from kinrec.engine.encoder_states import EncoderStates
 
 
 class OneEvent:
@@ -24,7 +25,7 @@ class OneEvent:
 
     Args:
         session: The graph.
-        states: The layers and the size of each state that goes in, by its name.
+        states: Those of the encoder.
         outputs: The names of what comes out: the vectors, then a state for each that goes in.
 
     Attributes:
@@ -34,30 +35,29 @@ class OneEvent:
     def __init__(
         self,
         session: ort.InferenceSession,
-        states: Mapping[str, tuple[int, int]],
+        states: EncoderStates,
         outputs: Sequence[str],
     ) -> None:
         self._session = session
         self._binding = session.io_binding()
         self._is_taken = threading.Lock()
         self._item, self._event_type, self._gap = (np.zeros((1, 1), np.int64) for _ in range(3))
-        shapes = [(layers, 1, size) for layers, size in states.values()]
         self._vector_size = session.get_outputs()[0].shape[-1]
-        length = sum(layers * size for layers, _, size in shapes)
-        self._before = np.zeros(length, np.float32)
-        self._after = np.zeros(self._vector_size + length, np.float32)
+        self._before = np.zeros(states.length, np.float32)
+        self._after = np.zeros(self._vector_size + states.length, np.float32)
         self._length = np.ones(1, np.int32)
         memory: dict[str, NDArray[np.generic]] = {
             "items": self._item,
             "event_types": self._event_type,
             "gaps": self._gap,
             "lengths": self._length,
-            **dict(zip(states, _in_pieces(self._before, shapes), strict=True)),
+            **states.views(self._before),
         }
         self.inputs = {node.name: memory[node.name] for node in session.get_inputs()}
         for name, its in self.inputs.items():
             _bind(self._binding.bind_input, name, its)
-        after = _in_pieces(self._after, [(1, self._vector_size), *shapes])
+        vectors, rest = np.split(self._after, [self._vector_size])
+        after = [vectors[np.newaxis], *states.views(rest).values()]
         for name, its in zip(outputs, after, strict=True):
             _bind(self._binding.bind_output, name, its)
 
@@ -89,13 +89,13 @@ class OneEvent:
 
 
 def one_event_of(
-    session: ort.InferenceSession, states: Mapping[str, tuple[int, int]], outputs: Sequence[str]
+    session: ort.InferenceSession, states: EncoderStates, outputs: Sequence[str]
 ) -> OneEvent | None:
     """Give the run over one event, tried once.
 
     Args:
         session: See ``OneEvent``.
-        states: See there; empty for an encoder that carries none.
+        states: See there.
         outputs: See there.
 
     Returns:
@@ -104,8 +104,7 @@ def one_event_of(
     """
     if not states:
         return None
-    length = sum(layers * size for layers, size in states.values())
-    before = np.full(length, 0.5, np.float32)
+    before = np.full(states.length, 0.5, np.float32)
     try:
         found = OneEvent(session, states, outputs)
         tried = found.run(0, 0, 0, before)
@@ -118,18 +117,6 @@ def one_event_of(
         np.concatenate(tried), np.concatenate([np.ravel(one) for one in usual])
     )
     return found if is_same else None
-
-
-def _in_pieces(
-    numbers: NDArray[np.float32], shapes: Iterable[tuple[int, ...]]
-) -> list[NDArray[np.float32]]:
-    """Give the pieces, of such shapes, that lie one after the other in some memory."""
-    found: list[NDArray[np.float32]] = []
-    for shape in shapes:
-        size = math.prod(shape)
-        found.append(numbers[:size].reshape(shape))
-        numbers = numbers[size:]
-    return found
 
 
 def _bind(bind: Callable[..., None], name: str, memory: NDArray[np.generic]) -> None:
