@@ -312,24 +312,27 @@ def test_unreadable_value(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["events.csv", "events.jsonl", "events.parquet"])
-@pytest.mark.parametrize("column", ["user_id", "item_id", "timestamp"])
-def test_missing_column(tmp_path, name, column):
-    """A missing column is refused with the columns that are there."""
+@pytest.mark.parametrize(
+    ("column", "setting"),
+    [("user_id", "user_column"), ("item_id", "item_column"), ("timestamp", "time_column")],
+)
+def test_missing_column(tmp_path, name, column, setting):
+    """A missing column is refused with the setting that names it and the columns that are there."""
     frame = pl.DataFrame(ROWS).rename({column: "other"})
     path = tmp_path / name
     {".csv": frame.write_csv, ".jsonl": frame.write_ndjson, ".parquet": frame.write_parquet}[
         path.suffix
     ](path)
     text = refusal(path)
-    assert text.startswith(f"{path}: column {column}: missing; ")
+    assert text.startswith(f"{path}: column {column}: missing; {setting} names it, ")
     assert "'other'" in text
 
 
 def test_named_column_must_exist(tmp_path):
     """An optional column that was given a name must be there under it."""
     path = csv(tmp_path, HEADER, "u,i,1")
-    assert "column stars: missing" in refusal(path, value="stars")
-    assert "column action: missing" in refusal(path, type="action")
+    assert "column stars: missing; value_column names it" in refusal(path, value="stars")
+    assert "column action: missing; type_column names it" in refusal(path, type="action")
 
 
 def test_columns_of_unusable_types(tmp_path):
@@ -389,9 +392,13 @@ def test_items_that_cannot_be_used(tmp_path):
     with pytest.raises(DataError, match=r"other\.jsonl: column name: is of type Int64, but"):
         items_of(csv(tmp_path, "item_id,name", "1,One", name="items.csv"), other)
     path = csv(tmp_path, "item_id,name", "1,One", name="items.csv")
-    with pytest.raises(DataError, match=r"items\.csv: column sku: missing"):
+    with pytest.raises(
+        DataError, match=r"items\.csv: column sku: missing; items_item_column names it"
+    ):
         items_of(path, item="sku")
-    with pytest.raises(DataError, match=r"items\.csv: column label: missing"):
+    with pytest.raises(
+        DataError, match=r"items\.csv: column label: missing; title_column names it"
+    ):
         items_of(path, title="label")
     with pytest.raises(DataError, match=r"empty\.csv: holds no items"):
         items_of(csv(tmp_path, "item_id", name="empty.csv"))

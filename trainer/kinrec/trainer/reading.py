@@ -73,14 +73,18 @@ class EventColumns:
         _check_names({f"{role}_column": name for role, name in asdict(self).items()})
 
     @property
-    def required(self) -> list[str]:
-        """The columns without which a log cannot be read."""
-        renamed = [self.type] if self.type != EVENT_TYPE else []
-        return [self.user, self.item, self.time, *renamed, *self._renamed_value]
-
-    @property
-    def _renamed_value(self) -> list[str]:
-        return [self.value] if self.value != VALUE else []
+    def required(self) -> dict[str, str]:
+        """The columns without which a log cannot be read, each with the setting that names it."""
+        required = {
+            self.user: "user_column",
+            self.item: "item_column",
+            self.time: "time_column",
+        }
+        if self.type != EVENT_TYPE:
+            required[self.type] = "type_column"
+        if self.value != VALUE:
+            required[self.value] = "value_column"
+        return required
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +207,11 @@ def _read_event_file(file: DataFile, columns: EventColumns) -> tuple[nw.LazyFram
     _check_types(file, schema, columns)
     survey = _survey(file, frame, schema, columns)
     if file.format is Format.JSON_LINES:
-        empty = [name for name in columns.required if not survey[f"present {name}"]]
+        empty = {
+            name: setting
+            for name, setting in columns.required.items()
+            if not survey[f"present {name}"]
+        }
         if empty and survey["rows"]:
             _require(file, column_names(file), empty)
     form = fields.time_form(survey)
@@ -219,8 +227,10 @@ def _read_event_file(file: DataFile, columns: EventColumns) -> tuple[nw.LazyFram
 def _read_item_file(file: DataFile, columns: ItemColumns) -> nw.LazyFrame[Any]:
     frame = nw.from_native(scan(file))
     schema = frame.collect_schema()
-    title_required = [columns.title] if columns.title != TITLE else []
-    _require(file, schema.names(), [columns.item, *title_required])
+    required = {columns.item: "items_item_column"}
+    if columns.title != TITLE:
+        required[columns.title] = "title_column"
+    _require(file, schema.names(), required)
     if not fields.is_id(schema[columns.item]):
         raise _type_error(file, columns.item, schema, _TEXT_COLUMN)
     with reading(file):
@@ -294,15 +304,15 @@ def _check_values(file: DataFile, frame: nw.LazyFrame[Any], checks: Sequence[_Ch
                 raise DataError(rule, file=file.path, column=check.column)
 
 
-def _require(file: DataFile, names: Sequence[str], required: Sequence[str]) -> None:
-    for name in required:
+def _require(file: DataFile, names: Sequence[str], required: Mapping[str, str]) -> None:
+    """Refuse a file without a column; of each required one ``required`` has the setting."""
+    for name, setting in required.items():
         if name not in names:
             found = column_names(file)
             listed = ", ".join(example(other) for other in found[:_MOST_NAMES])
             rest = ", …" if len(found) > _MOST_NAMES else ""
-            raise DataError(
-                f"missing; the file's columns are {listed}{rest}", file=file.path, column=name
-            )
+            rule = f"missing; {setting} names it, and the file's columns are {listed}{rest}"
+            raise DataError(rule, file=file.path, column=name)
 
 
 def _check_types(file: DataFile, schema: nw.Schema, columns: EventColumns) -> None:
