@@ -168,6 +168,10 @@ def test_bad_usage(server, call, arguments, words):
         (b'["i"]', "line 1: must be a JSON object with an item_id"),
         (b'{"item": "i"}', "line 1: must be a JSON object with an item_id"),
         (b'{"item_id": "i", "timestamp": "soon"}', "line 1: not a time: 'soon'"),
+        (
+            b'{"item_id": "i", "type": "buy"}',
+            "line 1: an event has no field 'type'; its fields are",
+        ),
         (b'{"item_id": 7}', "events[0].item_id: must be a string, not int"),
         (b"\xff\xfe", "not UTF-8 text"),
     ],

@@ -1,5 +1,8 @@
 """What is read out of two readings of the metrics."""
 
+from concurrent.futures import ThreadPoolExecutor
+
+import grpc
 import pytest
 
 from kinrec.server.observability.scrape import ScrapeError, Span, parse, read_metrics
@@ -51,3 +54,15 @@ def test_a_target_that_is_none():
     """What cannot be asked is named."""
     with pytest.raises(ScrapeError, match=r"no metrics at 127\.0\.0\.1:x"):
         read_metrics("127.0.0.1:x")
+
+
+def test_a_port_that_does_not_speak_http_is_named():
+    """As that of the calls, which is easily taken for that of the metrics."""
+    server = grpc.server(ThreadPoolExecutor(1))
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    try:
+        with pytest.raises(ScrapeError, match=r"does not speak HTTP; .* --metrics-address$"):
+            read_metrics(f"127.0.0.1:{port}")
+    finally:
+        server.stop(None).wait()

@@ -43,7 +43,7 @@ for number in range(100):
 
 def test_what_a_process_counts_fits(tmp_path):
     """All values take at most half of each file, so that none grows beyond the room it has."""
-    directory = make_files(["7"], [str(tmp_path)])
+    directory = make_files(["7"], [str(tmp_path)]).directory
     environment = os.environ | {"PROMETHEUS_MULTIPROC_DIR": directory, "KINREC_WORKER": "7"}
     subprocess.run([sys.executable, "-c", ALL_VALUES], check=True, env=environment, timeout=60)
     files = {path.name: path for path in Path(directory).iterdir()}
@@ -69,7 +69,7 @@ def test_a_place_without_room_is_passed_over(tmp_path, monkeypatch, caplog):
         return write(path, data)
 
     monkeypatch.setattr(Path, "write_bytes", fill)
-    directory = Path(make_files(["0", "1"], [str(full), str(roomy)]))
+    directory = Path(make_files(["0", "1"], [str(full), str(roomy)]).directory)
     assert directory.parent == roomy
     assert len(list(directory.iterdir())) == 2 * len(SIZES)
     assert list(full.iterdir()) == []
@@ -80,7 +80,7 @@ def test_a_place_without_room_is_passed_over(tmp_path, monkeypatch, caplog):
 
 def test_what_a_dead_process_was_at_is_forgotten_in_place(tmp_path):
     """Its gauges are gone, and the next one of its name has the same file, with the same room."""
-    directory = make_files(["0"], [str(tmp_path)])
+    directory = make_files(["0"], [str(tmp_path)]).directory
     path = Path(directory, "gauge_livesum_0.db")
     file = MmapedDict(str(path))
     file.write_value("calls", 7.0, 0.0)
@@ -89,6 +89,55 @@ def test_what_a_dead_process_was_at_is_forgotten_in_place(tmp_path):
     empty_live(directory, "0")
     assert list(MmapedDict.read_all_values_from_file(str(path))) == []
     assert (path.stat().st_ino, path.stat().st_size) == (inode, SIZES["gauge_livesum"])
+
+
+def leave(place, name, *, old):
+    """Make a directory as a server has it."""
+    directory = place / name
+    directory.mkdir()
+    (directory / "counter_0.db").write_bytes(bytes(8))
+    if old:
+        os.utime(directory, (0, 0))
+    return directory
+
+
+def test_what_killed_servers_left_is_removed(tmp_path):
+    """At the next start; what a server uses, made a moment ago, or is of something else stays."""
+    left = leave(tmp_path, "kinrec-metrics-1-left", old=True)
+    kept = [
+        leave(tmp_path, "kinrec-metrics-1-young", old=False),
+        leave(tmp_path, "other-1", old=True),
+        Path(make_files(["0"], [str(tmp_path)]).directory),
+    ]
+    os.utime(kept[-1], (0, 0))
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    aside = leave(elsewhere, "data", old=True)
+    (tmp_path / "kinrec-metrics-1-link").symlink_to(aside)
+    os.utime(tmp_path / "kinrec-metrics-1-link", (0, 0), follow_symlinks=False)
+    make_files(["1"], [str(tmp_path)])
+    assert not left.exists()
+    assert all(list(directory.iterdir()) for directory in [*kept, aside])
+
+
+def test_files_of_a_server_that_was_killed_are_nobodys(tmp_path):
+    """The lock ends with the process that made them, however it ends."""
+    make = (
+        "import os, signal, sys\n"
+        "from kinrec.server.observability.value_files import make_files\n"
+        "print(make_files(['0'], [sys.argv[1]]).directory, flush=True)\n"
+        "os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", make, tmp_path],
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == -signal.SIGKILL
+    directory = Path(done.stdout.strip())
+    assert directory.is_dir()
+    os.utime(directory, (0, 0))
+    make_files(["1"], [str(tmp_path)])
+    assert not directory.exists()
 
 
 # Makes /dev/shm a small one of its own, starts what it is given, and fills it when it is told to.

@@ -144,9 +144,20 @@ def test_titles_belong_to_the_items_of_the_log():
 def test_items_that_nobody_touched_are_counted():
     """Nobody is shown them, so it is said how many they are."""
     log = build_log(cleaned(rows_of()), CleaningConfig())
-    frame = pl.LazyFrame({"item_id": ["i3", "ghost"], "title": ["C", "G"]})
+    item_ids = [*map(log.items.key, range(len(log.items))), "ghost"]
+    rows = {"item_id": item_ids, "title": ["A"] * len(item_ids)}
+    found = find_doubts(with_titles(log, nw.from_native(pl.LazyFrame(rows))), CleaningConfig())
+    assert found == ["1 of 7 items have no event that is left: nobody is shown them"]
+
+
+def test_items_of_which_nothing_is_said_are_counted():
+    """They are recommended without a title, so it is said how many they are."""
+    log = build_log(cleaned(rows_of()), CleaningConfig())
+    frame = pl.LazyFrame({"item_id": ["i3", "i5"], "title": ["C", None]})
     found = find_doubts(with_titles(log, nw.from_native(frame)), CleaningConfig())
-    assert found == ["1 of 2 items have no event that is left: nobody is shown them"]
+    assert found == [
+        "4 of 6 items of the events are not among the items: they have neither title nor attributes"
+    ]
 
 
 def test_what_is_probably_a_mistake_is_said():

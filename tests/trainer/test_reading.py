@@ -393,7 +393,7 @@ def test_items_that_cannot_be_used(tmp_path):
         items_of(csv(tmp_path, "item_id,name", "1,One", name="items.csv"), other)
     path = csv(tmp_path, "item_id,name", "1,One", name="items.csv")
     with pytest.raises(
-        DataError, match=r"items\.csv: column sku: missing; items_item_column names it"
+        DataError, match=r"items\.csv: column sku: missing; item_column, or items_item_column"
     ):
         items_of(path, item="sku")
     with pytest.raises(

@@ -36,7 +36,7 @@ def _split(addresses: object) -> list[str]:
     if isinstance(addresses, list | tuple) and addresses:
         return list(addresses)
     if isinstance(addresses, str) and not addresses.startswith(_OF_MANY):
-        return addresses.split(",")
+        return [address.strip() for address in addresses.split(",")]
     return [addresses]  # type: ignore[list-item] # checked next
 
 
@@ -44,7 +44,7 @@ def _check(address: object) -> None:
     is_text = isinstance(address, str) and bool(address) and address.isprintable()
     # gRPC would take a number, or the address of a web page, for the name of a host.
     if not is_text or ":" not in str(address) or str(address).startswith(("http:", "https:")):
-        raise invalid_field(_FIELD, "must be a host and port, e.g. localhost:50051")
+        raise invalid_field(_FIELD, "must be a host and port without http://, e.g. localhost:50051")
 
 
 def _kind_of(address: str) -> str:

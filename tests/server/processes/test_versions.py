@@ -241,7 +241,7 @@ def test_the_admin_port_reloads_and_tells(serve, store, trained, tmp_path):
 
 
 def test_pin_names_the_version_to_serve(store, trained):
-    """`kinrec pin` pins, lists and lets go; a version that is not there is refused in one line."""
+    """`kinrec pin` pins, lists and lets go; what is not there is refused in one line."""
     make_version(trained, store, SECOND)
 
     def pin(*arguments):
@@ -260,6 +260,11 @@ def test_pin_names_the_version_to_serve(store, trained):
     assert f"{FIRST}/popularity.npy: " in error
     assert pin() == (0, f"{FIRST}\n{SECOND}  newest\n", "")
     assert list_versions(store) == [FIRST, SECOND]
+    for version in (FIRST, SECOND):
+        shutil.rmtree(store / version)
+    code, said, error = pin()
+    assert (code, said) == (2, "")
+    assert error.startswith(f"kinrec pin: {store}: holds no complete bundle")
 
 
 @pytest.mark.parametrize("flags", [(), ("--version", FIRST)])

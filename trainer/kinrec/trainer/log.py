@@ -167,16 +167,24 @@ def with_titles(log: EventLog, items: nw.LazyFrame[Any], missing: str = "") -> E
     """
     titles = [""] * len(log.items)
     frame = items.select("item_id", "title").collect()
-    unused = 0
+    unused, described = 0, set[int]()
     for item_id, title in zip(frame["item_id"].to_list(), frame["title"].to_list(), strict=True):
         number = log.items.get(item_id) if item_id else None
         if number is None:
             unused += 1
-        elif title:
+            continue
+        described.add(number)
+        if title:
             titles[number] = title
     if unused and unused < len(frame):
         note = (
             f"{unused:,} of {len(frame):,} items have no event that is left: nobody is shown them"
+        )
+        log = replace(log, notes=(*log.notes, note))
+    if described and (without := len(titles) - len(described)):
+        note = (
+            f"{without:,} of {len(titles):,} items of the events are not among the items: they have "
+            f"neither title nor attributes"
         )
         log = replace(log, notes=(*log.notes, note))
     if not missing:

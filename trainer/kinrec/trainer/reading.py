@@ -227,7 +227,7 @@ def _read_event_file(file: DataFile, columns: EventColumns) -> tuple[nw.LazyFram
 def _read_item_file(file: DataFile, columns: ItemColumns) -> nw.LazyFrame[Any]:
     frame = nw.from_native(scan(file))
     schema = frame.collect_schema()
-    required = {columns.item: "items_item_column"}
+    required = {columns.item: "item_column, or items_item_column for items alone,"}
     if columns.title != TITLE:
         required[columns.title] = "title_column"
     _require(file, schema.names(), required)

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 
 _STANDARD_INPUT = "-"
+_FIELDS = ("item_id", "event_type", "timestamp", "value")
+_USER = "user_id"
 
 
 class LinesFileError(Exception):
@@ -96,13 +98,17 @@ def read_each(path: str, read: Callable[[object], _T]) -> Iterator[_T | LineErro
 
 
 def event_of(row: object) -> Event:
-    """Read an event. Fields of a log that an event does not have are passed over.
+    """Read an event, also as it stands in a log: with a user, who is passed over.
 
     Raises:
-        ValueError: It is none.
+        ValueError: It is none, or has a field that an event does not have: a type or a time under
+            another name would be lost without a word.
     """
     if not isinstance(row, dict) or "item_id" not in row:
         raise ValueError("must be a JSON object with an item_id")
+    for name in row:
+        if name not in _FIELDS and name != _USER:
+            raise ValueError(f"an event has no field {name!r}; its fields are {', '.join(_FIELDS)}")
     time = row.get("timestamp")
     return Event(
         item_id=row["item_id"],

@@ -36,6 +36,8 @@ def run(args: argparse.Namespace) -> int:
         if args.newest or args.version:
             write_pin(args.store, args.version)
         pinned = read_pin(args.store)
+        if pinned is None:
+            find_bundle(args.store)
     except BundleError as error:
         sys.stderr.write(f"kinrec pin: {error}\n")
         return 2

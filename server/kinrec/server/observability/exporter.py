@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 from kinrec.server.observability.observing import split_address
 from kinrec.server.observability.value_files import (
     DIRECTORY_VARIABLE,
+    Files,
     empty_live,
     make_files,
     places,
-    remove_files,
 )
 from kinrec.server.port import PortError
 
@@ -49,12 +49,12 @@ class Exporter:
 
     def __init__(self, address: str, *, workers: int) -> None:
         host, port = split_address(address)
-        self._directory = ""
+        self._files: Files | None = None
         self._pids = {"supervisor": os.getpid()}
         os.environ.pop(DIRECTORY_VARIABLE, None)
         if workers > 1:
-            self._directory = _new_directory(workers)
-            os.environ[DIRECTORY_VARIABLE] = self._directory
+            self._files = _new_files(workers)
+            os.environ[DIRECTORY_VARIABLE] = self._files.directory
         self._server, self._thread = self._listen(host, port)
 
     def _listen(self, host: str, port: int) -> tuple[WSGIServer, threading.Thread]:
@@ -66,9 +66,9 @@ class Exporter:
         from prometheus_client.multiprocess import MultiProcessCollector  # noqa: PLC0415
 
         registry = REGISTRY
-        if self._directory:
+        if self._files is not None:
             registry = CollectorRegistry()
-            MultiProcessCollector(registry, self._directory)  # type: ignore[no-untyped-call]
+            MultiProcessCollector(registry, self._files.directory)  # type: ignore[no-untyped-call]
             registry.register(_Processes(self._pids))
         from kinrec.server.observability.families import RELOADS  # noqa: PLC0415
 
@@ -77,7 +77,7 @@ class Exporter:
         try:
             return start_http_server(port, host, registry)
         except OSError as error:
-            self._remove_directory()
+            self._remove_files()
             raise PortError(
                 f"--metrics-address: cannot listen on {_joined(host, port)}: {error.strerror}"
             ) from error
@@ -104,9 +104,9 @@ class Exporter:
     def note_death(self, number: int) -> None:
         """Note that a worker has ended: what it counted stays, what it was at does not."""
         self._pids.pop(str(number), None)
-        if self._directory:
+        if self._files is not None:
             try:
-                empty_live(self._directory, str(number))
+                empty_live(self._files.directory, str(number))
             except OSError as error:
                 _log.warning("metrics of a worker that has ended: %s", error.strerror)
 
@@ -121,16 +121,17 @@ class Exporter:
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
-        self._remove_directory()
+        self._remove_files()
 
-    def _remove_directory(self) -> None:
-        if self._directory:
-            remove_files(self._directory)
+    def _remove_files(self) -> None:
+        if self._files is not None:
+            self._files.close()
+            self._files = None
             os.environ.pop(DIRECTORY_VARIABLE, None)
 
 
-def _new_directory(workers: int) -> str:
-    """Make a directory for the values of this process and of workers.
+def _new_files(workers: int) -> Files:
+    """Make the files for the values of this process and of workers.
 
     Raises:
         PortError: There is no room for one.

@@ -6,7 +6,7 @@ import time
 import urllib.request
 from collections import defaultdict
 from dataclasses import dataclass
-from http.client import HTTPException
+from http.client import BadStatusLine, HTTPException
 from typing import TYPE_CHECKING
 
 from prometheus_client.parser import text_string_to_metric_families
@@ -62,6 +62,11 @@ def read_metrics(target: str) -> Reading:
         with urllib.request.urlopen(url, timeout=_TIMEOUT) as response:
             text = response.read(_MOST_BYTES).decode()
         return parse(text, time.monotonic())
+    except BadStatusLine as error:
+        raise ScrapeError(
+            f"no metrics at {target}: what listens there does not speak HTTP; the address is that of "
+            f"kinrec serve --metrics-address"
+        ) from error
     except (OSError, HTTPException) as error:
         reason = getattr(error, "reason", None) or error
         raise ScrapeError(f"no metrics at {target}: {reason}") from error
