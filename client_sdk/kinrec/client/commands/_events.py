@@ -7,7 +7,7 @@ import sys
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from kinrec.client import Event, InvalidRequestError
 
@@ -27,6 +27,10 @@ class LinesFileError(Exception):
 
 class LineError(LinesFileError):
     """One line of it cannot be read; those after it may."""
+
+
+class RowError(ValueError):
+    """The JSON value of a line is not what is read from it."""
 
 
 def parse_event(text: str) -> Event:
@@ -106,16 +110,27 @@ def event_of(row: object) -> Event:
     """
     if not isinstance(row, dict) or "item_id" not in row:
         raise ValueError("must be a JSON object with an item_id")
-    for name in row:
-        if name not in _FIELDS and name != _USER:
-            raise ValueError(f"an event has no field {name!r}; its fields are {', '.join(_FIELDS)}")
-    time = row.get("timestamp")
+    fields = dict(known(row, (*_FIELDS, _USER), "an event"))
+    time = fields.get("timestamp")
     return Event(
         item_id=row["item_id"],
-        event_type=row.get("event_type") or "",
+        event_type=fields.get("event_type", ""),
         time=parse_time(time) if isinstance(time, str) else time,
-        value=row.get("value"),
+        value=fields.get("value"),
     )
+
+
+def known(fields: dict[str, Any], names: Iterable[str], what: str) -> Iterator[tuple[str, Any]]:
+    """Give the fields of a JSON object that are not null.
+
+    Raises:
+        RowError: One is not among the names.
+    """
+    for name, value in fields.items():
+        if name not in names:
+            raise RowError(f"{what} has no field {name!r}; its fields are {', '.join(names)}")
+        if value is not None:
+            yield name, value
 
 
 def _decode(line: bytes) -> object:

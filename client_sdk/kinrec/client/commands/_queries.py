@@ -15,16 +15,12 @@ from kinrec.client import (
     Query,
     TimeRange,
 )
-from kinrec.client.commands._events import LineError, event_of, parse_time
+from kinrec.client.commands._events import LineError, RowError, event_of, known, parse_time
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from kinrec.client import Condition, Event
-
-
-class RowError(ValueError):
-    """A row is none of a query."""
 
 
 # What the service takes at once.
@@ -44,7 +40,7 @@ def query_of(row: object) -> Query:
     """
     asked: dict[str, Any] = {
         name: _READ[name](value) if name in _READ else value
-        for name, value in _known(_object(row, "a query"), _NAMES, "a query")
+        for name, value in known(_object(row, "a query"), _NAMES, "a query")
     }
     more = {name: asked.pop(name) for name in _OPTIONS if name in asked}
     return Query(**asked, options=Options(**more))
@@ -87,19 +83,6 @@ def _object(value: object, what: str) -> dict[str, Any]:
     return value
 
 
-def _known(fields: dict[str, Any], names: Iterable[str], what: str) -> Iterator[tuple[str, Any]]:
-    """The fields that are not null.
-
-    Raises:
-        RowError: One is not among the names.
-    """
-    for name, value in fields.items():
-        if name not in names:
-            raise RowError(f"{what} has no field {name!r}; its fields are {', '.join(names)}")
-        if value is not None:
-            yield name, value
-
-
 def _events(value: object) -> list[Event]:
     if not isinstance(value, list):
         raise RowError("events must be a list")
@@ -120,7 +103,7 @@ def _conditions(value: object) -> list[Condition]:
 
 
 def _condition(row: object) -> Condition:
-    fields = dict(_known(_object(row, "a condition"), _CONDITION_FIELDS, "a condition"))
+    fields = dict(known(_object(row, "a condition"), _CONDITION_FIELDS, "a condition"))
     attribute = fields.pop("attribute", None)
     for names, make in _CONDITIONS:
         if attribute is not None and fields and fields.keys() <= names:
@@ -138,9 +121,7 @@ def _time_range(attribute: str, fields: dict[str, Any]) -> TimeRange:
 
 
 def _category_cap(value: object) -> CategoryCap:
-    fields = dict(
-        _known(_object(value, "a category cap"), ("attribute", "limit"), "a category cap")
-    )
+    fields = dict(known(_object(value, "a category cap"), ("attribute", "limit"), "a category cap"))
     if len(fields) != 2:
         raise RowError("a category cap must have an attribute and a limit")
     return CategoryCap(**fields)
